@@ -1,0 +1,3 @@
+//! sakimori-agent: all that a protected host needs.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Side-by-side measurements against peers.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! sakimori: the command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Adapter to cloud accounts: AWS WAF.

@@ -1,0 +1,1 @@
+//! Rule bundles: build, sign, verify, index, swap while running.

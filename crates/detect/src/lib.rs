@@ -1,0 +1,1 @@
+//! Engine: record to ECS (VRL), ECS to Sigma to correlation to alert.

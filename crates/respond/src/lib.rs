@@ -1,0 +1,1 @@
+//! Actions, ledger and playbooks against ports.

@@ -1,0 +1,1 @@
+//! Config, clock, supervision, telemetry, stop, HTTP client, doctor.

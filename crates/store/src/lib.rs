@@ -1,0 +1,1 @@
+//! Adapter to control state (SQLite) and the lake (Delta).

@@ -1,0 +1,1 @@
+//! Unsafe and the kernel: workers, descriptor passing, netlink, namespaces.

@@ -1,0 +1,1 @@
+//! Messages between processes and machines: protobuf, worker messages, event batches.

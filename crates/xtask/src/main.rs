@@ -1,0 +1,3 @@
+//! Tidy, code generation, content tests.
+
+fn main() {}
