@@ -37,7 +37,8 @@ fn main() {
             "no" => false,
             other => panic!("fields.tsv: {name}: lake column is yes or no, not {other}"),
         };
-        writeln!(table, "    FieldDef {{ name: {name:?}, kind: FieldKind::{kind}, column: {column} }},").expect("string");
+        writeln!(table, "    FieldDef {{ name: {name:?}, kind: FieldKind::{kind}, column: {column} }},")
+            .expect("string");
         let constant = name.trim_start_matches('@').replace('.', "_").to_uppercase();
         writeln!(constants, "/// `{name}`\npub const {constant}: FieldId = FieldId({id});").expect("string");
     }

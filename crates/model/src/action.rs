@@ -177,7 +177,15 @@ mod tests {
     fn final_states_stay() {
         use ActionState as S;
         let all = [
-            S::Planned, S::Approved, S::Running, S::Done, S::Undoing, S::Undone, S::Expired, S::NoEffect, S::Refused,
+            S::Planned,
+            S::Approved,
+            S::Running,
+            S::Done,
+            S::Undoing,
+            S::Undone,
+            S::Expired,
+            S::NoEffect,
+            S::Refused,
             S::Failed,
         ];
         for state in all {

@@ -26,9 +26,9 @@ impl Network {
             other => (other, prefix),
         };
         let address = match address {
-            IpAddr::V4(v4) if prefix <= 32 => {
-                IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)))
-            }
+            IpAddr::V4(v4) if prefix <= 32 => IpAddr::V4(Ipv4Addr::from_bits(
+                v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0),
+            )),
             IpAddr::V6(v6) if prefix <= 128 => IpAddr::V6(Ipv6Addr::from_bits(
                 v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0),
             )),
@@ -169,9 +169,26 @@ mod tests {
     #[test]
     fn private_is_what_the_issue_lists() {
         for text in [
-            "10.1.2.3", "172.31.0.1", "192.168.1.1", "100.64.0.1", "127.0.0.1", "169.254.169.254", "0.0.0.0",
-            "224.0.0.1", "255.255.255.255", "::1", "::", "fc00::1", "fd12::1", "fe80::1", "ff02::1",
-            "::ffff:10.0.0.1", "::ffff:127.0.0.1", "0.0.0.0/0", "::/0", "8.0.0.0/5",
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0/0",
+            "::/0",
+            "8.0.0.0/5",
         ] {
             assert!(is_private(&network(text)), "{text}");
         }

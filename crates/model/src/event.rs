@@ -552,7 +552,8 @@ mod tests {
         let value = leaf().prop_recursive(3, 24, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Json::Array),
-                prop::collection::vec((name(), inner), 0..4).prop_map(|pairs| Json::Object(pairs.into_iter().collect())),
+                prop::collection::vec((name(), inner), 0..4)
+                    .prop_map(|pairs| Json::Object(pairs.into_iter().collect())),
             ]
         });
         prop::collection::vec((name(), value), 0..10).prop_map(|pairs| pairs.into_iter().collect())

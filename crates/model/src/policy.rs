@@ -156,7 +156,11 @@ pub fn default_layer() -> Layer {
                 sources: vec![
                     file_input("auth", "linux/auth", "/var/log/auth.log"),
                     LogInput {
-                        journal: Some(["sshd", "sshd-session", "sudo", "su", "useradd"].map(|name| format!("SYSLOG_IDENTIFIER={name}")).into()),
+                        journal: Some(
+                            ["sshd", "sshd-session", "sudo", "su", "useradd"]
+                                .map(|name| format!("SYSLOG_IDENTIFIER={name}"))
+                                .into(),
+                        ),
                         file: None,
                         ..file_input("journal-auth", "linux/auth", "")
                     },
@@ -225,7 +229,12 @@ fn typed(tree: &Map<String, Json>, layer: &Layer) -> Result<Policy, PolicyError>
 }
 
 /// Every group that a layer names must exist; a leaf's own content is checked by its type.
-fn known(base: &Map<String, Json>, layer_tree: &Map<String, Json>, path: &str, layer: &Layer) -> Result<(), PolicyError> {
+fn known(
+    base: &Map<String, Json>,
+    layer_tree: &Map<String, Json>,
+    path: &str,
+    layer: &Layer,
+) -> Result<(), PolicyError> {
     for (name, value) in layer_tree {
         let path = join(path, name);
         match (base.get(name), value) {
@@ -343,8 +352,11 @@ mod tests {
         let added = merge(&[
             default_layer(),
             layer("tenant", json!({"response": {"allow": ["192.0.2.0/24"]}})),
-            layer("host", json!({"response": {"allow": {"add": ["2001:db8::/32"], "remove": ["192.0.2.0/24"]}},
-                "modules": {"log_inspection": {"sources": {"remove": ["auth"]}}}})),
+            layer(
+                "host",
+                json!({"response": {"allow": {"add": ["2001:db8::/32"], "remove": ["192.0.2.0/24"]}},
+                "modules": {"log_inspection": {"sources": {"remove": ["auth"]}}}}),
+            ),
         ])
         .expect("valid");
         assert_eq!(added.policy.response.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2001:db8::/32"]);
@@ -354,9 +366,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_layer_and_path() {
-        let error = merge(&[default_layer(), layer("tenant", json!({"modules": {"block_adress": {}}}))]).expect_err("typo");
+        let error =
+            merge(&[default_layer(), layer("tenant", json!({"modules": {"block_adress": {}}}))]).expect_err("typo");
         assert_eq!((error.layer.as_str(), error.path.as_str()), ("tenant", "modules.block_adress"));
-        let error = merge(&[default_layer(), layer("host", json!({"response": {"allow": ["x"]}}))]).expect_err("no network");
+        let error =
+            merge(&[default_layer(), layer("host", json!({"response": {"allow": ["x"]}}))]).expect_err("no network");
         assert_eq!(error.layer, "host");
         assert!(error.reason.contains("192.0.2.0/24"), "{error}");
     }

@@ -1,0 +1,308 @@
+//! Between the agent's supervisor and its workers: typed messages over a socket pair, postcard encoded.
+//!
+//! The supervisor is root and parses nothing hostile: a worker's events pass through it as encoded
+//! batches that it does not open. Orders are typed and judged by the guard before anything happens.
+
+use sakimori_model::action::{Action, Order};
+use sakimori_model::policy::LogInput;
+use sakimori_model::{Network, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// To the `logs` worker. Descriptors travel beside the message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToLogs {
+    /// First message: who this host is and what rules apply.
+    Start(Box<LogsStart>),
+    /// New rules; the descriptor-free content of a verified bundle.
+    Bundle {
+        /// Its number.
+        number: u64,
+        /// Path and content of each file.
+        files: Vec<(String, Vec<u8>)>,
+    },
+    /// New policy values that matter to parsing.
+    Proxies(Vec<Network>),
+    /// An input opens (again): one descriptor, a file or the read end of a pipe.
+    Open {
+        /// Which input.
+        input: LogInput,
+        /// Identity of the file: device, inode; zero for a pipe.
+        file: FileIdentity,
+        /// Where to go on.
+        position: Option<Position>,
+        /// First sequence number to use.
+        next_sequence: u64,
+        /// Number of the next event in the stream.
+        next_event: u64,
+    },
+    /// An input is no longer wanted.
+    Close {
+        /// Its name.
+        name: String,
+    },
+    /// The file behind an input grew, was moved away or truncated (the worker cannot watch paths itself).
+    Changed {
+        /// Name of the input.
+        name: String,
+    },
+    /// A batch from the spool that the last snapshot does not cover: feed detection, say nothing.
+    Replay(Vec<u8>),
+    /// The last replay was sent; go on live.
+    Live,
+    /// A batch is spooled: the worker may send one more on any stream.
+    Taken {
+        /// Its stream.
+        stream: String,
+        /// Its sequence.
+        sequence: u64,
+    },
+    /// Finish what is in hand, send a snapshot, end.
+    Stop,
+}
+
+/// What the `logs` worker needs to begin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogsStart {
+    /// The agent's id: origin of every batch.
+    pub agent: String,
+    /// `host.name`.
+    pub host_name: String,
+    /// `host.id`.
+    pub host_id: String,
+    /// Time zone of the host, IANA name.
+    pub zone: String,
+    /// Number of the bundle.
+    pub bundle: u64,
+    /// Its files.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Proxies whose X-Forwarded-For is believed.
+    pub proxies: Vec<Network>,
+    /// Detection state and the sequence up to which it covers each stream.
+    pub snapshot: Option<Snapshot>,
+    /// Batches that may be on their way unspooled at a time.
+    pub credits: u32,
+}
+
+/// Detection state tied to positions in the streams.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Last sequence that is folded in, per stream.
+    pub covers: Vec<(String, u64)>,
+    /// `Detector::snapshot`.
+    pub state: Vec<u8>,
+}
+
+/// Which file this is, over restarts and renames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// Where an input goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Position {
+    /// In a file: identity, a hash over its first bytes (inodes are used again), and the offset.
+    File {
+        /// Which file.
+        file: FileIdentity,
+        /// Length and CRC32C of its beginning.
+        head: (u32, u32),
+        /// Bytes read.
+        offset: u64,
+    },
+    /// In the journal: its cursor.
+    Journal {
+        /// `__CURSOR`.
+        cursor: String,
+    },
+}
+
+/// From the `logs` worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromLogs {
+    /// Ready for inputs; rules that could not be loaded, each with file, line and reason.
+    Ready {
+        /// Loaded rules.
+        rules: u32,
+        /// What did not load.
+        errors: Vec<String>,
+    },
+    /// Events, alerts among them, in the framing of [`crate::batch`], with what is to be done at once.
+    Batch {
+        /// Stream, for the spool.
+        stream: String,
+        /// Sequence in it.
+        sequence: u64,
+        /// [`crate::batch::encode`] of them.
+        bytes: Vec<u8>,
+        /// Events in it.
+        count: u32,
+        /// Host actions that the alerts ask for.
+        orders: Vec<Order>,
+    },
+    /// The file ended and another took its place, or it was cut: open it again.
+    Reopen {
+        /// Name of the input.
+        name: String,
+    },
+    /// Detection state; what it covers need not be replayed.
+    Snapshot(Snapshot),
+    /// Figures.
+    Counters(Vec<(String, u64)>),
+}
+
+/// To the `uplink` worker. The first message carries the descriptor of the identity folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToUplink {
+    /// Connect, and keep connected.
+    Start(Box<UplinkStart>),
+    /// A batch of the spool.
+    Batch {
+        /// Its stream.
+        stream: String,
+        /// Its sequence.
+        sequence: u64,
+        /// The batch.
+        bytes: Vec<u8>,
+    },
+    /// State of modules and books, JSON of [`crate::status::AgentStatus`].
+    Status(Vec<u8>),
+    /// Reply to an order.
+    OrderReply {
+        /// Id of the action.
+        id: String,
+        /// Taken into the ledger?
+        accepted: bool,
+        /// Why not.
+        reason: String,
+    },
+    /// What the next hello says.
+    Versions {
+        /// Number of the policy in effect.
+        policy: u64,
+        /// Number of the bundle in effect.
+        bundle: u64,
+        /// Head of the ledger's hash chain.
+        ledger_head: Vec<u8>,
+    },
+    /// Close the stream and end.
+    Stop,
+}
+
+/// What the `uplink` worker needs to begin. Key, certificate and CA lie in the identity folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkStart {
+    /// `host:port` of the manager's agent channel.
+    pub address: String,
+    /// Proxy to tunnel through, `http://host:port`.
+    pub proxy: Option<String>,
+    /// This agent's id.
+    pub agent: String,
+    /// Host facts, encoded `agent::Host`.
+    pub host: Vec<u8>,
+    /// Modules with their config-schema versions.
+    pub modules: Vec<(String, u32)>,
+    /// Engines with their versions.
+    pub engines: Vec<(String, String)>,
+}
+
+/// From the `uplink` worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromUplink {
+    /// The stream is up; what the manager has of each stream.
+    Connected {
+        /// The manager's address as connected, which is never blocked.
+        peer: std::net::IpAddr,
+        /// Last durable sequence per stream.
+        received: Vec<(String, u64)>,
+    },
+    /// The stream is down; it is tried again by itself.
+    Disconnected {
+        /// Why.
+        reason: String,
+    },
+    /// Durable at the manager.
+    Receipt {
+        /// Stream.
+        stream: String,
+        /// Up to this sequence.
+        sequence: u64,
+    },
+    /// A policy, JSON of the effective one.
+    Policy {
+        /// Its number.
+        number: u64,
+        /// JSON.
+        json: Vec<u8>,
+    },
+    /// A bundle, not yet verified.
+    Bundle(Vec<u8>),
+    /// An order.
+    Order(Box<Order>),
+    /// Take back an action.
+    Undo {
+        /// Its id.
+        action: String,
+        /// Who asked.
+        by: String,
+    },
+}
+
+/// Asked of a running agent over its control socket (root only): `sakimori-agent status | actions | …`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Ask {
+    /// State of modules, inputs and link.
+    Status,
+    /// Actions of the host's ledger.
+    Actions {
+        /// Ended ones too.
+        all: bool,
+    },
+    /// Take back one action, or all.
+    Undo {
+        /// Ids; empty means all.
+        ids: Vec<String>,
+        /// Who asks.
+        by: String,
+    },
+    /// Block by hand, through guard and ledger like any other.
+    Block {
+        /// What.
+        networks: Vec<Network>,
+        /// Until when.
+        expiry: Timestamp,
+        /// Who asks.
+        by: String,
+    },
+    /// End the agent in good order.
+    Stop,
+}
+
+/// What a running agent answers, one JSON line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// Its state.
+    Status(Box<crate::status::AgentStatus>),
+    /// Actions.
+    Actions {
+        /// In the order of their beginning.
+        actions: Vec<Action>,
+    },
+    /// How many were done, and why others were not.
+    Done {
+        /// Count.
+        count: u64,
+        /// Reasons of those that were not done, at most 100.
+        refused: Vec<String>,
+    },
+    /// It could not be done.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}

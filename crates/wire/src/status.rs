@@ -1,0 +1,75 @@
+//! What an agent says of itself: its modules, inputs, link, and its side of the books. Sent up every few
+//! seconds and on change, and shown by `sakimori-agent status`.
+
+use sakimori_model::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// State of an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Its id; empty before enrolment.
+    pub agent: String,
+    /// Version of the program.
+    pub version: String,
+    /// Policy in effect.
+    pub policy: u64,
+    /// Rule bundle in effect.
+    pub bundle: u64,
+    /// Is the stream to the manager up?
+    pub connected: bool,
+    /// Modules in the order of the catalog.
+    pub modules: Vec<ModuleStatus>,
+    /// Inputs of log inspection.
+    pub inputs: Vec<InputStatus>,
+    /// The spool.
+    pub spool: SpoolStatus,
+    /// Blocks in effect.
+    pub blocks: u64,
+}
+
+/// State of a module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleStatus {
+    /// Slug.
+    pub id: String,
+    /// `on`, `off`, `failing`.
+    pub state: String,
+    /// What it lacks, or why it is failing.
+    pub detail: String,
+    /// How often it was started again after a crash.
+    pub restarts: u64,
+}
+
+/// State and books of one log input.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputStatus {
+    /// Its name, which is its stream.
+    pub name: String,
+    /// Slug of its log source.
+    pub source: String,
+    /// `reading`, `absent`, `waiting` (spool full).
+    pub state: String,
+    /// Lines read.
+    pub lines: u64,
+    /// Events made of them (alerts are counted apart).
+    pub events: u64,
+    /// Alerts.
+    pub alerts: u64,
+    /// Events that are spooled, alerts among them: number of the next event of the stream.
+    pub spooled: u64,
+    /// Lost, each cause counted in a batch's header.
+    pub lost: u64,
+    /// When the last line came.
+    pub last: Option<Timestamp>,
+}
+
+/// State of the spool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolStatus {
+    /// On disk.
+    pub bytes: u64,
+    /// Limit.
+    pub most_bytes: u64,
+    /// Batches that the manager does not have yet.
+    pub waiting: u64,
+}
