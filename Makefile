@@ -1,0 +1,58 @@
+# Sakimori. `make` shows the targets.
+#
+# Build results lie in the user's cache folder, so that every clone and CI share what was compiled once.
+# `make up`, `make demo` and `make test` use one profile; `make bench` builds releases.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sakimori
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+BIN := $(CARGO_TARGET_DIR)/debug
+RELEASE := $(CARGO_TARGET_DIR)/release
+VENV := $(CACHE)/venv
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+packages: ## install the Debian packages that are missing
+	@tools/packages run
+
+build: packages ## build the programs
+	@echo "building (a clean first build compiles every dependency; later ones take seconds)"
+	@cargo build --locked -p sakimori-cli -p sakimori-agent
+
+up: build ## start the whole platform on this machine and prove that the loop works
+	@$(BIN)/sakimori up
+
+down: ## stop it and leave the host's nftables as it was
+	@if [ -x $(BIN)/sakimori ]; then $(BIN)/sakimori down; else echo "nothing is built here, so nothing of it runs"; fi
+
+$(VENV)/.moto: tools/moto-requirements.txt
+	@python3 -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tools/moto-requirements.txt
+	@touch $@
+
+demo: ## play the attack story in network namespaces and print what happened when
+	@tools/packages test
+	@$(MAKE) --no-print-directory $(VENV)/.moto
+	@cargo build --locked -p sakimori-cli -p sakimori-agent -p sakimori-bench
+	@SAKIMORI_MOTO=$(VENV)/bin/moto_server $(BIN)/sakimori-bench demo
+
+test: ## run every test
+	@tools/packages test
+	@$(MAKE) --no-print-directory $(VENV)/.moto
+	@cargo build --locked --workspace --all-targets
+	@SAKIMORI_MOTO=$(VENV)/bin/moto_server SAKIMORI_BIN=$(BIN) cargo test --locked --workspace --no-fail-fast
+
+lint: ## formatting, clippy, licences (needs cargo-deny for the last)
+	@cargo fmt --all --check
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; else echo "cargo-deny is not installed: licences were not checked"; fi
+
+bench: ## build release binaries and print how to measure with them
+	@tools/packages test
+	@cargo build --locked --release -p sakimori-cli -p sakimori-agent -p sakimori-bench
+	@$(RELEASE)/sakimori-bench --help
+
+.PHONY: help packages build up down demo test lint bench
