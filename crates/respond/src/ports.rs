@@ -1,0 +1,100 @@
+//! Ports: what the actions need from the outside world, as small traits that adapters implement.
+//!
+//! `host` implements [`AddressBlocker`] on nftables, `cloud` implements [`AddressSet`] on AWS WAF, the
+//! manager implements [`Messenger`] over HTTP. Every method is idempotent or says that it is not, since a
+//! crash between an effect and its record makes the caller do it again.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+
+use sakimori_model::Network;
+
+use crate::message::Message;
+
+/// A boxed future that may move between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One address or network in the kernel's set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlockEntry {
+    /// What is blocked.
+    pub network: Network,
+    /// Milliseconds until the kernel takes it out by itself; at least 1.
+    pub timeout_ms: u64,
+}
+
+/// Blocks addresses on this host, in the kernel.
+pub trait AddressBlocker: Send {
+    /// Blocks all of these in as few transactions as the kernel allows. Idempotent: one that is there gets
+    /// the new timeout. On an error any part may have taken effect; the caller repeats.
+    fn block(&mut self, entries: &[BlockEntry]) -> Result<(), PortError>;
+
+    /// Unblocks all of these. Idempotent: one that is not there is no error.
+    fn unblock(&mut self, networks: &[Network]) -> Result<(), PortError>;
+
+    /// What is blocked now, read from the kernel and not from memory.
+    fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError>;
+}
+
+/// A set of addresses that is replaced as a whole: an AWS WAF IP set pair (IPv4 and IPv6).
+pub trait AddressSet: Send + Sync {
+    /// Makes the set hold exactly `desired`. Converges: reads, changes the difference, repeats on a lost race.
+    fn replace<'a>(&'a self, desired: &'a BTreeSet<Network>) -> BoxFuture<'a, Result<SetOutcome, PortError>>;
+
+    /// What the set holds now, read from the provider.
+    fn read<'a>(&'a self) -> BoxFuture<'a, Result<BTreeSet<Network>, PortError>>;
+}
+
+/// What replacing a set did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SetOutcome {
+    /// Networks that were not there before.
+    pub added: BTreeSet<Network>,
+    /// Networks that are there no more.
+    pub removed: BTreeSet<Network>,
+    /// Set, but without effect: what is missing and the remedy (no web ACL rule refers to the set).
+    pub no_effect: Option<String>,
+}
+
+/// Sends a message to a channel (webhook). At least once: the message's id tells repeats apart.
+pub trait Messenger: Send + Sync {
+    /// Sends one message. `Ok` means that the receiver said it has it.
+    fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<(), PortError>>;
+}
+
+/// What went wrong at a port, and whether trying again can help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// May go away by itself: a timeout, a lost race, a throttled call. Try again after a while.
+    #[error("{reason}")]
+    Transient {
+        /// What was attempted and what came back.
+        reason: String,
+        /// The other side's wish for the wait, in seconds, where it said one.
+        retry_after: Option<u64>,
+    },
+    /// Will not go away without a person: a missing permission, a wrong name, a feature the kernel lacks.
+    #[error("{reason}")]
+    Permanent {
+        /// What was attempted, what came back, and the remedy.
+        reason: String,
+    },
+}
+
+impl PortError {
+    /// A failure that may go away by itself.
+    pub fn transient(reason: impl Into<String>) -> Self {
+        Self::Transient { reason: reason.into(), retry_after: None }
+    }
+
+    /// A failure that needs a person.
+    pub fn permanent(reason: impl Into<String>) -> Self {
+        Self::Permanent { reason: reason.into() }
+    }
+
+    /// Can trying again help?
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Transient { .. })
+    }
+}
