@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod ipc;
 pub mod status;
+pub mod token;
 
 /// Generated from `proto/agent.proto`.
 #[allow(clippy::all, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
