@@ -1,6 +1,26 @@
-//! Actions, ledger and playbooks against ports.
+//! What is done about an alert: actions, their ledger, the playbooks that ask for them, against ports.
+//!
+//! - [`ports`]: what adapters implement (nftables, AWS WAF, HTTP).
+//! - [`actions`]: the catalog; a descriptor and the pure part of each action.
+//! - [`guard`]: what is never blocked on a host, whatever anybody says.
+//! - [`wide`]: the life of an action as pure functions, for host and manager alike.
+//! - [`ledger`], [`host`]: the durable record on a host, and what drives it.
+//! - [`event`]: what is told of an action.
+//! - [`playbook`]: YAML and CEL to orders.
+//! - [`message`]: what a person gets.
+//!
+//! Nothing here reads a clock or opens a socket; the ledger alone touches the disk.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod actions;
+pub mod event;
+pub mod guard;
+pub mod host;
+pub mod ledger;
 pub mod message;
 pub mod ports;
+pub mod wide;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,103 @@
+//! The catalog of actions. An action is a static descriptor and the pure part of what it does; the effect is
+//! behind a port. To add one: a file here and a line in [`CATALOG`].
+
+pub mod block_address;
+pub mod notify_webhook;
+pub mod waf_block;
+
+/// What an action is, for help, forms, checks and reference pages.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Slug, as orders and playbooks name it.
+    pub id: &'static str,
+    /// Title in English.
+    pub title_en: &'static str,
+    /// Title in Japanese.
+    pub title_ja: &'static str,
+    /// What configures it: dotted names in policy or configuration, with a sentence each.
+    pub config: &'static [(&'static str, &'static str)],
+    /// Inputs that a playbook step may give beyond the target.
+    pub inputs: &'static [Input],
+    /// What it acts on.
+    pub target: TargetKind,
+    /// Rights that it needs, on the host or with the provider.
+    pub permissions: &'static [&'static str],
+    /// How repeating it is made safe.
+    pub safety: Safety,
+    /// How it is taken back; `None` where it cannot be.
+    pub undo: Option<&'static str>,
+    /// Does it end by itself?
+    pub expires: bool,
+    /// What it can hit at worst.
+    pub blast_radius: &'static str,
+    /// How its effect is verified.
+    pub verification: &'static str,
+    /// Who carries it out.
+    pub runs: Runs,
+}
+
+/// One input of an action.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Input {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// Longest value, in bytes.
+    pub most: usize,
+}
+
+/// What an action acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// An address or network.
+    Network,
+    /// A notification channel.
+    Channel,
+}
+
+/// How an action is made safe to repeat (D19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Safety {
+    /// Reads the state and changes the difference.
+    Converge,
+    /// The other side de-duplicates by our key.
+    Keyed,
+    /// At least once, with the same message id.
+    Repeatable,
+}
+
+/// Who carries an action out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// The host's agent.
+    Host,
+    /// The manager.
+    Manager,
+}
+
+/// All actions.
+pub const CATALOG: &[&Descriptor] = &[&block_address::DESCRIPTOR, &waf_block::DESCRIPTOR, &notify_webhook::DESCRIPTOR];
+
+/// The action of this slug.
+pub fn find(id: &str) -> Option<&'static Descriptor> {
+    CATALOG.iter().find(|descriptor| descriptor.id == id).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_complete_and_slugs_unique() {
+        for (at, descriptor) in CATALOG.iter().enumerate() {
+            assert_eq!(CATALOG.iter().position(|other| other.id == descriptor.id), Some(at));
+            for text in [descriptor.title_en, descriptor.title_ja, descriptor.blast_radius, descriptor.verification] {
+                assert!(!text.is_empty(), "{}", descriptor.id);
+            }
+            assert_eq!(descriptor.expires, descriptor.undo.is_some(), "{}: what ends can be taken back", descriptor.id);
+            assert_eq!(find(descriptor.id), Some(*descriptor));
+        }
+        assert_eq!(find("rm"), None);
+    }
+}
