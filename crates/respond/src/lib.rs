@@ -6,7 +6,7 @@
 //! - [`wide`]: the life of an action as pure functions, for host and manager alike.
 //! - [`ledger`], [`host`]: the durable record on a host, and what drives it.
 //! - [`event`]: what is told of an action.
-//! - [`playbook`]: YAML and CEL to orders.
+//! - [`playbook`], [`condition`]: YAML and CEL to orders.
 //! - [`message`]: what a person gets.
 //!
 //! Nothing here reads a clock or opens a socket; the ledger alone touches the disk.
@@ -14,11 +14,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod actions;
+pub mod condition;
 pub mod event;
 pub mod guard;
 pub mod host;
 pub mod ledger;
 pub mod message;
+pub mod playbook;
 pub mod ports;
 pub mod wide;
 

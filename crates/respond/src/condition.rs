@@ -1,0 +1,262 @@
+//! CEL expressions of playbooks, with bounds on what they may cost.
+//!
+//! An expression is at most [`MAX_LENGTH`] bytes and [`MAX_DEPTH`] deep. Of the macros that loop only `exists` and
+//! `all` are allowed, and none within another: each then walks one list of the event once, and nothing grows by
+//! repetition. Regular expressions are of the linear kind, and must be written in the expression, not taken
+//! from the event.
+
+use std::sync::{Arc, LazyLock};
+
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
+use cel::{Context, Env, Program, Value};
+use sakimori_model::{Event, field};
+use serde_json::json;
+
+/// Longest expression, in bytes.
+pub const MAX_LENGTH: usize = 4096;
+/// Deepest nesting of an expression.
+pub const MAX_DEPTH: u16 = 32;
+/// Names that an expression may use.
+const NAMES: [&str; 2] = ["event", "alert"];
+
+static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+
+/// A checked expression.
+#[derive(Debug)]
+pub struct Condition {
+    program: Program,
+}
+
+/// Why an expression cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionError {
+    /// Line within the expression, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// What expressions see of one alert.
+pub struct Scene<'a> {
+    context: Context<'a, 'a>,
+}
+
+impl Scene<'_> {
+    /// From an alert and its id.
+    pub fn new(alert: &Event, id: &str) -> Self {
+        let event = serde_json::Value::Object(alert.to_json());
+        let about = json!({
+            "id": id,
+            "rule": alert.str(field::RULE_ID),
+            "severity": alert.long(field::EVENT_SEVERITY).unwrap_or(0),
+            "count": alert.long(field::SAKIMORI_ALERT_COUNT).unwrap_or(0),
+            "probe": alert.bool(field::SAKIMORI_PROBE).unwrap_or(false),
+        });
+        let mut context = Context::with_env(Arc::clone(&ENV));
+        for (name, json) in [("event", event), ("alert", about)] {
+            // JSON has nothing that CEL lacks; where the conversion fails all the same, nothing is found there.
+            let value = cel::to_value(json).unwrap_or(Value::Null);
+            context.add_variable_from_value(name, value);
+        }
+        Self { context }
+    }
+}
+
+impl Condition {
+    /// Compiles and checks.
+    pub fn compile(source: &str) -> Result<Self, ConditionError> {
+        let fail = |line: usize, reason: String| ConditionError { line, reason };
+        if source.len() > MAX_LENGTH {
+            return Err(fail(1, format!("an expression of {} bytes is longer than {MAX_LENGTH}", source.len())));
+        }
+        if nesting(source) > MAX_DEPTH {
+            return Err(fail(1, format!("an expression is nested deeper than {MAX_DEPTH}")));
+        }
+        let program = ENV.compile(source).map_err(|errors| {
+            let first = errors.errors.first();
+            let line = first.and_then(|error| usize::try_from(error.pos.0).ok()).unwrap_or(1).max(1);
+            fail(line, first.map_or_else(|| errors.to_string(), |error| error.msg.clone()))
+        })?;
+        walk(program.expression(), false, 0).map_err(|reason| fail(1, reason))?;
+        for name in program.references().variables() {
+            if !NAMES.contains(&name) && !name.starts_with('@') && !is_loop_variable(program.expression(), name) {
+                return Err(fail(1, format!("unknown name {name}; known are event and alert")));
+            }
+        }
+        Ok(Self { program })
+    }
+
+    /// Is it true? A field that is absent makes it false; anything else that cannot be answered is an error.
+    pub fn holds(&self, scene: &Scene<'_>) -> Result<bool, String> {
+        match self.program.execute(&scene.context) {
+            Ok(Value::Bool(answer)) => Ok(answer),
+            Ok(_) => Err("it gives no true or false".to_owned()),
+            Err(cel::ExecutionError::NoSuchKey(_)) => Ok(false),
+            Err(error) => Err(short(&error.to_string())),
+        }
+    }
+
+    /// The text that it gives.
+    pub fn text(&self, scene: &Scene<'_>) -> Result<String, String> {
+        match self.program.execute(&scene.context) {
+            Ok(Value::String(text)) => Ok(text.to_string()),
+            Ok(_) => Err("its target gives no text".to_owned()),
+            Err(error) => Err(short(&error.to_string())),
+        }
+    }
+}
+
+/// An error of the interpreter may quote whole values of the event.
+fn short(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+/// The deepest nesting of brackets, before the parser recurses over it.
+fn nesting(source: &str) -> u16 {
+    let (mut depth, mut most) = (0_u16, 0);
+    for byte in source.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth = depth.saturating_add(1),
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(depth);
+    }
+    most
+}
+
+fn is_loop_variable(at: &IdedExpr, name: &str) -> bool {
+    let mut found = false;
+    each(at, &mut |expr| {
+        if let Expr::Comprehension(inner) = expr {
+            found |= inner.iter_var == name || inner.iter_var2.as_deref() == Some(name) || inner.accu_var == name;
+        }
+    });
+    found
+}
+
+/// Refuses what could run away.
+fn walk(at: &IdedExpr, looping: bool, depth: u16) -> Result<(), String> {
+    if depth > 4 * MAX_DEPTH {
+        return Err(format!("an expression is nested deeper than {MAX_DEPTH}"));
+    }
+    let mut looping = looping;
+    match &at.expr {
+        Expr::Comprehension(inner) => {
+            let yes_or_no = matches!(&inner.accu_init.expr, Expr::Literal(LiteralValue::Boolean(_)));
+            if !yes_or_no {
+                return Err("of the macros that loop only exists and all are allowed".to_owned());
+            }
+            if looping {
+                return Err("a loop within a loop is not allowed".to_owned());
+            }
+            looping = true;
+        }
+        Expr::Call(call) if call.func_name == "matches" => {
+            let literal = |expr: &IdedExpr| matches!(&expr.expr, Expr::Literal(LiteralValue::String(_)));
+            if looping || !call.args.last().is_some_and(literal) {
+                return Err("matches takes a regular expression that is written there, outside a loop".to_owned());
+            }
+        }
+        _ => {}
+    }
+    for child in children(&at.expr) {
+        walk(child, looping, depth + 1)?;
+    }
+    Ok(())
+}
+
+fn each(at: &IdedExpr, see: &mut impl FnMut(&Expr)) {
+    see(&at.expr);
+    for child in children(&at.expr) {
+        each(child, see);
+    }
+}
+
+fn children(expr: &Expr) -> Vec<&IdedExpr> {
+    match expr {
+        Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).collect(),
+        Expr::Comprehension(inner) => {
+            vec![&inner.iter_range, &inner.accu_init, &inner.loop_cond, &inner.loop_step, &inner.result]
+        }
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Select(select) => vec![&select.operand],
+        Expr::Map(map) => map.entries.iter().flat_map(|entry| parts(&entry.expr)).collect(),
+        Expr::Struct(structure) => structure.entries.iter().flat_map(|entry| parts(&entry.expr)).collect(),
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
+    }
+}
+
+fn parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
+    match entry {
+        EntryExpr::StructField(field) => vec![&field.value],
+        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alert() -> Event {
+        let (event, _) = Event::from_json(
+            json!({"source": {"ip": "192.0.2.1"}, "event": {"severity": 75}, "tags": ["a", "b"], "rule": {"id": "r"}})
+                .as_object()
+                .unwrap()
+                .clone(),
+        );
+        event
+    }
+
+    fn ask(source: &str) -> Result<bool, String> {
+        Condition::compile(source).map_err(|error| error.reason)?.holds(&Scene::new(&alert(), "id"))
+    }
+
+    #[test]
+    fn conditions_see_the_event_and_the_alert() {
+        for source in [
+            "event.source.ip == '192.0.2.1'",
+            "alert.severity >= 50 && alert.rule == 'r' && alert.id == 'id'",
+            "has(event.source.ip) && !has(event.user)",
+            "event.tags.exists(tag, tag == 'b')",
+            "event.tags.all(tag, tag != 'c')",
+            "event.source.ip.matches('^192[.]')",
+            "'a' in event.tags",
+        ] {
+            assert_eq!(ask(source), Ok(true), "{source}");
+        }
+        assert_eq!(ask("event.user.name == 'root'"), Ok(false), "an absent field makes it false");
+        assert!(ask("event.source.ip").is_err());
+    }
+
+    #[test]
+    fn what_could_run_away_is_refused() {
+        let long = format!("event.a == '{}'", "x".repeat(MAX_LENGTH));
+        let deep = format!("{}1{} == 1", "(".repeat(100), ")".repeat(100));
+        let chain = format!("event{}", ".a".repeat(1000));
+        for source in [
+            long.as_str(),
+            &deep,
+            &chain,
+            "event.tags.map(x, x + x).size() > 0",
+            "event.tags.filter(x, true).size() > 0",
+            "event.tags.exists(x, event.tags.exists(y, x == y))",
+            "event.source.ip.matches(event.tags[0])",
+            "event.tags.exists(x, x.matches('a+'))",
+            "events.x == 1",
+            "event.x ==",
+            "",
+        ] {
+            assert!(Condition::compile(source).is_err(), "{}", source.chars().take(60).collect::<String>());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_brings_it_down(source in "[a-z().\\[\\]{}!?:&|'\"0-9+ -]{0,80}") {
+            if let Ok(condition) = Condition::compile(&source) {
+                let _ = condition.holds(&Scene::new(&alert(), "id"));
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+use serde_json::json;
+
+use super::*;
+use crate::testing::now;
+
+const HOST: &str = "\
+id: block-on-host
+title: { en: Block on the host, ja: ホストで遮断 }
+trigger:
+  alert:
+    rules: [ssh-brute-force]
+    severity_at_least: medium
+    scope: host
+when: has(event.source.ip)
+steps:
+  - action: block_address
+    target: event.source.ip
+    when: alert.count > 2
+    expiry: 1h
+";
+
+const WIDE: &str = "\
+id: tell
+title: { en: Tell }
+trigger: { alert: { scope: wide } }
+steps:
+  - action: waf_block
+    target: event.source.ip
+  - action: notify_webhook
+    channel: ops
+    inputs: { text: look }
+";
+
+fn alert(mut extra: serde_json::Value) -> Event {
+    let mut json = json!({
+        "source": {"ip": "198.51.100.7"},
+        "event": {"severity": 75},
+        "rule": {"id": "ssh-brute-force", "name": "SSH brute force"},
+        "sakimori": {"alert": {"count": 5, "events": ["a:l:1.0", "a:l:1.1"]}},
+    });
+    for (name, value) in std::mem::take(extra.as_object_mut().unwrap()) {
+        json[name] = value;
+    }
+    Event::from_json(json.as_object().unwrap().clone()).0
+}
+
+fn setting(scope: Scope) -> Setting<'static> {
+    Setting { place: "agent-1", now: now(0), scope }
+}
+
+#[test]
+fn an_alert_becomes_an_order_with_its_cause() {
+    let playbook = Playbook::parse("p.yml", HOST).unwrap();
+    let orders = playbook.evaluate(&alert(json!({})), "alert-1", &setting(Scope::Host));
+    let [order] = orders.as_slice() else { panic!("{orders:?}") };
+    assert_eq!((order.action.as_str(), order.target.to_string().as_str()), ("block_address", "198.51.100.7"));
+    assert_eq!(order.expiry, Some(now(3600)));
+    assert_eq!(order.cause.by, "playbook:block-on-host");
+    assert_eq!(order.cause.events, ["a:l:1.0", "a:l:1.1"]);
+    assert!(!order.probe && order.via.is_none());
+    let again = playbook.evaluate(&alert(json!({})), "alert-1", &setting(Scope::Host));
+    assert_eq!(again.first().map(|order| &order.id), Some(&order.id), "a replay finds the same id");
+    let other = playbook.evaluate(&alert(json!({})), "alert-2", &setting(Scope::Host));
+    assert_ne!(other.first().map(|order| &order.id), Some(&order.id));
+}
+
+#[test]
+fn proxy_and_probe_travel_with_the_order() {
+    let playbook = Playbook::parse("p.yml", HOST).unwrap();
+    let about = json!({"sakimori": {"alert": {"count": 5}, "proxy": {"ip": "203.0.113.80"}, "probe": true}});
+    let orders = playbook.evaluate(&alert(about), "alert-1", &setting(Scope::Host));
+    assert_eq!(orders.first().and_then(|order| order.via), "203.0.113.80".parse().ok());
+    assert!(orders.iter().all(|order| order.probe));
+}
+
+#[test]
+fn what_does_not_match_gives_nothing_and_the_dry_run_says_why() {
+    let playbook = Playbook::parse("p.yml", HOST).unwrap();
+    for (extra, scope, why) in [
+        (json!({"rule": {"id": "other"}}), Scope::Host, "not among its rules"),
+        (json!({"event": {"severity": 10}}), Scope::Host, "below 50"),
+        (json!({"source": {}}), Scope::Host, "condition is false"),
+        (json!({"sakimori": {"alert": {"count": 1}}}), Scope::Host, "no block_address: its condition is false"),
+        (json!({}), Scope::Wide, "runs elsewhere"),
+    ] {
+        let alert = alert(extra);
+        assert_eq!(playbook.evaluate(&alert, "a", &setting(scope)), [], "{why}");
+        let lines = playbook.dry_run(&alert, "a", &setting(scope));
+        assert!(lines.iter().any(|line| line.contains(why)), "{lines:?} should say {why}");
+    }
+    let lines = playbook.dry_run(&alert(json!({})), "a", &setting(Scope::Host));
+    assert!(lines[0].starts_with("block-on-host: would block_address 198.51.100.7 until"), "{lines:?}");
+}
+
+#[test]
+fn a_wide_playbook_blocks_in_front_and_tells() {
+    let playbook = Playbook::parse("p.yml", WIDE).unwrap();
+    let orders = playbook.evaluate(&alert(json!({})), "a", &setting(Scope::Wide));
+    let kinds: Vec<_> = orders.iter().map(|order| (order.action.as_str(), order.target.to_string())).collect();
+    let wanted = [("waf_block", "198.51.100.7".to_owned()), ("notify_webhook", "ops".to_owned())];
+    assert_eq!(kinds, wanted);
+    assert_eq!(orders[1].inputs.get("text").map(String::as_str), Some("look"));
+}
+
+#[test]
+fn errors_name_file_line_and_reason() {
+    let change = |from: &str, to: &str| {
+        assert!(HOST.contains(from));
+        HOST.replace(from, to)
+    };
+    for (text, line, reason) in [
+        (change("when: has(event.source.ip)", "when: has(event.source.ip"), 8, "when: "),
+        (change("target: event.source.ip", "target: evnt.source.ip"), 11, "unknown name evnt"),
+        (change("when: alert.count > 2", "when: \"alert.count >\""), 12, "when: "),
+        (change("when: alert.count > 2", "when: |\n      alert.count\n      > > 2"), 14, "when: "),
+        (change("expiry: 1h", "expiry: soon"), 10, "90s, 30m"),
+        (change("expiry: 1h", "expiry: 400d"), 10, "up to 366d"),
+        (change("block_address", "block_adress"), 10, "known are block_address"),
+        (change("block_address", "waf_block"), 10, "write scope: wide"),
+        (change("scope: host", "scope: galaxy"), 7, "galaxy"),
+        (change("expiry: 1h", "expires: 1h"), 13, "expires"),
+        (change("    expiry: 1h", "    inputs: { text: x }"), 10, "no input named text"),
+        (change("id: block-on-host", "id: block on host"), 1, "slug"),
+        ("id: [".to_owned(), 1, ""),
+        (WIDE.replace("    channel: ops\n", "    target: event.source.ip\n"), 7, "needs a channel"),
+        (WIDE.replace("channel: ops", "channel: ops\n    expiry: 1h"), 7, "does not expire"),
+        (format!("{WIDE}{}", "#".repeat(MAX_FILE)), 1, "larger than"),
+    ] {
+        let error = Playbook::parse("content/playbooks/p.yml", &text).unwrap_err();
+        assert!(error.reason.contains(reason), "{error} should say {reason}");
+        assert_eq!((error.file.as_str(), error.line), ("content/playbooks/p.yml", line), "{error}");
+    }
+}
+
+#[test]
+fn steps_are_bounded() {
+    let steps = "  - { action: waf_block, target: event.source.ip }\n".repeat(MAX_STEPS + 1);
+    let text = format!("id: x\ntitle: {{ en: X }}\ntrigger: {{ alert: {{ scope: wide }} }}\nsteps:\n{steps}");
+    assert!(Playbook::parse("p.yml", &text).unwrap_err().reason.contains("1 to 16 steps"));
+}
