@@ -1,1 +1,13 @@
 //! Unsafe and the kernel: workers, descriptor passing, netlink, namespaces.
+//!
+//! - [`channel`]: frames and descriptors between two processes of ours
+//! - [`worker`]: the one launcher of processes with few rights
+//! - [`file`]: files that are whole after a crash
+//! - [`inotify`]: waiting for files to change
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
+#![allow(unsafe_code)] // one of the two rooms for it; each block carries its SAFETY sentence
+
+pub mod channel;
+pub mod file;
+pub mod inotify;
+pub mod worker;

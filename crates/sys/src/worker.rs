@@ -1,0 +1,328 @@
+//! The one launcher of workers: a process of our own program with few rights and one channel.
+//!
+//! Bytes that an enemy wrote are parsed in workers only (D16). [`spawn`] starts one: its own user and group, no
+//! supplementary groups, no way back to more rights (`no_new_privs`, no ambient capabilities), no descriptor but
+//! standard ones and its channel, an empty environment, umask 077, folder `/`, a process group of its own, and
+//! death when the parent dies. What seccomp, Landlock and cgroups add goes into one function, `confine`.
+//!
+//! The kernel's death signal goes by the *thread* that forked, so every fork happens on one thread that lives as long
+//! as the process. Without root a worker runs as the parent's user; [`Identity`] says so, and the caller reports it.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::channel::Channel;
+
+/// Environment variable: number of the channel's descriptor.
+const CHANNEL_VARIABLE: &str = "SAKIMORI_WORKER_CHANNEL";
+/// Environment variable: name of the worker.
+const NAME_VARIABLE: &str = "SAKIMORI_WORKER_NAME";
+/// What of the parent's environment a worker keeps: how it logs, and where the zone files are.
+const KEPT: &[&str] = &["RUST_LOG", "RUST_BACKTRACE", "TZDIR"];
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct WorkerSpec {
+    /// Short name: shown by `ps` and written to logs.
+    pub name: String,
+    /// Program; this very program, also after its file was replaced or removed, where `None`.
+    pub program: Option<PathBuf>,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// User id to run as. Not 0.
+    pub uid: u32,
+    /// Group id to run as. Not 0.
+    pub gid: u32,
+    /// Environment beside the few variables that every worker has.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+impl WorkerSpec {
+    /// This program again, with these arguments.
+    pub fn own(name: &str, args: &[&str], uid: u32, gid: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            program: None,
+            args: args.iter().map(OsString::from).collect(),
+            uid,
+            gid,
+            env: Vec::new(),
+        }
+    }
+}
+
+/// Who a worker runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A user of its own.
+    Own {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+    /// The parent's user, since the parent is not root and cannot change it: report it.
+    Shared {
+        /// User id.
+        uid: u32,
+    },
+}
+
+/// A running worker. Dropping it kills it.
+#[derive(Debug)]
+pub struct Worker {
+    /// Name, as given.
+    pub name: String,
+    /// Process id.
+    pub pid: u32,
+    /// Our end of its channel.
+    pub channel: Channel,
+    /// Who it runs as.
+    pub identity: Identity,
+    child: Child,
+    handle: OwnedFd,
+    ended: bool,
+}
+
+/// Why a worker did not start, or was not one.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The specification is wrong.
+    #[error("cannot start worker {name}: {reason}")]
+    Spec {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The system refused.
+    #[error("cannot start worker {name}: {attempt}: {source}")]
+    Start {
+        /// Its name.
+        name: String,
+        /// What was attempted.
+        attempt: &'static str,
+        /// What came back.
+        source: io::Error,
+    },
+    /// This process was not started as a worker.
+    #[error("this command is started by the agent itself, not by hand: {0}")]
+    NotAWorker(String),
+}
+
+/// Starts a worker.
+///
+/// # Errors
+/// The ids are 0, the program is missing, or the kernel refuses one of the restrictions: nothing runs then.
+pub fn spawn(spec: &WorkerSpec) -> Result<Worker, WorkerError> {
+    let fail = |attempt| {
+        let name = spec.name.clone();
+        move |source| WorkerError::Start { name, attempt, source }
+    };
+    if spec.uid == 0 || spec.gid == 0 {
+        return Err(WorkerError::Spec { name: spec.name.clone(), reason: "a worker never runs as root" });
+    }
+    let root = rustix::process::geteuid().is_root();
+    let (ours, theirs) = Channel::pair().map_err(fail("make its channel"))?;
+    let command = prepare(spec, &theirs, root);
+    let child = launcher().run(command).map_err(fail("start the program with its restrictions"))?;
+    drop(theirs);
+    let mut child = child;
+    let handle = match pidfd(&child) {
+        Ok(handle) => handle,
+        Err(error) => {
+            // It was started a moment ago and is ours to end.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(fail("get a handle of the process")(error));
+        }
+    };
+    let identity = if root {
+        Identity::Own { uid: spec.uid, gid: spec.gid }
+    } else {
+        Identity::Shared { uid: rustix::process::geteuid().as_raw() }
+    };
+    let pid = child.id();
+    Ok(Worker { name: spec.name.clone(), pid, channel: ours, identity, child, handle, ended: false })
+}
+
+fn pidfd(child: &Child) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// The command with everything but the fork.
+fn prepare(spec: &WorkerSpec, theirs: &Channel, root: bool) -> Command {
+    let channel = theirs.as_fd().as_raw_fd();
+    let mut command = Command::new(spec.program.as_deref().unwrap_or_else(|| "/proc/self/exe".as_ref()));
+    command
+        .arg0(format!("sakimori-worker-{}", spec.name))
+        .args(&spec.args)
+        .env_clear()
+        .envs(KEPT.iter().filter_map(|key| Some((*key, std::env::var_os(key)?))))
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LANG", "C.UTF-8")
+        .envs(spec.env.iter().map(|(key, value)| (key, value)))
+        .env(CHANNEL_VARIABLE, channel.to_string())
+        .env(NAME_VARIABLE, &spec.name)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0);
+    if root {
+        // The standard library empties the supplementary groups, then sets group and user.
+        command.gid(spec.gid).uid(spec.uid);
+    }
+    let parent = rustix::process::getpid();
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
+    // SAFETY: `confine` runs between fork and exec of a process that may have other threads; it allocates
+    // nothing, takes no lock and calls system calls only. `theirs` outlives the fork (see `spawn`).
+    unsafe { command.pre_exec(move || confine(channel, parent, most)) };
+    command
+}
+
+/// The last steps in the child before exec, already as its own user. Seccomp, Landlock and cgroups join here.
+fn confine(channel: RawFd, parent: Pid, most: u64) -> io::Result<()> {
+    // SAFETY: prctl, umask, fcntl and syscall take plain numbers here and touch no memory of ours.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))?;
+        // After the change of user, which clears it.
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0))?;
+        libc::umask(0o077);
+    }
+    // The parent may have died before the death signal was asked for.
+    if rustix::process::getppid() != Some(parent) {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    close_on_exec(3, channel - 1, most)?;
+    close_on_exec(channel + 1, RawFd::MAX, most)?;
+    // SAFETY: the channel is open in the child, which is a copy of the parent.
+    unsafe { check(libc::fcntl(channel, libc::F_SETFD, 0)) }
+}
+
+/// Marks descriptors, both ends included, to close on exec. Not closed at once: the standard library reports
+/// a failed exec over one of them.
+fn close_on_exec(first: RawFd, last: RawFd, most: u64) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: close_range with this flag changes descriptor flags only.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 {
+        return Ok(());
+    }
+    // Kernels before 5.11: one by one up to the limit on open files.
+    let last = last.min(RawFd::try_from(most).unwrap_or(RawFd::MAX));
+    for number in first..=last {
+        // SAFETY: a number that is not open is answered with EBADF.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+impl Worker {
+    /// Ends it at once, whatever it does.
+    pub fn kill(&self) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(&self.handle, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait()?;
+        self.ended = true;
+        Ok(status)
+    }
+
+    /// Its status, if it has ended.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let status = self.child.try_wait()?;
+        self.ended |= status.is_some();
+        Ok(status)
+    }
+
+    /// A descriptor that becomes readable at its end, for poll.
+    pub fn end(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The thread that forks.
+struct Launcher {
+    jobs: Mutex<mpsc::Sender<Job>>,
+}
+
+type Job = (Command, mpsc::Sender<io::Result<Child>>);
+
+fn launcher() -> &'static Launcher {
+    static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
+    LAUNCHER.get_or_init(|| {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        // Where no thread can be made, `run` finds nobody at the other end and says so.
+        let _ = std::thread::Builder::new().name("launcher".to_owned()).spawn(move || {
+            for (mut command, answer) in inbox {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        Launcher { jobs: Mutex::new(jobs) }
+    })
+}
+
+impl Launcher {
+    fn run(&self, command: Command) -> io::Result<Child> {
+        let gone = || io::Error::other("the launcher thread could not be started");
+        let (answer, result) = mpsc::channel();
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).send((command, answer)).map_err(|_| gone())?;
+        result.recv().map_err(|_| gone())?
+    }
+}
+
+/// In the worker: takes the channel to the parent. Call it first and once.
+///
+/// # Errors
+/// This process was not started by [`spawn`].
+pub fn connect() -> Result<Channel, WorkerError> {
+    let missing = |reason: &str| WorkerError::NotAWorker(reason.to_owned());
+    let number = std::env::var(CHANNEL_VARIABLE).map_err(|_| missing("it has no channel"))?;
+    let number: RawFd = number.parse().map_err(|_| missing("its channel has no number"))?;
+    let channel = Channel::from_inherited(number).map_err(|error| missing(&error.to_string()))?;
+    if let Some(name) = name() {
+        let _ = rustix::thread::set_name(&short_name(&name));
+    }
+    Ok(channel)
+}
+
+/// In a worker: its name.
+pub fn name() -> Option<OsString> {
+    std::env::var_os(NAME_VARIABLE)
+}
+
+/// What the kernel shows as the name of the process: at most 15 bytes.
+fn short_name(name: &OsStr) -> std::ffi::CString {
+    let text: Vec<u8> = name.as_encoded_bytes().iter().copied().filter(|byte| *byte != 0).take(15).collect();
+    std::ffi::CString::new(text).unwrap_or_default()
+}
