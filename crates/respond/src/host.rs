@@ -13,23 +13,24 @@
 //! Several live actions may cover one target: the kernel keeps it until the last of them ends. An order whose
 //! target is blocked already by an alert's action is fresh evidence: it prolongs that one and ends as `no_effect`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod admit;
+mod effects;
+mod index;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use sakimori_journal::Recovery;
-use sakimori_model::ledger::{Change, Hash, Step};
+use sakimori_model::ledger::Hash;
 use sakimori_model::policy::{BlockAddress, Mode, Policy, Switch};
 use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
 
 pub use crate::event::Changes;
-use crate::guard::{GuardContext, Rate, Surroundings, Verdict, judge, never};
-use crate::ledger::{Keep, Ledger, LedgerError, step};
-use crate::ports::{AddressBlocker, BlockEntry, PortError};
+use crate::guard::{GuardContext, Rate, Surroundings, never};
+use crate::ledger::{Keep, Ledger, LedgerError};
+use crate::ports::{AddressBlocker, PortError};
 use crate::wide::{self, Limits, Undo};
-
-/// A kernel timeout that is off by no more than this is left alone, in milliseconds.
-const TIMEOUT_SLACK_MS: u64 = 2_000;
 
 /// Which actions to take back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ struct Owed {
 #[derive(Default)]
 struct Touched {
     ids: Vec<Arc<str>>,
-    seen: std::collections::HashSet<Arc<str>>,
+    seen: HashSet<Arc<str>>,
 }
 
 impl Touched {
@@ -242,243 +243,6 @@ impl<B: AddressBlocker> HostActions<B> {
         &mut self.blocker
     }
 
-    /// Plans and judges one order and writes what comes of it, not yet durable. The id where it is to run.
-    fn admit(&mut self, order: Order, now: Timestamp, touched: &mut Touched) -> Result<Option<Arc<str>>, LedgerError> {
-        let action = wide::plan(order, &self.place, now, &Limits::from(&self.policy));
-        let id: Arc<str> = Arc::from(action.order.id.as_str());
-        let mut absorbed = None;
-        let verdict = self.verdict(&action, now, &mut absorbed);
-        let (state, reason) = match verdict {
-            Verdict::Allowed => (ActionState::Approved, None),
-            Verdict::Refused(reason) => (ActionState::Refused, Some(reason)),
-            Verdict::NoEffect(reason) => (ActionState::NoEffect, Some(reason)),
-        };
-        if let Some(change) = absorbed {
-            self.change(change, now, touched)?;
-        }
-        let mut action = action;
-        action.apply(&Change { reason, ..wide::to(&id, state) }, now);
-        self.begin(action, now, touched)?;
-        if state != ActionState::Approved {
-            return Ok(None);
-        }
-        self.change(wide::to(&id, ActionState::Running), now, touched)?;
-        Ok(Some(id))
-    }
-
-    fn verdict(&mut self, action: &Action, now: Timestamp, absorbed: &mut Option<Change>) -> Verdict {
-        let order = &action.order;
-        let verdict = judge(order, &self.guard);
-        let (Verdict::Allowed, Some(network)) = (&verdict, wide::network(order)) else { return verdict };
-        if self.policy.state == Switch::Off {
-            return Verdict::NoEffect("no effect: block_address is off".to_owned());
-        }
-        if wide::is_over(action, now) {
-            return Verdict::Refused("its time was up before it could be carried out".to_owned());
-        }
-        if self.policy.mode == Mode::Detect {
-            return Verdict::NoEffect(format!("detect mode: would block {network}"));
-        }
-        if let Some((target, until)) = self.grace(&network, now).filter(|_| !wide::by_hand(&order.cause)) {
-            return Verdict::Refused(format!("a person unblocked {target}: not blocked again before {until}"));
-        }
-        if let Some(other) = self.covering(&network).filter(|_| !wide::by_hand(&order.cause)) {
-            *absorbed = action.expires_at.and_then(|end| wide::prolong(&other, end));
-            let end = absorbed.as_ref().and_then(|change| change.expires_at).or(other.expires_at);
-            let end = end.map(|end| format!(", until {end}")).unwrap_or_default();
-            return Verdict::NoEffect(format!("already blocked by action {}{end}", other.order.id));
-        }
-        if self.live_count >= self.policy.most as usize {
-            return Verdict::Refused(format!("the most blocks at a time, {}, are in effect", self.policy.most));
-        }
-        if !self.rate.take(now, self.policy.most_per_minute) {
-            return Verdict::Refused(format!(
-                "the most new blocks a minute, {}, were made",
-                self.policy.most_per_minute
-            ));
-        }
-        Verdict::Allowed
-    }
-
-    /// A target that a person unblocked, that shares an address with this network and is still to be left alone.
-    fn grace(&self, network: &Network, now: Timestamp) -> Option<(Network, Timestamp)> {
-        let hit = |(target, until): (&Network, &Timestamp)| (*until > now).then_some((*target, *until));
-        let wider = (0..=network.prefix())
-            .filter_map(|prefix| Network::new(network.address(), prefix))
-            .filter_map(|wider| self.graces.get_key_value(&wider))
-            .find_map(hit);
-        // Networks sort by their first address, so those within this one follow each other.
-        wider.or_else(|| {
-            let within = self.graces.range(network..).take_while(|(target, _)| network.contains(target.address()));
-            within.filter(|(target, _)| target.overlaps(network)).find_map(hit)
-        })
-    }
-
-    /// A live action of an alert with exactly this target.
-    fn covering(&self, network: &Network) -> Option<Arc<Action>> {
-        let ids = self.live.get(network)?;
-        let mut actions = ids.iter().filter_map(|id| self.ledger.get(id));
-        actions.find(|action| action.state != ActionState::Undoing).cloned()
-    }
-
-    /// Runs actions whose running state is written: fsync, block, done, fsync.
-    fn carry_out(&mut self, ids: Vec<Arc<str>>, now: Timestamp, touched: &mut Touched) -> Result<(), LedgerError> {
-        for id in &ids {
-            self.owed.entry(Arc::clone(id)).or_insert(Owed { failures: 0, at: now });
-        }
-        if ids.is_empty() {
-            return self.ledger.sync();
-        }
-        self.ledger.sync()?;
-        let targets: Vec<(Arc<str>, Network)> = self.targets(ids);
-        let mut work = vec![targets];
-        while let Some(mut group) = work.pop() {
-            let entries = self.entries(group.iter().map(|(_, network)| *network), now);
-            let outcome = self.blocker.block(&entries);
-            match outcome {
-                Ok(()) => {
-                    for (id, _) in group {
-                        self.owed.remove(&id);
-                        self.change(wide::to(&id, ActionState::Done), now, touched)?;
-                    }
-                }
-                // One entry that the kernel refuses must not fail the others: find it by halving.
-                Err(PortError::Permanent { .. }) if group.len() > 1 => {
-                    let half = group.split_off(group.len() / 2);
-                    work.extend([half, group]);
-                }
-                Err(error) => {
-                    for (id, _) in group {
-                        self.failed(&id, &error, now, touched)?;
-                    }
-                }
-            }
-        }
-        self.ledger.sync()
-    }
-
-    fn failed(
-        &mut self,
-        id: &Arc<str>,
-        error: &PortError,
-        now: Timestamp,
-        touched: &mut Touched,
-    ) -> Result<(), LedgerError> {
-        let failures = self.owed.get(id).map_or(0, |owed| owed.failures) + 1;
-        let (again, asked) = match error {
-            PortError::Transient { retry_after, .. } => (true, *retry_after),
-            PortError::Permanent { .. } => (false, None),
-        };
-        match wide::retry_at(failures, now, asked).filter(|_| again) {
-            Some(at) => {
-                self.owed.insert(Arc::clone(id), Owed { failures, at });
-                Ok(())
-            }
-            None => {
-                self.owed.remove(id);
-                self.change(wide::because(id, ActionState::Failed, error.to_string()), now, touched)
-            }
-        }
-    }
-
-    /// Takes the effect of actions back (undoing, or done and over): unblock what nothing else covers, then write
-    /// the end.
-    fn take_back(&mut self, ids: Vec<Arc<str>>, now: Timestamp, touched: &mut Touched) -> Result<(), LedgerError> {
-        for id in &ids {
-            self.owed.entry(Arc::clone(id)).or_insert(Owed { failures: 0, at: now });
-        }
-        self.ledger.sync()?;
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let ending: std::collections::HashSet<Arc<str>> = ids.iter().cloned().collect();
-        let targets = self.targets(ids);
-        let networks: BTreeSet<Network> = targets.iter().map(|(_, network)| *network).collect();
-        let covered =
-            |network: &Network| self.live.get(network).is_some_and(|ids| ids.iter().any(|id| !ending.contains(id)));
-        let (kept, gone): (Vec<Network>, Vec<Network>) = networks.into_iter().partition(covered);
-        let kept = self.entries_without(kept.into_iter(), &ending, now);
-        let mut outcome = if gone.is_empty() { Ok(()) } else { self.blocker.unblock(&gone) };
-        if outcome.is_ok() && !kept.is_empty() {
-            outcome = self.blocker.block(&kept);
-        }
-        match outcome {
-            Ok(()) => {
-                for (id, _) in targets {
-                    self.owed.remove(&id);
-                    let change = self.ledger.get(&id).and_then(|action| wide::undone(action, now));
-                    if let Some(change) = change {
-                        self.change(change, now, touched)?;
-                    }
-                }
-                self.ledger.sync()
-            }
-            Err(error) => {
-                tracing::warn!(%error, actions = targets.len(), "blocks could not be taken back; trying again");
-                for (id, _) in targets {
-                    let failures = self.owed.get(&id).map_or(0, |owed| owed.failures) + 1;
-                    self.owed.insert(id, Owed { failures, at: wide::retry_always_at(failures, now) });
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Does what is due: with `all`, every owed effect whether its time to try again has come or not.
-    fn settle(&mut self, now: Timestamp, all: bool, touched: &mut Touched) -> Result<(), LedgerError> {
-        let mut back = Vec::new();
-        while let Some((end, id)) = self.ends.first().cloned().filter(|(end, _)| *end <= now) {
-            self.ends.remove(&(end, Arc::clone(&id)));
-            self.owed.entry(id).or_insert(Owed { failures: 0, at: now });
-        }
-        let mut run = Vec::new();
-        let due: Vec<Arc<str>> =
-            self.owed.iter().filter(|(_, owed)| all || owed.at <= now).map(|(id, _)| Arc::clone(id)).collect();
-        for id in due {
-            let Some(action) = self.ledger.get(&id).cloned() else { continue };
-            match wide::next(&action, now) {
-                wide::Next::Run if wide::is_over(&action, now) && action.state == ActionState::Running => {
-                    self.change(wide::to(&id, ActionState::Undoing), now, touched)?;
-                    back.push(id);
-                }
-                wide::Next::Run => {
-                    if action.state == ActionState::Approved {
-                        self.change(wide::to(&id, ActionState::Running), now, touched)?;
-                    }
-                    run.push(id);
-                }
-                wide::Next::TakeBack => back.push(id),
-                _ => {
-                    self.owed.remove(&id);
-                }
-            }
-        }
-        if !run.is_empty() {
-            self.carry_out(run, now, touched)?;
-        }
-        if back.is_empty() { Ok(()) } else { self.take_back(back, now, touched) }
-    }
-
-    /// Makes the kernel hold exactly what is live, with the time that is left.
-    fn reconcile(&mut self, now: Timestamp) -> Result<(), PortError> {
-        let there: HashMap<Network, u64> =
-            self.blocker.blocked()?.into_iter().map(|entry| (entry.network, entry.timeout_ms)).collect();
-        let wanted: Vec<Network> = self.live.keys().copied().collect();
-        let wanted = self.entries(wanted.into_iter(), now);
-        let known: std::collections::HashSet<Network> = wanted.iter().map(|entry| entry.network).collect();
-        let extra: Vec<Network> = there.keys().filter(|network| !known.contains(network)).copied().collect();
-        let missing: Vec<BlockEntry> = wanted
-            .into_iter()
-            .filter(|entry| {
-                there.get(&entry.network).is_none_or(|left| left.abs_diff(entry.timeout_ms) > TIMEOUT_SLACK_MS)
-            })
-            .collect();
-        if !extra.is_empty() {
-            self.blocker.unblock(&extra)?;
-        }
-        if missing.is_empty() { Ok(()) } else { self.blocker.block(&missing) }
-    }
-
     /// Takes back what policy or guard would not allow any more.
     fn enforce(&mut self, now: Timestamp) -> Result<Changes, LedgerError> {
         if self.policy.state == Switch::Off {
@@ -498,118 +262,6 @@ impl<B: AddressBlocker> HostActions<B> {
             changes.append(self.undo(&Which::Ids(ids), Undo::Policy(&reason), now)?);
         }
         Ok(changes)
-    }
-
-    /// Brings the kernel's timeouts up to actions that were prolonged. What fails is tried again by the next tick.
-    fn refresh(&mut self, now: Timestamp) -> Result<(), LedgerError> {
-        if self.stale.is_empty() {
-            return Ok(());
-        }
-        self.ledger.sync()?;
-        self.stale.retain(|network| self.live.contains_key(network));
-        let entries = self.entries(self.stale.iter().copied(), now);
-        match self.blocker.block(&entries) {
-            Ok(()) => self.stale.clear(),
-            Err(error) => tracing::warn!(%error, "blocks could not be prolonged in the kernel; trying again"),
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, action: Action, now: Timestamp, touched: &mut Touched) -> Result<(), LedgerError> {
-        let id: Arc<str> = Arc::from(action.order.id.as_str());
-        self.ledger.append(Step::Begin(Box::new(action)), now)?;
-        self.after(&id, now, touched);
-        Ok(())
-    }
-
-    /// Writes a change (not yet durable) and brings the indexes up to it.
-    fn change(&mut self, change: Change, now: Timestamp, touched: &mut Touched) -> Result<(), LedgerError> {
-        let id: Arc<str> = Arc::from(change.action.as_str());
-        if let Some(former) = self.ledger.get(&id).cloned() {
-            self.unindex(&id, &former);
-        }
-        let prolongs = change.state == ActionState::Done && change.expires_at.is_some();
-        let written = self.ledger.append(step(change), now);
-        self.after(&id, now, touched);
-        written?;
-        if prolongs {
-            self.stale.extend(self.ledger.get(&id).and_then(|action| wide::network(&action.order)));
-        }
-        Ok(())
-    }
-
-    fn after(&mut self, id: &Arc<str>, now: Timestamp, touched: &mut Touched) {
-        if let Some(action) = self.ledger.get(id).cloned() {
-            self.index(&action, now);
-            touched.add(id);
-        }
-    }
-
-    fn index(&mut self, action: &Action, now: Timestamp) {
-        let id: Arc<str> = Arc::from(action.order.id.as_str());
-        let Some(network) = wide::network(&action.order) else { return };
-        if wide::is_live(action.state) {
-            self.live.entry(network).or_default().push(Arc::clone(&id));
-            self.live_count += 1;
-        }
-        if let (ActionState::Done, Some(end)) = (action.state, action.expires_at) {
-            self.ends.insert((end, Arc::clone(&id)));
-        }
-        if matches!(action.state, ActionState::Approved | ActionState::Running | ActionState::Undoing) {
-            self.owed.entry(id).or_insert(Owed { failures: 0, at: now });
-        }
-        if let Some(until) = action.grace_until.filter(|until| *until > now) {
-            let known = self.graces.entry(network).or_insert(until);
-            *known = until.max(*known);
-        }
-    }
-
-    fn unindex(&mut self, id: &Arc<str>, action: &Action) {
-        let Some(network) = wide::network(&action.order) else { return };
-        if wide::is_live(action.state)
-            && let Some(ids) = self.live.get_mut(&network)
-        {
-            ids.retain(|other| other != id);
-            self.live_count -= 1;
-            if ids.is_empty() {
-                self.live.remove(&network);
-            }
-        }
-        if let Some(end) = action.expires_at {
-            self.ends.remove(&(end, Arc::clone(id)));
-        }
-    }
-
-    fn targets(&self, ids: Vec<Arc<str>>) -> Vec<(Arc<str>, Network)> {
-        let network = |id: &Arc<str>| self.ledger.get(id).and_then(|action| wide::network(&action.order));
-        ids.into_iter().filter_map(|id| network(&id).map(|network| (id, network))).collect()
-    }
-
-    fn entries(&self, networks: impl Iterator<Item = Network>, now: Timestamp) -> Vec<BlockEntry> {
-        self.entries_without(networks, &Default::default(), now)
-    }
-
-    /// Kernel entries for these targets, each with the longest time that a live action gives it.
-    fn entries_without(
-        &self,
-        networks: impl Iterator<Item = Network>,
-        without: &std::collections::HashSet<Arc<str>>,
-        now: Timestamp,
-    ) -> Vec<BlockEntry> {
-        let left = |network: &Network| {
-            let ids = self.live.get(network)?;
-            let ids = ids.iter().filter(|id| !without.contains(*id));
-            ids.filter_map(|id| self.ledger.get(id)?.expires_at).map(|end| end.since(now)).max()
-        };
-        let mut entries: Vec<BlockEntry> = networks
-            .map(|network| {
-                let micros = left(&network).unwrap_or(0).max(0);
-                BlockEntry { network, timeout_ms: u64::try_from(micros / 1000).unwrap_or(0).max(1) }
-            })
-            .collect();
-        entries.sort();
-        entries.dedup_by_key(|entry| entry.network);
-        entries
     }
 
     fn changes(&self, touched: Touched, now: Timestamp) -> Changes {

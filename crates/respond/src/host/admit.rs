@@ -1,0 +1,99 @@
+//! From an order to a decision: plan, guard, policy, grace time, evidence for a block that is there, and rates.
+
+use std::sync::Arc;
+
+use sakimori_model::ledger::Change;
+use sakimori_model::policy::{Mode, Switch};
+use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
+
+use super::{HostActions, Touched};
+use crate::guard::{Verdict, judge};
+use crate::ledger::LedgerError;
+use crate::ports::AddressBlocker;
+use crate::wide::{self, Limits};
+
+impl<B: AddressBlocker> HostActions<B> {
+    /// Plans and judges one order and writes what comes of it, not yet durable. The id where it is to run.
+    pub(super) fn admit(
+        &mut self,
+        order: Order,
+        now: Timestamp,
+        touched: &mut Touched,
+    ) -> Result<Option<Arc<str>>, LedgerError> {
+        let action = wide::plan(order, &self.place, now, &Limits::from(&self.policy));
+        let id: Arc<str> = Arc::from(action.order.id.as_str());
+        let mut absorbed = None;
+        let verdict = self.verdict(&action, now, &mut absorbed);
+        let (state, reason) = match verdict {
+            Verdict::Allowed => (ActionState::Approved, None),
+            Verdict::Refused(reason) => (ActionState::Refused, Some(reason)),
+            Verdict::NoEffect(reason) => (ActionState::NoEffect, Some(reason)),
+        };
+        if let Some(change) = absorbed {
+            self.change(change, now, touched)?;
+        }
+        let mut action = action;
+        action.apply(&Change { reason, ..wide::to(&id, state) }, now);
+        self.begin(action, now, touched)?;
+        if state != ActionState::Approved {
+            return Ok(None);
+        }
+        self.change(wide::to(&id, ActionState::Running), now, touched)?;
+        Ok(Some(id))
+    }
+
+    pub(super) fn verdict(&mut self, action: &Action, now: Timestamp, absorbed: &mut Option<Change>) -> Verdict {
+        let order = &action.order;
+        let verdict = judge(order, &self.guard);
+        let (Verdict::Allowed, Some(network)) = (&verdict, wide::network(order)) else { return verdict };
+        if self.policy.state == Switch::Off {
+            return Verdict::NoEffect("no effect: block_address is off".to_owned());
+        }
+        if wide::is_over(action, now) {
+            return Verdict::Refused("its time was up before it could be carried out".to_owned());
+        }
+        if self.policy.mode == Mode::Detect {
+            return Verdict::NoEffect(format!("detect mode: would block {network}"));
+        }
+        if let Some((target, until)) = self.grace(&network, now).filter(|_| !wide::by_hand(&order.cause)) {
+            return Verdict::Refused(format!("a person unblocked {target}: not blocked again before {until}"));
+        }
+        if let Some(other) = self.covering(&network).filter(|_| !wide::by_hand(&order.cause)) {
+            *absorbed = action.expires_at.and_then(|end| wide::prolong(&other, end));
+            let end = absorbed.as_ref().and_then(|change| change.expires_at).or(other.expires_at);
+            let end = end.map(|end| format!(", until {end}")).unwrap_or_default();
+            return Verdict::NoEffect(format!("already blocked by action {}{end}", other.order.id));
+        }
+        if self.live_count >= self.policy.most as usize {
+            return Verdict::Refused(format!("the most blocks at a time, {}, are in effect", self.policy.most));
+        }
+        if !self.rate.take(now, self.policy.most_per_minute) {
+            return Verdict::Refused(format!(
+                "the most new blocks a minute, {}, were made",
+                self.policy.most_per_minute
+            ));
+        }
+        Verdict::Allowed
+    }
+
+    /// A target that a person unblocked, that shares an address with this network and is still to be left alone.
+    pub(super) fn grace(&self, network: &Network, now: Timestamp) -> Option<(Network, Timestamp)> {
+        let hit = |(target, until): (&Network, &Timestamp)| (*until > now).then_some((*target, *until));
+        let wider = (0..=network.prefix())
+            .filter_map(|prefix| Network::new(network.address(), prefix))
+            .filter_map(|wider| self.graces.get_key_value(&wider))
+            .find_map(hit);
+        // Networks sort by their first address, so those within this one follow each other.
+        wider.or_else(|| {
+            let within = self.graces.range(network..).take_while(|(target, _)| network.contains(target.address()));
+            within.filter(|(target, _)| target.overlaps(network)).find_map(hit)
+        })
+    }
+
+    /// A live action of an alert with exactly this target.
+    pub(super) fn covering(&self, network: &Network) -> Option<Arc<Action>> {
+        let ids = self.live.get(network)?;
+        let mut actions = ids.iter().filter_map(|id| self.ledger.get(id));
+        actions.find(|action| action.state != ActionState::Undoing).cloned()
+    }
+}
