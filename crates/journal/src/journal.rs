@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::reader::Reader;
-use crate::record::{HEADER, Payload};
+use crate::record::Payload;
 use crate::recover::recover;
 use crate::segment::{Segment, sync_dir};
 use crate::{Error, Options, Recovery, Result, io};
@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     buffer: Vec<u8>,
     /// Bytes of the last segment that are in its file.
     flushed: u64,
+    /// Sequence after the last record that is in its file.
+    flushed_end: u64,
     /// All records below are durable.
     durable: u64,
     /// Bytes of all segments.
@@ -98,6 +100,7 @@ impl Journal {
         let inner = Inner {
             buffer: Vec::new(),
             flushed: last.bytes,
+            flushed_end: last.end,
             durable: last.end,
             total: segments.iter().map(|segment| segment.bytes).sum(),
             failed: false,
@@ -244,6 +247,7 @@ impl Inner {
         let active = self.active();
         io("write", &active.path, active.file.write_all_at(&self.buffer, self.flushed))?;
         self.flushed += self.buffer.len() as u64;
+        self.flushed_end = self.next();
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER * 2);
         Ok(())
@@ -267,6 +271,7 @@ impl Inner {
         self.durable = next;
         let segment = Segment::create(&self.dir, next)?;
         self.flushed = segment.bytes;
+        self.flushed_end = next;
         self.total += segment.bytes;
         self.segments.push_back(segment);
         Ok(())
@@ -295,19 +300,22 @@ impl Inner {
         let after = self.segments.partition_point(|segment| segment.first <= from);
         let at = after.saturating_sub(1);
         let active = at + 1 == self.segments.len();
-        if active {
-            self.flush()?;
+        if active && let Err(error) = self.flush() {
+            // On a full disk what is there must still be read, or nothing would ever be sent and trimmed.
+            if from >= self.flushed_end {
+                return Err(error);
+            }
         }
         let Some(segment) = self.segments.get(at) else { return Ok(None) };
-        debug_assert!(segment.bytes >= HEADER as u64);
+        let (end, limit) = if active { (self.flushed_end, self.flushed) } else { (segment.end, segment.bytes) };
         Ok(Some(Place {
             file: Arc::clone(&segment.file),
             path: segment.path.clone(),
             salt: segment.salt,
-            near: segment.near(from.max(segment.first)),
+            near: segment.near(from.clamp(segment.first, end)),
             first: segment.first,
-            end: segment.end,
-            limit: segment.bytes,
+            end,
+            limit,
         }))
     }
 }

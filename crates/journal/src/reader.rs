@@ -41,8 +41,14 @@ impl Reader {
         let mut room = max_bytes;
         let mut from = from;
         loop {
-            let place = self.shared.lock().place(from)?;
-            let Some(place) = place else { return Ok(out) };
+            let place = self.shared.lock().place(from);
+            let place = match place {
+                Ok(Some(place)) => place,
+                Ok(None) => return Ok(out),
+                // What was read is given first; the next call meets the error.
+                Err(_) if !out.is_empty() => return Ok(out),
+                Err(error) => return Err(error),
+            };
             from = from.max(place.first);
             let full = self.read_segment(&place, from, &mut room, &mut out)?;
             if full {

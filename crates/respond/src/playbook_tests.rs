@@ -138,3 +138,18 @@ fn steps_are_bounded() {
     let text = format!("id: x\ntitle: {{ en: X }}\ntrigger: {{ alert: {{ scope: wide }} }}\nsteps:\n{steps}");
     assert!(Playbook::parse("p.yml", &text).unwrap_err().reason.contains("1 to 16 steps"));
 }
+
+#[test]
+fn the_playbooks_that_are_shipped_are_good() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../content/playbooks");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yml") {
+            let playbook = Playbook::parse(&path.to_string_lossy(), &std::fs::read_to_string(&path).unwrap()).unwrap();
+            assert_eq!(playbook.evaluate(&alert(json!({})), "a", &setting(playbook.scope)).len(), 1, "{}", playbook.id);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3, "block on the host, block in front, tell");
+}
