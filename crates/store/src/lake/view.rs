@@ -1,0 +1,87 @@
+//! One tenant's events, of table and memory together, as one frame: the only thing that a query ever sees.
+//!
+//! The tenant is filtered below everything that a query can say, and its column is put back as a constant.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::dataframe::DataFrame;
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::{Expr as Logical, cast, lit};
+use datafusion::prelude::{SessionContext, ident};
+use sakimori_model::Timestamp;
+
+use super::LakeError;
+use super::ingest::Pin;
+use super::layout::{DAY, TENANT, TIME, layout};
+use super::search::Interval;
+
+/// The events of a tenant within an interval, all columns.
+pub(super) async fn events(
+    session: &SessionContext,
+    pin: Pin,
+    tenant: &str,
+    interval: Interval,
+) -> Result<DataFrame, LakeError> {
+    let memory = MemTable::try_new(Arc::clone(&layout().schema), vec![pin.memory])?;
+    let mut frame = session.read_table(Arc::new(memory))?;
+    if let Some(within) = interval.condition() {
+        frame = frame.filter(within)?;
+    }
+    let frame = frame.select(columns(tenant, false))?;
+    let state = pin.table.snapshot().map_err(LakeError::table("read"))?;
+    if state.log_data().num_files() == 0 {
+        return Ok(frame);
+    }
+    let table = pin
+        .table
+        .table_provider()
+        .with_eager_snapshot(state.snapshot().clone())
+        .with_session(Arc::new(session.state()))
+        .await?;
+    let mut condition = ident(TENANT).eq(lit(tenant));
+    if let Some(days) = interval.days() {
+        condition = condition.and(days);
+    }
+    if let Some(within) = interval.condition() {
+        condition = condition.and(within);
+    }
+    let disk = session.read_table(table)?.filter(condition)?.select(columns(tenant, true))?;
+    Ok(frame.union(disk)?)
+}
+
+fn columns(tenant: &str, disk: bool) -> Vec<Logical> {
+    let mut all = vec![lit(tenant).alias(TENANT)];
+    all.extend(layout().columns.iter().map(|column| {
+        let value = ident(column.name);
+        if disk && column.name == DAY {
+            // The scan hands partition values as a dictionary.
+            cast(value, DataType::Date32).alias(DAY)
+        } else {
+            value.alias(column.name)
+        }
+    }));
+    all
+}
+
+impl Interval {
+    /// Over the time that searches sort by.
+    pub(super) fn condition(self) -> Option<Logical> {
+        let from = self.from.map(|from| ident(TIME).gt_eq(moment(from)));
+        let to = self.to.map(|to| ident(TIME).lt(moment(to)));
+        from.into_iter().chain(to).reduce(Logical::and)
+    }
+
+    /// The same over the partitions: the day is that time's day.
+    fn days(self) -> Option<Logical> {
+        let day = |time: Timestamp| lit(ScalarValue::Date32(i32::try_from(time.day()).ok()));
+        let from = self.from.map(|from| ident(DAY).gt_eq(day(from)));
+        let to = self.to.map(|to| ident(DAY).lt_eq(day(to)));
+        from.into_iter().chain(to).reduce(Logical::and)
+    }
+}
+
+pub(super) fn moment(time: Timestamp) -> Logical {
+    lit(ScalarValue::TimestampMicrosecond(Some(time.micros()), Some("UTC".into())))
+}

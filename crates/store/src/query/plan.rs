@@ -1,0 +1,234 @@
+//! An expression over the lake's columns.
+//!
+//! `and`, `or` and `not` become DataFusion's own; each test of a field becomes one function of (its column, the
+//! rest) that runs the very test that [`Expr::matches`] runs (`test.rs`). Why not DataFusion's operators: a value
+//! may lie in its column or, where it did not fit or the field was promoted later (D5), in the rest; text compares
+//! without case; any value of a list counts; and absent is false, not null. Files are left out by time and tenant,
+//! which are plain columns.
+//!
+//! The rest is JSON. It is parsed only where the column is empty and the text contains the field's last name as a
+//! key, so rows without it cost a substring search.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr as Logical, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+};
+use datafusion::prelude::ident;
+use sakimori_model::{FieldKind, Timestamp, field as f};
+
+use super::matches::field_matches;
+use super::test::Cell;
+use super::{Expr, FREE_TEXT, FieldRef, Test};
+use crate::lake::layout;
+use crate::lake::rows::rest_event;
+
+impl Expr {
+    /// As a condition over the lake's `events`; never null.
+    pub fn to_datafusion(&self) -> Logical {
+        match self {
+            Self::All => lit(true),
+            Self::And(parts) => fold(parts, Logical::and),
+            Self::Or(parts) => fold(parts, Logical::or),
+            Self::Not(inner) => Logical::Not(Box::new(inner.to_datafusion())),
+            Self::Field(field, test) => leaf(field.clone(), test.clone()),
+            Self::Text(form) => {
+                let tests = FREE_TEXT.iter().map(|field| leaf((*field).into(), Test::Contains(form.clone())));
+                tests.reduce(Logical::or).unwrap_or_else(|| lit(false))
+            }
+        }
+    }
+}
+
+fn fold(parts: &[Expr], by: fn(Logical, Logical) -> Logical) -> Logical {
+    parts.iter().map(Expr::to_datafusion).reduce(by).unwrap_or_else(|| lit(true))
+}
+
+/// One test as a function call.
+fn leaf(field: FieldRef, test: Test) -> Logical {
+    let known = field.known();
+    let (source, arguments) = match known {
+        Some(id) if id == f::EVENT_ID => (Source::Id, vec![ident(layout::BATCH), ident(layout::INDEX)]),
+        Some(id) if super::field::COMPUTED.contains(&id) => (Source::Column, vec![ident(id.name())]),
+        Some(id) if layout::column_of_catalog(id) => {
+            (Source::ColumnOrRest, vec![ident(id.name()), ident(layout::REST)])
+        }
+        _ => (Source::Rest, vec![ident(layout::REST)]),
+    };
+    let text = Expr::Field(field.clone(), test.clone()).to_string();
+    // Text says quoted and wild forms apart, but not a keyword's equality from a text field's containing.
+    let text = format!("{:?} {text} {:?}", source, std::mem::discriminant(&test));
+    let last = field.name().rsplit('.').next().unwrap_or_default();
+    let key = serde_json::Value::from(last).to_string();
+    // `"ip":` nested, `"source.ip":` flat: both end alike.
+    let key = format!("{}:", key.strip_prefix('"').unwrap_or(&key)).into_bytes();
+    let function =
+        LeafTest { text, field, test, source, key, signature: Signature::any(arguments.len(), Volatility::Immutable) };
+    ScalarUDF::new_from_impl(function).call(arguments)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    /// (batch, index): `event.id`.
+    Id,
+    /// (column)
+    Column,
+    /// (column, rest)
+    ColumnOrRest,
+    /// (rest)
+    Rest,
+}
+
+#[derive(Debug)]
+struct LeafTest {
+    text: String,
+    field: FieldRef,
+    test: Test,
+    source: Source,
+    key: Vec<u8>,
+    signature: Signature,
+}
+
+// The text is the whole of it (a float in the test keeps this from being derived).
+impl PartialEq for LeafTest {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+impl Eq for LeafTest {}
+impl std::hash::Hash for LeafTest {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for LeafTest {
+    fn name(&self) -> &'static str {
+        "sakimori_matches"
+    }
+
+    fn display_name(&self, _: &[Logical]) -> Result<String> {
+        Ok(format!("[{}]", self.text))
+    }
+
+    fn schema_name(&self, _: &[Logical]) -> Result<String> {
+        Ok(format!("[{}]", self.text))
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let all_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if all_scalar { 1 } else { args.number_rows };
+        let arrays = args.args.into_iter().map(|arg| arg.into_array(rows)).collect::<Result<Vec<_>>>()?;
+        let found = match (self.source, &arrays[..]) {
+            (Source::Id, [batch, index]) => self.ids(batch, index)?,
+            (Source::Column, [column]) => self.column(column)?,
+            (Source::ColumnOrRest, [column, rest]) => {
+                let mut found = self.column(column)?;
+                self.rest(rest, Some(column), &mut found)?;
+                found
+            }
+            (Source::Rest, [rest]) => {
+                let mut found = vec![false; rest.len()];
+                self.rest(rest, None, &mut found)?;
+                found
+            }
+            _ => return Err(exec_datafusion_err!("a search test was called with other columns")),
+        };
+        if all_scalar {
+            return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(found.first().copied())));
+        }
+        Ok(ColumnarValue::Array(Arc::new(BooleanArray::from(found))))
+    }
+}
+
+impl LeafTest {
+    fn ids(&self, batch: &ArrayRef, index: &ArrayRef) -> Result<Vec<bool>> {
+        let (batch, index) = (text_column(batch)?, cast(index, &DataType::Int64)?);
+        let (batch, index) = (batch.as_string::<i32>(), index.as_primitive::<Int64Type>());
+        Ok(batch
+            .iter()
+            .zip(index.iter())
+            .map(|pair| match pair {
+                (Some(batch), Some(index)) => self.test.cell(Cell::Text(&format!("{batch}.{index}"))),
+                _ => false,
+            })
+            .collect())
+    }
+
+    fn column(&self, column: &ArrayRef) -> Result<Vec<bool>> {
+        let test = &self.test;
+        if matches!(test, Test::Exists) && !matches!(column.data_type(), DataType::List(_)) {
+            return Ok((0..column.len()).map(|row| column.is_valid(row)).collect());
+        }
+        let ip = self.field.kind() == Some(FieldKind::Ip);
+        let text = |text: &str| match ip.then(|| text.parse::<IpAddr>()) {
+            Some(Ok(ip)) => test.cell(Cell::Ip(ip)),
+            _ => test.cell(Cell::Text(text)),
+        };
+        Ok(match column.data_type() {
+            DataType::List(_) => {
+                let lists = column.as_list::<i32>();
+                let mut found = Vec::with_capacity(lists.len());
+                for list in lists.iter() {
+                    found.push(match list {
+                        Some(list) => text_column(&list)?.as_string::<i32>().iter().flatten().any(text),
+                        None => false,
+                    });
+                }
+                found
+            }
+            DataType::Int64 => each(column.as_primitive::<Int64Type>().iter(), |number| test.cell(Cell::Long(number))),
+            DataType::Float64 => {
+                each(column.as_primitive::<Float64Type>().iter(), |number| test.cell(Cell::Double(number)))
+            }
+            DataType::Boolean => each(column.as_boolean().iter(), |flag| test.cell(Cell::Bool(flag))),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                each(column.as_primitive::<TimestampMicrosecondType>().iter(), |micros| {
+                    test.cell(Cell::Date(Timestamp::from_micros(micros)))
+                })
+            }
+            DataType::Date32 => {
+                each(column.as_primitive::<Date32Type>().iter(), |day| test.cell(Cell::Long(i64::from(day))))
+            }
+            _ => each(text_column(column)?.as_string::<i32>().iter(), text),
+        })
+    }
+
+    fn rest(&self, rest: &ArrayRef, column: Option<&ArrayRef>, found: &mut [bool]) -> Result<()> {
+        let rest = text_column(rest)?;
+        let rest = rest.as_string::<i32>();
+        let key = memchr::memmem::Finder::new(&self.key);
+        for (row, found) in found.iter_mut().enumerate() {
+            if rest.is_null(row) || column.is_some_and(|column| column.is_valid(row)) {
+                continue;
+            }
+            let text = rest.value(row);
+            *found = key.find(text.as_bytes()).is_some() && field_matches(&rest_event(text), &self.field, &self.test);
+        }
+        Ok(())
+    }
+}
+
+fn each<T>(values: impl Iterator<Item = Option<T>>, test: impl Fn(T) -> bool) -> Vec<bool> {
+    values.map(|value| value.is_some_and(&test)).collect()
+}
+
+fn text_column(column: &ArrayRef) -> Result<ArrayRef> {
+    match column.data_type() {
+        DataType::Utf8 => Ok(Arc::clone(column)),
+        _ => Ok(cast(column, &DataType::Utf8)?),
+    }
+}
