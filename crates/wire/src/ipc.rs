@@ -8,10 +8,13 @@ use sakimori_model::policy::LogInput;
 use sakimori_model::{Network, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Loss;
+
 /// To the `logs` worker. Descriptors travel beside the message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToLogs {
-    /// First message: who this host is and what rules apply.
+    /// First message: who this host is and what rules apply. Descriptor: an inotify queue on which the
+    /// supervisor watches the open files (the worker cannot watch paths); readable means that one grew.
     Start(Box<LogsStart>),
     /// New rules; the descriptor-free content of a verified bundle.
     Bundle {
@@ -22,27 +25,27 @@ pub enum ToLogs {
     },
     /// New policy values that matter to parsing.
     Proxies(Vec<Network>),
-    /// An input opens (again): one descriptor, a file or the read end of a pipe.
+    /// An input opens. Descriptors: one a file, in the order of `files`, or the read end of a pipe. For an
+    /// input that is open already, the files are those that follow the ones it has.
     Open {
         /// Which input.
         input: LogInput,
-        /// Identity of the file: device, inode; zero for a pipe.
-        file: FileIdentity,
-        /// Where to go on.
-        position: Option<Position>,
-        /// First sequence number to use.
+        /// Where to go on in each file, the oldest first; empty for a pipe.
+        files: Vec<FilePosition>,
+        /// Begin anew with these files and forget the ones it has (a file was cut, or is new to it).
+        replace: bool,
+        /// Was this input never read before? What lies in it already is then history.
+        fresh: bool,
+        /// First sequence number to use, where it was not open.
         next_sequence: u64,
-        /// Number of the next event in the stream.
+        /// Number of the next event in the stream, where it was not open.
         next_event: u64,
+        /// What could not be found again.
+        losses: Vec<Loss>,
     },
     /// An input is no longer wanted.
     Close {
         /// Its name.
-        name: String,
-    },
-    /// The file behind an input grew, was moved away or truncated (the worker cannot watch paths itself).
-    Changed {
-        /// Name of the input.
         name: String,
     },
     /// A batch from the spool that the last snapshot does not cover: feed detection, say nothing.
@@ -81,6 +84,9 @@ pub struct LogsStart {
     pub snapshot: Option<Snapshot>,
     /// Batches that may be on their way unspooled at a time.
     pub credits: u32,
+    /// What was in a log before it was read for the first time, and is older than this by its own time, leads to
+    /// alerts but no host action. 0: no such limit.
+    pub history_seconds: u64,
 }
 
 /// Detection state tied to positions in the streams.
@@ -93,7 +99,7 @@ pub struct Snapshot {
 }
 
 /// Which file this is, over restarts and renames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FileIdentity {
     /// Device number.
     pub device: u64,
@@ -101,19 +107,23 @@ pub struct FileIdentity {
     pub inode: u64,
 }
 
-/// Where an input goes on.
+/// A place in a file: identity, a hash over its first bytes (inodes are used again), and the offset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePosition {
+    /// Which file.
+    pub file: FileIdentity,
+    /// Length and CRC-32C of the first bytes that were read, at most 256.
+    pub head: (u32, u32),
+    /// Bytes that were read; always the beginning of a line.
+    pub offset: u64,
+}
+
+/// Where an input goes on; the position of a batch is this, postcard encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Position {
-    /// In a file: identity, a hash over its first bytes (inodes are used again), and the offset.
-    File {
-        /// Which file.
-        file: FileIdentity,
-        /// Length and CRC32C of its beginning.
-        head: (u32, u32),
-        /// Bytes read.
-        offset: u64,
-    },
-    /// In the journal: its cursor.
+    /// In files that are not done with, the oldest first: after a rotation the former one is read to its end.
+    Files(Vec<FilePosition>),
+    /// In the journal, after its entry of this cursor.
     Journal {
         /// `__CURSOR`.
         cursor: String,
@@ -143,15 +153,32 @@ pub enum FromLogs {
         /// Host actions that the alerts ask for.
         orders: Vec<Order>,
     },
-    /// The file ended and another took its place, or it was cut: open it again.
-    Reopen {
+    /// A file was cut: nothing is read from the input until it is opened anew.
+    Cut {
         /// Name of the input.
         name: String,
+        /// Where it stood in each of its files.
+        files: Vec<FilePosition>,
     },
     /// Detection state; what it covers need not be replayed.
     Snapshot(Snapshot),
-    /// Figures.
-    Counters(Vec<(String, u64)>),
+    /// Figures of each input.
+    Counters(Vec<InputCounters>),
+}
+
+/// What an input did since its worker began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputCounters {
+    /// Its name.
+    pub name: String,
+    /// Lines read.
+    pub lines: u64,
+    /// Events made of them.
+    pub events: u64,
+    /// Alerts.
+    pub alerts: u64,
+    /// When the last line came.
+    pub last: Option<Timestamp>,
 }
 
 /// To the `uplink` worker. The first message carries the descriptor of the identity folder.
@@ -168,6 +195,9 @@ pub enum ToUplink {
         /// The batch.
         bytes: Vec<u8>,
     },
+    /// Answer to each [`FromUplink::Connected`]: the batches that follow begin with the first one that the
+    /// manager does not have. Batches from before it belong to an earlier connection and are dropped.
+    Resume,
     /// State of modules and books, JSON of [`crate::status::AgentStatus`].
     Status(Vec<u8>),
     /// Reply to an order.
