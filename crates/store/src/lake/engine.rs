@@ -17,6 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt as _;
 use tokio::runtime::Runtime;
 
+use super::table::plain;
 use super::{LakeError, LakeOptions};
 
 /// The engine.
@@ -46,7 +47,7 @@ impl Engine {
             .enable_all()
             .build()
             .map_err(LakeError::file("start the engine of", &options.dir))?;
-        let spill = spill_dir(&options.dir)?;
+        let spill = spill_dir(&options.dir, &options.writer)?;
         let disk = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::Directories(vec![spill]))
             .with_max_temp_directory_size(options.max_spill_bytes);
@@ -160,12 +161,36 @@ pub(crate) async fn collect(frame: DataFrame, rows: usize, bytes: usize) -> Resu
     Ok(Collected { batches, more: count > rows })
 }
 
-/// An empty directory for spilled data; what a crash left there is removed.
-fn spill_dir(dir: &Path) -> Result<std::path::PathBuf, LakeError> {
-    let spill = dir.join("_spill");
+/// An empty directory for this writer's spilled data; what a crash left there is removed.
+fn spill_dir(dir: &Path, writer: &str) -> Result<std::path::PathBuf, LakeError> {
+    let spill = dir.join("_spill").join(plain(writer));
     if spill.exists() {
         std::fs::remove_dir_all(&spill).map_err(LakeError::file("empty", &spill))?;
     }
     std::fs::create_dir_all(&spill).map_err(LakeError::file("create", &spill))?;
     Ok(spill)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_query_that_nobody_waits_for_is_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::new(&LakeOptions::new(dir.path(), "manager-1")).unwrap();
+        let (alive, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (started, began) = tokio::sync::oneshot::channel();
+        let query = engine.run(async move {
+            let _alive = alive;
+            let _ = started.send(());
+            std::future::pending::<Result<(), LakeError>>().await
+        });
+        tokio::select! {
+            _ = query => panic!("it never ends by itself"),
+            _ = began => {}
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(30), stopped).await;
+        assert!(ended.expect("it was stopped").is_err(), "what it held is dropped");
+    }
 }

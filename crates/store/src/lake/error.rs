@@ -78,6 +78,10 @@ impl From<datafusion::parquet::errors::ParquetError> for LakeError {
 impl From<datafusion::error::DataFusionError> for LakeError {
     fn from(error: datafusion::error::DataFusionError) -> Self {
         use datafusion::error::DataFusionError as E;
+        // Out of spill space is an I/O error inside an Arrow error; only its text tells.
+        if error.to_string().contains("max_temp_directory_size") {
+            return Self::TooLarge("memory and spill space of queries are used up".into());
+        }
         match error.find_root() {
             E::Plan(_) | E::SchemaError(..) | E::SQL(..) | E::NotImplemented(_) | E::Configuration(_) => {
                 Self::Query(error.strip_backtrace())

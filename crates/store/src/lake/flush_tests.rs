@@ -125,6 +125,67 @@ async fn searches_while_flushes_commit_see_every_event_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_writers_share_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path()).await;
+    let second = Lake::open(LakeOptions::new(dir.path().join("lake"), "manager-2")).await.unwrap();
+    for round in 0..4 {
+        first.ingest(&batch("default", round * 2, round * 10, 5)).unwrap();
+        second.ingest(&batch("default", round * 2 + 1, round * 10 + 5, 5)).unwrap();
+        let (one, two) = tokio::join!(first.flush(), second.flush());
+        one.and(two).unwrap();
+    }
+    for lake in [&first, &second] {
+        lake.refresh().await.unwrap();
+        assert_eq!((count(lake).await, lake.committed_flush().await.unwrap()), (40, 4));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flush_numbers_outlive_checkpoints_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    // Another writer's number is written once, long before the checkpoint.
+    let other = Lake::open(LakeOptions::new(dir.path().join("lake"), "manager-2")).await.unwrap();
+    other.ingest(&batch("other", 1, 0, 1)).unwrap();
+    other.flush().await.unwrap();
+    let lake = open(dir.path()).await;
+    for sequence in 0..22 {
+        lake.ingest(&batch("default", sequence + 1, sequence, 1)).unwrap();
+        lake.flush().await.unwrap();
+    }
+    drop((lake, other));
+    let log = dir.path().join("lake/_delta_log");
+    assert!(log.join("_last_checkpoint").exists());
+    let names = std::fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().path());
+    for name in names.filter(|name| name.extension().is_some_and(|end| end == "json")) {
+        // What the checkpoint covers may be cleaned away at any time.
+        let version: u64 = name.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        if version < 15 {
+            std::fs::remove_file(name).unwrap();
+        }
+    }
+    let lake = open(dir.path()).await;
+    assert_eq!((count(&lake).await, lake.committed_flush().await.unwrap()), (22, 22));
+    let other = Lake::open(LakeOptions::new(dir.path().join("lake"), "manager-2")).await.unwrap();
+    assert_eq!(other.committed_flush().await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_batches_stay_small_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = open(dir.path()).await;
+    for number in 0..600 {
+        lake.ingest(&batch("default", number + 1, number, 1)).unwrap();
+    }
+    let small = lake.status().unwrap().waiting_bytes;
+    lake.ingest(&batch("default", 9_999, 600, 600)).unwrap();
+    let large = lake.status().unwrap().waiting_bytes - small;
+    assert!(small < large * 3, "{small} bytes for 600 batches of one event, {large} for one of 600");
+    assert!(lake.pin("default").memory.len() < 15);
+    assert_eq!(count(&lake).await, 1_200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn due_by_age_and_by_size_and_memory_is_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = LakeOptions::new(dir.path().join("lake"), "manager-1");

@@ -103,8 +103,11 @@ impl Lake {
         if !state.batches.insert(batch.header.id.clone()) {
             return Err(LakeError::Repeated(batch.header.id.clone()));
         }
-        state.active.add(&batch.tenant, &batch.header.id, batch.arrival, days)?;
-        Ok(())
+        let added = state.active.add(&batch.tenant, &batch.header.id, batch.arrival, days);
+        if added.is_err() {
+            state.batches.remove(&batch.header.id);
+        }
+        Ok(added?)
     }
 
     /// Is the batch in memory, not yet in the table?
@@ -180,6 +183,25 @@ impl Lake {
                 let mut table = DeltaTable::clone(&table);
                 table.update_state().await.map_err(LakeError::table("read"))?;
                 table::committed(&table, &writer).await
+            })
+            .await
+    }
+
+    /// Takes over what other writers have committed since; a commit of our own does so too.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub async fn refresh(&self) -> Result<(), LakeError> {
+        let lake = self.clone();
+        self.inner
+            .engine
+            .finish(async move {
+                let _one = lake.inner.committing.lock().await;
+                let mut table = DeltaTable::clone(&lake.table());
+                table.update_state().await.map_err(LakeError::table("read"))?;
+                let committed = table::committed(&table, &lake.inner.options.writer).await?;
+                lake.replace(table, committed);
+                Ok(())
             })
             .await
     }

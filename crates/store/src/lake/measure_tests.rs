@@ -35,6 +35,12 @@ async fn measure_ingest_flush_and_search() {
             begin.elapsed()
         );
     }
+    let small: Vec<_> = (0..5_000).map(|number| batch("small", number + 1, number, 2)).collect();
+    let begin = Instant::now();
+    for batch in &small {
+        lake.ingest(batch).unwrap();
+    }
+    println!("batches of two events: {:.0} events/s", 10_000.0 / begin.elapsed().as_secs_f64());
     for text in
         ["*", "user.name:user3", "source.ip:198.51.100.0/28", "source.port:4242", "publickey", "host.hostname:x"]
     {

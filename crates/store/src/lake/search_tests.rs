@@ -192,3 +192,17 @@ async fn a_result_larger_than_allowed_is_refused() {
     lake.ingest(&batch("default", 1, 0, 1_000)).unwrap();
     assert!(matches!(lake.sql("default", "SELECT * FROM events").await, Err(LakeError::TooLarge(_))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_wants_more_memory_than_there_is_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = LakeOptions::new(dir.path().join("lake"), "manager-1");
+    options.query_memory = 1 << 20;
+    options.max_spill_bytes = 0;
+    let lake = Lake::open(options).await.unwrap();
+    lake.ingest(&batch("default", 1, 0, 2_000)).unwrap();
+    let greedy = "SELECT a.message || b.message AS m, count(*) FROM events a, events b GROUP BY 1 ORDER BY 2 LIMIT 1";
+    let refused = lake.sql("default", greedy).await;
+    assert!(matches!(refused, Err(LakeError::TooLarge(_))), "{refused:?}");
+    assert_eq!(lake.count("default", &Expr::All, Interval::default()).await.unwrap(), 2_000);
+}

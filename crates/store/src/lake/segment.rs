@@ -16,6 +16,8 @@ use super::layout::layout;
 
 /// Record batches of this many rows are not merged further.
 const MERGED: usize = 8_192;
+/// Nor those of this many bytes: a column's text may not pass 2 GiB.
+const MERGED_BYTES: usize = 32 << 20;
 
 /// What one flush will write.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +73,8 @@ fn push_merged(list: &mut Vec<RecordBatch>, mut rows: RecordBatch) -> Result<(us
     let mut freed = 0;
     while let Some(last) = list.last() {
         let together = last.num_rows() + rows.num_rows();
-        if last.num_rows() > rows.num_rows() * 2 || together > MERGED {
+        let bytes = || last.get_array_memory_size() + rows.get_array_memory_size();
+        if last.num_rows() > rows.num_rows() * 2 || together > MERGED || bytes() > MERGED_BYTES {
             break;
         }
         rows = concat_batches(&Arc::clone(&layout().schema), [last, &rows])?;

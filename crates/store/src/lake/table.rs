@@ -19,7 +19,7 @@ use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties}
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{Action, Add, StructField, StructType, Transaction};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
-use deltalake_core::{DeltaTable, DeltaTableBuilder, ensure_table_uri};
+use deltalake_core::{DeltaTable, DeltaTableBuilder, TableProperty, ensure_table_uri};
 use sakimori_model::Timestamp;
 
 use super::LakeError;
@@ -43,6 +43,7 @@ pub(crate) async fn open(dir: &Path) -> Result<DeltaTable, LakeError> {
             .with_table_name("events")
             .with_columns(layout().delta())
             .with_partition_columns([TENANT, DAY])
+            .with_configuration_property(TableProperty::CheckpointInterval, Some("20"))
             .await
             .map_err(LakeError::table("create"))?;
         sync_log(&dir, &table)?;
@@ -239,7 +240,7 @@ fn create_durably(root: &Path, folder: &Path) -> Result<(), LakeError> {
 }
 
 /// A name that is safe in a path: other characters become their hexadecimal code.
-fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> String {
     let safe = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     name.bytes().map(|byte| if safe(&byte) { char::from(byte).to_string() } else { format!("~{byte:02x}") }).collect()
 }
