@@ -9,7 +9,7 @@ use deltalake_core::DeltaTable;
 use sakimori_model::Timestamp;
 
 use super::engine::Engine;
-use super::segment::Segment;
+use super::segment::{GATHER, Segment};
 use super::{Committed, FlushSet, LakeError, LakeOptions, LakeStatus, StampedBatch, rows, table};
 
 /// The lake. Cheap to clone; all clones are one.
@@ -51,7 +51,9 @@ impl Lake {
     ///
     /// # Errors
     /// Where the directory cannot be used or its log cannot be read.
-    pub async fn open(options: LakeOptions) -> Result<Self, LakeError> {
+    pub async fn open(mut options: LakeOptions) -> Result<Self, LakeError> {
+        // A flush joins a day's rows, and a column of text holds 2 GiB.
+        options.max_memory = options.max_memory.min(1 << 30);
         std::fs::create_dir_all(&options.dir).map_err(LakeError::file("create", &options.dir))?;
         let dir = options.dir.canonicalize().map_err(LakeError::file("open", &options.dir))?;
         let engine = Engine::new(&options)?;
@@ -82,12 +84,12 @@ impl Lake {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Takes a batch into memory, where searches see it at once. Blocking work of some µs an event.
+    /// Takes a batch into memory, where searches see it at once. It blocks for some µs an event.
     ///
     /// # Errors
     /// `Repeated` where the batch is in memory already (whether the table has it, the caller knows by its claims);
     /// `Full` while too much waits for a flush.
-    pub fn ingest(&self, batch: &StampedBatch) -> Result<(), LakeError> {
+    pub fn ingest(&self, batch: Arc<StampedBatch>) -> Result<(), LakeError> {
         {
             let state = self.state();
             if state.batches.contains(&batch.header.id) {
@@ -98,12 +100,13 @@ impl Lake {
                 return Err(LakeError::Full(waiting));
             }
         }
-        let days = rows::encode(batch)?;
+        let large = batch.events.len() >= GATHER;
+        let columns = large.then(|| rows::encode(std::slice::from_ref(&batch))).transpose()?;
         let mut state = self.state();
         if !state.batches.insert(batch.header.id.clone()) {
             return Err(LakeError::Repeated(batch.header.id.clone()));
         }
-        let added = state.active.add(&batch.tenant, &batch.header.id, batch.arrival, days);
+        let added = state.active.add(&batch, columns);
         if added.is_err() {
             state.batches.remove(&batch.header.id);
         }
@@ -126,16 +129,20 @@ impl Lake {
 
     /// Closes the active segment as the next flush and says what it holds; what arrives from now on belongs to the
     /// one after it. `None` where nothing waits.
-    pub fn seal(&self) -> Option<FlushSet> {
+    ///
+    /// # Errors
+    /// Where columns cannot be made of it; then nothing is sealed.
+    pub fn seal(&self) -> Result<Option<FlushSet>, LakeError> {
         let mut state = self.state();
         if state.active.is_empty() {
-            return None;
+            return Ok(None);
         }
+        state.active.settle_all()?;
         let next = Segment::new(state.active.flush + 1);
         let sealed = Arc::new(std::mem::replace(&mut state.active, next));
         let set = set_of(&sealed);
         state.sealed.push_back(sealed);
-        Some(set)
+        Ok(Some(set))
     }
 
     /// The flushes that are sealed and wait for their commit, in order.
@@ -158,7 +165,7 @@ impl Lake {
     /// # Errors
     /// The first commit's that fails.
     pub async fn flush(&self) -> Result<(), LakeError> {
-        self.seal();
+        self.seal()?;
         for set in self.sealed() {
             match self.commit(set.number).await {
                 // Another flush was quicker.
@@ -275,15 +282,16 @@ impl Lake {
         }
     }
 
-    pub(super) fn pin(&self, tenant: &str) -> Pin {
-        let state = self.state();
+    pub(super) fn pin(&self, tenant: &str) -> Result<Pin, LakeError> {
+        let mut state = self.state();
+        state.active.settle(tenant)?;
         let memory = state
             .segments()
             .filter(|segment| segment.flush > state.committed)
             .flat_map(|segment| segment.of(tenant))
             .cloned()
             .collect();
-        Pin { table: Arc::clone(&state.table), memory }
+        Ok(Pin { table: Arc::clone(&state.table), memory })
     }
 
     fn table(&self) -> Arc<DeltaTable> {

@@ -22,8 +22,8 @@ async fn measure_ingest_flush_and_search() {
             .map(|part| batch("default", round * (each / size) + part + 1, round * each + part * size, size))
             .collect();
         let begin = Instant::now();
-        for batch in &batches {
-            lake.ingest(batch).unwrap();
+        for batch in batches {
+            lake.ingest(batch.into()).unwrap();
         }
         let took = begin.elapsed();
         let bytes = lake.status().unwrap().waiting_bytes;
@@ -37,8 +37,8 @@ async fn measure_ingest_flush_and_search() {
     }
     let small: Vec<_> = (0..5_000).map(|number| batch("small", number + 1, number, 2)).collect();
     let begin = Instant::now();
-    for batch in &small {
-        lake.ingest(batch).unwrap();
+    for batch in small {
+        lake.ingest(batch.into()).unwrap();
     }
     println!("batches of two events: {:.0} events/s", 10_000.0 / begin.elapsed().as_secs_f64());
     for text in

@@ -41,24 +41,17 @@ pub fn stamp(event: &mut Event, tenant: &str, id: &EventId, stream: &str, receiv
     event.set(f::SAKIMORI_STREAM, stream.to_owned());
 }
 
-/// A batch as record batches, one a day.
-pub(crate) fn encode(batch: &StampedBatch) -> Result<BTreeMap<i32, RecordBatch>, ArrowError> {
-    let mut days: BTreeMap<i32, Vec<(usize, Timestamp)>> = BTreeMap::new();
-    for (index, event) in batch.events.iter().enumerate() {
-        let time = placed(event, batch.arrival);
-        days.entry(i32::try_from(time.day()).unwrap_or_default()).or_default().push((index, time));
+/// Batches of one tenant as record batches, one a day.
+pub(crate) fn encode(batches: &[Arc<StampedBatch>]) -> Result<BTreeMap<i32, RecordBatch>, ArrowError> {
+    let mut days: BTreeMap<i32, Rows> = BTreeMap::new();
+    for batch in batches {
+        for (index, event) in batch.events.iter().enumerate() {
+            let time = placed(event, batch.arrival);
+            let day = i32::try_from(time.day()).unwrap_or_default();
+            days.entry(day).or_insert_with(Rows::new).add(batch, index, event, time, day);
+        }
     }
-    days.into_iter()
-        .map(|(day, events)| {
-            let mut rows = Rows::new(events.len());
-            for (index, time) in events {
-                if let Some(event) = batch.events.get(index) {
-                    rows.add(batch, index, event, time, day);
-                }
-            }
-            rows.finish().map(|rows| (day, rows))
-        })
-        .collect()
+    days.into_iter().map(|(day, rows)| rows.finish().map(|rows| (day, rows))).collect()
 }
 
 enum Builder {
@@ -77,7 +70,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(capacity: usize) -> Self {
+    fn new() -> Self {
         let builders = layout()
             .columns
             .iter()
@@ -91,7 +84,7 @@ impl Rows {
                 Kind::Double => Builder::Double(Float64Builder::with_capacity(0)),
                 Kind::Bool => Builder::Bool(BooleanBuilder::with_capacity(0)),
                 Kind::Date => Builder::Date(TimestampMicrosecondBuilder::with_capacity(0).with_timezone("UTC")),
-                Kind::Day => Builder::Day(Date32Builder::with_capacity(capacity)),
+                Kind::Day => Builder::Day(Date32Builder::with_capacity(0)),
             })
             .collect();
         Self { builders, rows: 0 }

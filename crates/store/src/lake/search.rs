@@ -84,7 +84,7 @@ impl Lake {
         if let Some(cursor) = cursor {
             condition = condition.and(Place::parse(cursor).ok_or(LakeError::Cursor)?.after());
         }
-        let (pin, again) = self.pin_twice(tenant);
+        let (pin, again) = self.pin_twice(tenant)?;
         let (session, tenant) = (self.inner.engine.session(), tenant.to_owned());
         let bytes = self.inner.engine.max_result_bytes();
         self.inner
@@ -147,7 +147,7 @@ impl Lake {
         interval: Interval,
         of: impl FnOnce(DataFrame) -> datafusion::error::Result<DataFrame> + Send + 'static,
     ) -> Result<Vec<RecordBatch>, LakeError> {
-        let (pin, session, tenant) = (self.pin(tenant), self.inner.engine.session(), tenant.to_owned());
+        let (pin, session, tenant) = (self.pin(tenant)?, self.inner.engine.session(), tenant.to_owned());
         let bytes = self.inner.engine.max_result_bytes();
         self.inner
             .engine
@@ -160,10 +160,10 @@ impl Lake {
     }
 
     /// The same pin for both steps of a search.
-    fn pin_twice(&self, tenant: &str) -> (Pin, Pin) {
-        let pin = self.pin(tenant);
+    fn pin_twice(&self, tenant: &str) -> Result<(Pin, Pin), LakeError> {
+        let pin = self.pin(tenant)?;
         let again = Pin { table: std::sync::Arc::clone(&pin.table), memory: pin.memory.clone() };
-        (pin, again)
+        Ok((pin, again))
     }
 }
 

@@ -11,11 +11,11 @@ async fn lake(dir: &std::path::Path) -> Lake {
     options.max_rows = 100;
     let lake = Lake::open(options).await.unwrap();
     // Half in the table, half in memory; another tenant beside.
-    lake.ingest(&batch("default", 1, 0, 40)).unwrap();
-    lake.ingest(&batch("other", 1, 0, 5)).unwrap();
+    lake.ingest(batch("default", 1, 0, 40).into()).unwrap();
+    lake.ingest(batch("other", 1, 0, 5).into()).unwrap();
     lake.flush().await.unwrap();
-    lake.ingest(&batch("default", 2, 40, 40)).unwrap();
-    lake.ingest(&batch("other", 2, 5, 5)).unwrap();
+    lake.ingest(batch("default", 2, 40, 40).into()).unwrap();
+    lake.ingest(batch("other", 2, 5, 5).into()).unwrap();
     lake
 }
 
@@ -30,7 +30,7 @@ async fn pages_run_newest_first_and_what_arrives_meanwhile_moves_none() {
         ids.extend(found.hits.iter().map(|hit| hit.arrival));
         cursor = found.cursor;
         if page == 0 {
-            lake.ingest(&batch("default", 3, 80, 10)).unwrap();
+            lake.ingest(batch("default", 3, 80, 10).into()).unwrap();
             lake.flush().await.unwrap();
         }
         if cursor.is_none() {
@@ -77,7 +77,7 @@ async fn time_bounds_a_search_and_a_forged_time_does_not_hide_an_event() {
     let mut forged = batch("default", 9, 80, 2);
     forged.events[0].set(sakimori_model::field::TIMESTAMP, Timestamp::from_secs(0));
     forged.events[1].set(sakimori_model::field::TIMESTAMP, Timestamp::from_micros(i64::MAX));
-    lake.ingest(&forged).unwrap();
+    lake.ingest(forged.into()).unwrap();
     lake.flush().await.unwrap();
     assert_eq!(lake.count("default", &Expr::All, within(8, 9)).await.unwrap(), 2, "placed at their arrival");
     let kept = parse("@timestamp < 1971-01-01 or @timestamp > 9000-01-01").unwrap();
@@ -176,7 +176,7 @@ async fn a_query_that_takes_too_long_is_stopped_and_the_lake_goes_on() {
     let mut options = LakeOptions::new(dir.path().join("lake"), "manager-1");
     options.query_timeout = Duration::from_secs(2);
     let lake = Lake::open(options).await.unwrap();
-    lake.ingest(&batch("default", 1, 0, 1_000)).unwrap();
+    lake.ingest(batch("default", 1, 0, 1_000).into()).unwrap();
     let endless = "SELECT count(*) FROM events a, events b, events c, events d WHERE a.message || b.message || c.message = d.message";
     let stopped = lake.sql("default", endless).await;
     assert!(matches!(stopped, Err(LakeError::TimedOut(2))), "{stopped:?}");
@@ -189,7 +189,7 @@ async fn a_result_larger_than_allowed_is_refused() {
     let mut options = LakeOptions::new(dir.path().join("lake"), "manager-1");
     options.max_result_bytes = 10_000;
     let lake = Lake::open(options).await.unwrap();
-    lake.ingest(&batch("default", 1, 0, 1_000)).unwrap();
+    lake.ingest(batch("default", 1, 0, 1_000).into()).unwrap();
     assert!(matches!(lake.sql("default", "SELECT * FROM events").await, Err(LakeError::TooLarge(_))));
 }
 
@@ -200,7 +200,7 @@ async fn a_query_that_wants_more_memory_than_there_is_fails_alone() {
     options.query_memory = 1 << 20;
     options.max_spill_bytes = 0;
     let lake = Lake::open(options).await.unwrap();
-    lake.ingest(&batch("default", 1, 0, 2_000)).unwrap();
+    lake.ingest(batch("default", 1, 0, 2_000).into()).unwrap();
     let greedy = "SELECT a.message || b.message AS m, count(*) FROM events a, events b GROUP BY 1 ORDER BY 2 LIMIT 1";
     let refused = lake.sql("default", greedy).await;
     assert!(matches!(refused, Err(LakeError::TooLarge(_))), "{refused:?}");

@@ -39,7 +39,7 @@ impl Lake {
     /// `Refused` for anything but one query, `Query` for a wrong one, `TooLarge`, `TimedOut`.
     pub async fn sql(&self, tenant: &str, sql: &str) -> Result<Table, LakeError> {
         let statement = allowed(sql)?;
-        let (pin, session, tenant) = (self.pin(tenant), self.inner.engine.session(), tenant.to_owned());
+        let (pin, session, tenant) = (self.pin(tenant)?, self.inner.engine.session(), tenant.to_owned());
         let (rows, bytes) = (self.inner.options.max_rows, self.inner.engine.max_result_bytes());
         self.inner
             .engine

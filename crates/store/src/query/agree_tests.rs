@@ -97,8 +97,8 @@ fn batch(events: Vec<Event>) -> StampedBatch {
     StampedBatch { tenant: "default".into(), header, events, arrival: samples::at(0), first_sequence: 0 }
 }
 
-async fn lake_says(batch: &StampedBatch, searches: &[Expr]) -> (Vec<Hit>, Vec<Vec<i64>>) {
-    let days = rows::encode(batch).unwrap();
+async fn lake_says(batch: &Arc<StampedBatch>, searches: &[Expr]) -> (Vec<Hit>, Vec<Vec<i64>>) {
+    let days = rows::encode(std::slice::from_ref(batch)).unwrap();
     let session = SessionContext::new();
     let mut hits = Vec::new();
     let mut found = vec![Vec::new(); searches.len()];
@@ -123,7 +123,7 @@ async fn lake_says(batch: &StampedBatch, searches: &[Expr]) -> (Vec<Hit>, Vec<Ve
 
 fn check(events: Vec<Event>, searches: &[Expr]) -> Result<(), TestCaseError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let batch = batch(events);
+    let batch = Arc::new(batch(events));
     let (hits, found) = runtime.block_on(lake_says(&batch, searches));
     for (original, hit) in batch.events.iter().zip(&hits) {
         let mut expected = original.clone();
