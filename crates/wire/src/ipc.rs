@@ -29,6 +29,7 @@ pub enum ToLogs {
     /// input that is open already, the files are those that follow the ones it has.
     Open {
         /// Which input.
+        #[serde(with = "as_json")]
         input: LogInput,
         /// Where to go on in each file, the oldest first; empty for a pipe.
         files: Vec<FilePosition>,
@@ -61,6 +62,20 @@ pub enum ToLogs {
     },
     /// Finish what is in hand, send a snapshot, end.
     Stop,
+}
+
+/// A policy leaves out what is absent, which a format without names cannot; so it travels as its JSON.
+mod as_json {
+    use sakimori_model::policy::LogInput;
+    use serde::{Deserialize, Deserializer, Serializer, de, ser};
+
+    pub fn serialize<S: Serializer>(input: &LogInput, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&serde_json::to_string(input).map_err(ser::Error::custom)?)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogInput, D::Error> {
+        serde_json::from_str(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
 }
 
 /// What the `logs` worker needs to begin.
@@ -335,4 +350,34 @@ pub enum Answer {
         /// Why.
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_with_and_without_its_optional_parts_survives() {
+        for file in [None, Some("/var/log/auth.log".to_owned())] {
+            let input = LogInput {
+                name: "auth".into(),
+                source: "linux/auth".into(),
+                file,
+                journal: None,
+                zone: None,
+                probe: true,
+            };
+            let message = ToLogs::Open {
+                input,
+                files: vec![FilePosition::default()],
+                replace: true,
+                fresh: false,
+                next_sequence: 3,
+                next_event: 9,
+                losses: Vec::new(),
+            };
+            let bytes = postcard::to_stdvec(&message).expect("encodes");
+            assert_eq!(postcard::from_bytes::<ToLogs>(&bytes).expect("decodes"), message);
+        }
+    }
 }
