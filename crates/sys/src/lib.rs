@@ -4,10 +4,15 @@
 //! - [`worker`]: the one launcher of processes with few rights
 //! - [`file`]: files that are whole after a crash
 //! - [`inotify`]: waiting for files to change
+//! - [`netlink`], [`nft`]: our own encoder of netfilter's messages
+//! - [`lab`]: network namespaces for tests and the demo
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 #![allow(unsafe_code)] // one of the two rooms for it; each block carries its SAFETY sentence
 
 pub mod channel;
 pub mod file;
 pub mod inotify;
+pub mod lab;
+pub mod netlink;
+pub mod nft;
 pub mod worker;
