@@ -1,3 +1,28 @@
-//! Tidy, code generation, content tests.
+//! What the tree checks about itself: `cargo run -p sakimori-xtask -- <task>`. One file a task.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
-fn main() {}
+mod content;
+mod mutants;
+mod rules;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xtask", about = "Checks of the source tree")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs the tests of the content: log sources, rules and their mutants, playbooks
+    Content,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Content => content::run(),
+    }
+}
