@@ -5,6 +5,8 @@
 //! standard ones and its channel, an empty environment, umask 077, folder `/`, a process group of its own, and
 //! death when the parent dies. What seccomp, Landlock and cgroups add goes into one function, `confine`.
 //!
+//! [`spawn_tool`] starts somebody else's program (`journalctl`) the same way, with pipes in place of the channel.
+//!
 //! The kernel's death signal goes by the *thread* that forked, so every fork happens on one thread that lives as long
 //! as the process. Without root a worker runs as the parent's user; [`Identity`] says so, and the caller reports it.
 
@@ -17,6 +19,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::channel::Channel;
@@ -87,6 +90,12 @@ pub struct Worker {
     pub channel: Channel,
     /// Who it runs as.
     pub identity: Identity,
+    process: Process,
+}
+
+/// A child with a handle that stays its own after its number is used again.
+#[derive(Debug)]
+struct Process {
     child: Child,
     handle: OwnedFd,
     ended: bool,
@@ -118,31 +127,77 @@ pub enum WorkerError {
     NotAWorker(String),
 }
 
+/// Another program that runs with a worker's few rights. Dropping it kills it.
+#[derive(Debug)]
+pub struct Tool {
+    /// Process id.
+    pub pid: u32,
+    /// Who it runs as.
+    pub identity: Identity,
+    process: Process,
+    errors: OwnedFd,
+}
+
+/// Most bytes of a tool's complaints that are kept.
+const MAX_COMPLAINT: usize = 4_096;
+
 /// Starts a worker.
 ///
 /// # Errors
 /// The ids are 0, the program is missing, or the kernel refuses one of the restrictions: nothing runs then.
 pub fn spawn(spec: &WorkerSpec) -> Result<Worker, WorkerError> {
-    let fail = |attempt| {
-        let name = spec.name.clone();
-        move |source| WorkerError::Start { name, attempt, source }
-    };
+    let (ours, theirs) = Channel::pair().map_err(failed(spec, "make its channel"))?;
+    let (process, identity) = start(spec, Some(&theirs), |_| {})?;
+    let pid = process.child.id();
+    Ok(Worker { name: spec.name.clone(), pid, channel: ours, identity, process })
+}
+
+/// Starts a tool; what it writes comes out of the descriptor returned beside it, which may be handed on.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_tool(spec: &WorkerSpec) -> Result<(Tool, OwnedFd), WorkerError> {
+    let pipe =
+        || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(spec, "make a pipe")(error.into()));
+    let (output, output_end) = pipe()?;
+    let (errors, errors_end) = pipe()?;
+    // A tool that complains more than the pipe holds must not stand still because nobody listens.
+    for end in [&errors, &errors_end] {
+        rustix::fs::fcntl_setfl(end, rustix::fs::OFlags::NONBLOCK)
+            .map_err(|error| failed(spec, "make a pipe")(error.into()))?;
+    }
+    let (process, identity) = start(spec, None, |command| {
+        command.stdout(output_end).stderr(errors_end);
+    })?;
+    let pid = process.child.id();
+    Ok((Tool { pid, identity, process, errors }, output))
+}
+
+fn failed(spec: &WorkerSpec, attempt: &'static str) -> impl FnOnce(io::Error) -> WorkerError + use<> {
+    let name = spec.name.clone();
+    move |source| WorkerError::Start { name, attempt, source }
+}
+
+fn start(
+    spec: &WorkerSpec,
+    theirs: Option<&Channel>,
+    wire: impl FnOnce(&mut Command),
+) -> Result<(Process, Identity), WorkerError> {
     if spec.uid == 0 || spec.gid == 0 {
         return Err(WorkerError::Spec { name: spec.name.clone(), reason: "a worker never runs as root" });
     }
     let root = rustix::process::geteuid().is_root();
-    let (ours, theirs) = Channel::pair().map_err(fail("make its channel"))?;
-    let command = prepare(spec, &theirs, root);
-    let child = launcher().run(command).map_err(fail("start the program with its restrictions"))?;
-    drop(theirs);
-    let mut child = child;
+    let mut command = prepare(spec, theirs, root);
+    wire(&mut command);
+    let attempt = "start the program with its restrictions";
+    let mut child = launcher().run(command).map_err(failed(spec, attempt))?;
     let handle = match pidfd(&child) {
         Ok(handle) => handle,
         Err(error) => {
             // It was started a moment ago and is ours to end.
             let _ = child.kill();
             let _ = child.wait();
-            return Err(fail("get a handle of the process")(error));
+            return Err(failed(spec, "get a handle of the process")(error));
         }
     };
     let identity = if root {
@@ -150,8 +205,7 @@ pub fn spawn(spec: &WorkerSpec) -> Result<Worker, WorkerError> {
     } else {
         Identity::Shared { uid: rustix::process::geteuid().as_raw() }
     };
-    let pid = child.id();
-    Ok(Worker { name: spec.name.clone(), pid, channel: ours, identity, child, handle, ended: false })
+    Ok((Process { child, handle, ended: false }, identity))
 }
 
 fn pidfd(child: &Child) -> io::Result<OwnedFd> {
@@ -160,8 +214,8 @@ fn pidfd(child: &Child) -> io::Result<OwnedFd> {
 }
 
 /// The command with everything but the fork.
-fn prepare(spec: &WorkerSpec, theirs: &Channel, root: bool) -> Command {
-    let channel = theirs.as_fd().as_raw_fd();
+fn prepare(spec: &WorkerSpec, theirs: Option<&Channel>, root: bool) -> Command {
+    let channel = theirs.map(|theirs| theirs.as_fd().as_raw_fd());
     let mut command = Command::new(spec.program.as_deref().unwrap_or_else(|| "/proc/self/exe".as_ref()));
     command
         .arg0(format!("sakimori-worker-{}", spec.name))
@@ -171,12 +225,13 @@ fn prepare(spec: &WorkerSpec, theirs: &Channel, root: bool) -> Command {
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LANG", "C.UTF-8")
         .envs(spec.env.iter().map(|(key, value)| (key, value)))
-        .env(CHANNEL_VARIABLE, channel.to_string())
-        .env(NAME_VARIABLE, &spec.name)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .process_group(0);
+    if let Some(channel) = channel {
+        command.env(CHANNEL_VARIABLE, channel.to_string()).env(NAME_VARIABLE, &spec.name);
+    }
     if root {
         // The standard library empties the supplementary groups, then sets group and user.
         command.gid(spec.gid).uid(spec.uid);
@@ -184,13 +239,13 @@ fn prepare(spec: &WorkerSpec, theirs: &Channel, root: bool) -> Command {
     let parent = rustix::process::getpid();
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
     // SAFETY: `confine` runs between fork and exec of a process that may have other threads; it allocates
-    // nothing, takes no lock and calls system calls only. `theirs` outlives the fork (see `spawn`).
+    // nothing, takes no lock and calls system calls only. `theirs` outlives the fork (see `start`).
     unsafe { command.pre_exec(move || confine(channel, parent, most)) };
     command
 }
 
 /// The last steps in the child before exec, already as its own user. Seccomp, Landlock and cgroups join here.
-fn confine(channel: RawFd, parent: Pid, most: u64) -> io::Result<()> {
+fn confine(channel: Option<RawFd>, parent: Pid, most: u64) -> io::Result<()> {
     // SAFETY: prctl, umask, fcntl and syscall take plain numbers here and touch no memory of ours.
     unsafe {
         check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
@@ -203,6 +258,7 @@ fn confine(channel: RawFd, parent: Pid, most: u64) -> io::Result<()> {
     if rustix::process::getppid() != Some(parent) {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
+    let Some(channel) = channel else { return close_on_exec(3, RawFd::MAX, most) };
     close_on_exec(3, channel - 1, most)?;
     close_on_exec(channel + 1, RawFd::MAX, most)?;
     // SAFETY: the channel is open in the child, which is a copy of the parent.
@@ -233,41 +289,84 @@ fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-impl Worker {
-    /// Ends it at once, whatever it does.
-    pub fn kill(&self) -> io::Result<()> {
+impl Process {
+    fn kill(&self) -> io::Result<()> {
         match rustix::process::pidfd_send_signal(&self.handle, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Waits for its end.
-    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+    fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait()?;
         self.ended = true;
         Ok(status)
     }
 
-    /// Its status, if it has ended.
-    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.child.try_wait()?;
         self.ended |= status.is_some();
         Ok(status)
     }
-
-    /// A descriptor that becomes readable at its end, for poll.
-    pub fn end(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
-    }
 }
 
-impl Drop for Worker {
+impl Drop for Process {
     fn drop(&mut self) {
         if !self.ended {
             let _ = self.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+impl Worker {
+    /// Ends it at once, whatever it does.
+    pub fn kill(&self) -> io::Result<()> {
+        self.process.kill()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.process.wait()
+    }
+
+    /// Its status, if it has ended.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.process.try_wait()
+    }
+
+    /// A descriptor that becomes readable at its end, for poll.
+    pub fn end(&self) -> BorrowedFd<'_> {
+        self.process.handle.as_fd()
+    }
+}
+
+impl Tool {
+    /// Ends it at once.
+    pub fn kill(&self) -> io::Result<()> {
+        self.process.kill()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.process.wait()
+    }
+
+    /// Its status, if it has ended.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.process.try_wait()
+    }
+
+    /// A descriptor that becomes readable at its end, for poll.
+    pub fn end(&self) -> BorrowedFd<'_> {
+        self.process.handle.as_fd()
+    }
+
+    /// What it wrote to standard error since the last call, cut to 4 KiB; does not wait.
+    pub fn complaint(&self) -> String {
+        let mut buffer = [0_u8; MAX_COMPLAINT];
+        let size = rustix::io::read(&self.errors, &mut buffer).unwrap_or(0);
+        String::from_utf8_lossy(buffer.get(..size).unwrap_or_default()).trim().to_owned()
     }
 }
 

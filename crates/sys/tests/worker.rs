@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use sakimori_sys::channel::Channel;
-use sakimori_sys::worker::{Identity, Worker, WorkerSpec, connect, spawn};
+use sakimori_sys::worker::{Identity, Worker, WorkerSpec, connect, spawn, spawn_tool};
 
 const UID: u32 = 64_101;
 
@@ -30,6 +30,7 @@ fn tests(filter: &str) {
         ("a_worker_dies_with_its_parent", dies_with_parent),
         ("a_worker_is_killed_and_waited_for", killed),
         ("a_worker_outlives_the_thread_that_asked_for_it", outlives_thread),
+        ("a_tool_writes_into_a_pipe_with_few_rights", tool),
         ("root_is_refused", root_refused),
         ("by_hand_is_refused", by_hand),
     ];
@@ -154,6 +155,30 @@ fn outlives_thread() {
     let worker = std::thread::spawn(ready).join().unwrap();
     std::thread::sleep(Duration::from_millis(50));
     assert!(alive(worker.pid));
+}
+
+fn tool() {
+    let script = "id -u; id -G; ls /proc/self/fd | wc -l; echo trouble >&2; exit 3";
+    let spec = WorkerSpec { program: Some("/bin/sh".into()), ..WorkerSpec::own("tool", &["-c", script], UID, UID) };
+    let (mut tool, output) = spawn_tool(&spec).unwrap();
+    let mut text = String::new();
+    std::fs::File::from(output).read_to_string(&mut text).unwrap();
+    assert_eq!(tool.wait().unwrap().code(), Some(3));
+    assert_eq!(tool.complaint(), "trouble");
+    assert_eq!(tool.complaint(), "");
+    if rustix::process::geteuid().is_root() {
+        // Standard three and the folder that `ls` reads.
+        assert_eq!(text, format!("{UID}\n{UID}\n4\n"));
+    }
+    // One that complains without end does not stand still.
+    let script = "i=0; while [ $i -lt 20000 ]; do echo aaaaaaaaaaaaaaaaaaaa >&2; i=$((i+1)); done; echo done";
+    let spec = WorkerSpec { program: Some("/bin/sh".into()), ..WorkerSpec::own("tool", &["-c", script], UID, UID) };
+    let (mut tool, output) = spawn_tool(&spec).unwrap();
+    let mut text = String::new();
+    std::fs::File::from(output).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "done\n");
+    tool.wait().unwrap();
+    assert!(tool.complaint().len() <= 4_096);
 }
 
 fn root_refused() {

@@ -21,7 +21,9 @@ pub(super) mod kind {
     pub const GET_TABLE: u16 = 1;
     pub const DELETE_TABLE: u16 = 2;
     pub const NEW_CHAIN: u16 = 3;
+    pub const GET_CHAIN: u16 = 4;
     pub const NEW_RULE: u16 = 6;
+    pub const GET_RULE: u16 = 7;
     pub const DELETE_RULE: u16 = 8;
     pub const NEW_SET: u16 = 9;
     pub const GET_SET: u16 = 10;

@@ -109,6 +109,37 @@ impl Nft {
         }
     }
 
+    /// The names of the chains of a table; none where there is no table.
+    pub fn chains(&mut self, table: &str) -> Result<Vec<String>, NetlinkError> {
+        let request = encode::message(format!("list the chains of table inet {table}"), kind::GET_CHAIN, 0);
+        // This dump is of all tables of the family.
+        self.socket.dump(&request, |message, all| {
+            let Some(body) = message.body.get(4..) else { return };
+            if text(attribute(body, 1)).as_deref() == Some(table) {
+                all.extend(text(attribute(body, 3)));
+            }
+        })
+    }
+
+    /// The rules of a chain in their order, each as the name of the set that it looks into (empty where it looks into
+    /// none); none where there is no chain.
+    pub fn rules(&mut self, table: &str, chain: &str) -> Result<Vec<String>, NetlinkError> {
+        let attempt = format!("list the rules of chain {chain} in table inet {table}");
+        let mut request = encode::message(attempt, kind::GET_RULE, 0);
+        request.text(1, table).text(2, chain);
+        let rules = self.socket.dump(&request, |message, all| {
+            let Some(body) = message.body.get(4..) else { return };
+            if text(attribute(body, 1)).as_deref() == Some(table) && text(attribute(body, 2)).as_deref() == Some(chain)
+            {
+                all.push(looks_into(attribute(body, 4).unwrap_or_default()).unwrap_or_default());
+            }
+        });
+        match rules {
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(Vec::new()),
+            other => other,
+        }
+    }
+
     /// The elements of a set with the time that they have left, as the kernel holds them at one moment.
     ///
     /// The kernel walks its hash table by counting and says nothing when elements come and go meanwhile, so nothing may
@@ -262,10 +293,22 @@ fn number(bytes: Option<&[u8]>) -> Option<u32> {
     bytes?.try_into().ok().map(u32::from_be_bytes)
 }
 
+/// Text with its closing zero.
+fn text(bytes: Option<&[u8]>) -> Option<String> {
+    let bytes = bytes?;
+    Some(String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes)).into_owned())
+}
+
+/// The set of the first `lookup` among a rule's expressions.
+fn looks_into(expressions: &[u8]) -> Option<String> {
+    attributes(expressions)
+        .filter(|(_, expression)| text(attribute(expression, 1)).as_deref() == Some("lookup"))
+        .find_map(|(_, expression)| text(attribute(attribute(expression, 2)?, 1)))
+}
+
 fn set_info(message: &Received<'_>) -> Option<SetInfo> {
     let body = message.body.get(4..)?;
-    let name = attribute(body, 2)?;
-    let name = String::from_utf8_lossy(name.strip_suffix(&[0]).unwrap_or(name)).into_owned();
+    let name = text(attribute(body, 2))?;
     let family = match (number(attribute(body, 4)), number(attribute(body, 5))) {
         (Some(7), Some(4)) => Some(Family::V4),
         (Some(8), Some(16)) => Some(Family::V6),
