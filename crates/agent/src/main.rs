@@ -1,3 +1,181 @@
-//! sakimori-agent: all that a protected host needs.
+//! sakimori-agent: all that a protected host needs. One binary: the supervisor (`run`), its workers, and the
+//! commands that ask or change a running one.
+//!
+//! Map: `supervisor` is the loop and all that root does; `worker_logs` and `worker_uplink` are what the workers
+//! do; `modules` is the catalog of protection modules; `spool` keeps what is to be sent; `enroll` makes this host
+//! known to a manager; `control`, `doctor` and `uninstall` are the commands.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
-fn main() {}
+mod config;
+mod control;
+mod doctor;
+mod enroll;
+mod files;
+mod host_facts;
+mod modules;
+mod show;
+mod spool;
+mod supervisor;
+mod uninstall;
+mod worker_logs;
+mod worker_uplink;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use sakimori_model::{Network, Timestamp};
+use sakimori_runtime::telemetry::{self, LogFormat};
+use sakimori_runtime::{Clock, SystemClock};
+use sakimori_wire::ipc::{Answer, Ask};
+
+use config::Config;
+
+/// The agent of Sakimori: reads logs, detects attacks, blocks attackers, and tells the manager.
+#[derive(Debug, Parser)]
+#[command(name = "sakimori-agent", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    /// Configuration file [default: /etc/sakimori/agent.toml, where it exists]
+    #[arg(long, global = true, value_name = "FILE", env = "SAKIMORI_AGENT_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent, in the foreground, until it is told to stop
+    Run,
+    /// Enrol this host at a manager with a one-time token
+    Enroll {
+        /// The token, as the manager shows it; "-" reads it from standard input
+        token: String,
+        /// Replace a former enrolment
+        #[arg(long)]
+        again: bool,
+    },
+    /// Show modules, inputs, link and spool of the running agent
+    Status,
+    /// Show and take back the blocks of this host
+    Actions {
+        #[command(subcommand)]
+        command: ActionsCommand,
+    },
+    /// Block addresses by hand, through guard and ledger like any other block
+    Block {
+        /// Addresses or networks
+        #[arg(required = true)]
+        networks: Vec<Network>,
+        /// For how many seconds
+        #[arg(long, default_value_t = 3_600)]
+        seconds: u32,
+    },
+    /// Say what this machine lacks, and what to do
+    Doctor,
+    /// End the running agent in good order; blocks stay until their time is up
+    Stop,
+    /// Take the agent's traces off this host: stop it, remove its nftables table
+    Uninstall {
+        /// Remove identity, spool and ledger too
+        #[arg(long)]
+        purge: bool,
+    },
+    /// A worker process; started by the supervisor only
+    #[command(hide = true)]
+    Worker {
+        /// Which
+        name: WorkerName,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ActionsCommand {
+    /// List blocks in effect
+    List {
+        /// Ended ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Take actions back before their time
+    Undo {
+        /// Ids of actions
+        #[arg(required_unless_present = "all")]
+        ids: Vec<String>,
+        /// All that are in effect
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum WorkerName {
+    Logs,
+    Uplink,
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            anstream::eprintln!("{}error:{} {error:#}", show::BAD, show::PLAIN);
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<std::process::ExitCode> {
+    let done = std::process::ExitCode::SUCCESS;
+    if let Command::Worker { name } = cli.command {
+        telemetry::init(LogFormat::Text, &std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
+        let channel = sakimori_sys::worker::connect()?;
+        match name {
+            WorkerName::Logs => worker_logs::run(channel)?,
+            WorkerName::Uplink => worker_uplink::run(channel)?,
+        }
+        return Ok(done);
+    }
+    let config = Config::load(cli.config.as_deref())?;
+    let socket = config.control_socket();
+    match cli.command {
+        Command::Run => {
+            telemetry::init(config.log.format, &config.log.level);
+            supervisor::run(config)?;
+        }
+        Command::Enroll { token, again } => {
+            telemetry::init(config.log.format, "warn");
+            let token = match token.as_str() {
+                "-" => std::io::read_to_string(std::io::stdin()).context("cannot read the token")?,
+                _ => token,
+            };
+            let enrolled = enroll::enroll(&config, &token, again)?;
+            show::enrolled(&enrolled, cli.json)?;
+        }
+        Command::Status => show::status(control::ask(&socket, &Ask::Status)?, cli.json)?,
+        Command::Actions { command: ActionsCommand::List { all } } => {
+            show::actions(control::ask(&socket, &Ask::Actions { all })?, cli.json)?;
+        }
+        Command::Actions { command: ActionsCommand::Undo { ids, all: _ } } => {
+            return show::done(control::ask(&socket, &Ask::Undo { ids, by: who() })?, "undone", cli.json);
+        }
+        Command::Block { networks, seconds } => {
+            let expiry: Timestamp = SystemClock.now().plus_secs(i64::from(seconds));
+            let answer: Answer = control::ask(&socket, &Ask::Block { networks, expiry, by: who() })?;
+            return show::done(answer, "blocked", cli.json);
+        }
+        Command::Doctor => return doctor::run(&config, cli.json),
+        Command::Stop => return show::done(control::ask(&socket, &Ask::Stop)?, "stopping", cli.json),
+        Command::Uninstall { purge } => uninstall::run(&config, purge)?,
+        Command::Worker { .. } => {}
+    }
+    Ok(done)
+}
+
+/// Who types: the user behind sudo, where there is one.
+fn who() -> String {
+    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".into())
+}

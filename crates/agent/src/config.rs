@@ -1,0 +1,166 @@
+//! The agent's configuration: `/etc/sakimori/agent.toml`, every value overridden by
+//! `SAKIMORI_SECTION__KEY`. Without the file the defaults apply.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sakimori_model::policy::{self, Layer, Policy};
+use sakimori_runtime::config;
+use sakimori_runtime::telemetry::LogFormat;
+use serde::Deserialize;
+
+/// Where the configuration lies when no other place is given.
+pub const DEFAULT_PATH: &str = "/etc/sakimori/agent.toml";
+
+/// All settings.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The agent itself.
+    pub agent: Agent,
+    /// Its own log.
+    pub log: Log,
+    /// The spool.
+    pub spool: Spool,
+    /// Log inspection, what is this host's own affair.
+    pub log_inspection: LogInspection,
+    /// Blocking, what is this host's own affair.
+    pub block_address: BlockAddress,
+    /// This host's own policy layer over the default one, in effect until a manager has sent a policy.
+    pub policy: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The agent itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agent {
+    /// Folder of all its state; root only.
+    pub state: PathBuf,
+    /// Proxy on the way to the manager, `http://host:port`.
+    pub proxy: Option<String>,
+    /// `host.name`; the kernel's where absent.
+    pub host_name: Option<String>,
+}
+
+/// Its own log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, or a filter.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// The spool.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spool {
+    /// Most bytes on disk before reading pauses; an eighth more is kept for alerts about the agent and actions.
+    pub most_bytes: u64,
+}
+
+/// Log inspection.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogInspection {
+    /// What was in a log before it was read for the first time, and is older than this many seconds by its own
+    /// time, causes alerts but no block. 0: no such limit.
+    pub history_seconds: u64,
+}
+
+/// Blocking.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BlockAddress {
+    /// Name of the nftables table.
+    pub table: String,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self { state: "/var/lib/sakimori/agent".into(), proxy: None, host_name: None }
+    }
+}
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+impl Default for Spool {
+    fn default() -> Self {
+        Self { most_bytes: 256 << 20 }
+    }
+}
+impl Default for LogInspection {
+    fn default() -> Self {
+        Self { history_seconds: 3_600 }
+    }
+}
+impl Default for BlockAddress {
+    fn default() -> Self {
+        Self { table: "sakimori".into() }
+    }
+}
+
+impl Config {
+    /// Reads the configuration; the file at the default place may be absent.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file and line.
+    pub fn load(path: Option<&Path>) -> Result<Self> {
+        let config: Self = match path {
+            Some(path) => config::load(Some(path), false, std::env::vars())?,
+            None => config::load(Some(Path::new(DEFAULT_PATH)), true, std::env::vars())?,
+        };
+        config.local_policy().context("section [policy] of the configuration")?;
+        Ok(config)
+    }
+
+    /// The default policy with this host's own layer over it.
+    ///
+    /// # Errors
+    /// What is wrong in the layer.
+    pub fn local_policy(&self) -> Result<Policy> {
+        let own = Layer { name: "host".into(), tree: self.policy.clone() };
+        Ok(policy::merge(&[policy::default_layer(), own])?.policy)
+    }
+
+    /// Folder of key and certificates, owned by the uplink worker's uid.
+    pub fn identity(&self) -> PathBuf {
+        self.agent.state.join("identity")
+    }
+
+    /// What the manager said at enrolment.
+    pub fn enrolled_file(&self) -> PathBuf {
+        self.agent.state.join("agent.json")
+    }
+
+    /// Socket of `status`, `actions` and the like.
+    pub fn control_socket(&self) -> PathBuf {
+        self.agent.state.join("control.sock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config> {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        std::fs::write(file.path(), text).expect("written");
+        Config::load(Some(file.path()))
+    }
+
+    #[test]
+    fn the_local_policy_layer_is_read_and_checked() {
+        let config =
+            load("[agent]\nstate = \"/x\"\n[policy.modules.block_address]\nexpiry_seconds = 5\n").expect("valid");
+        assert_eq!(config.local_policy().expect("valid").modules.block_address.expiry_seconds, 5);
+        assert_eq!(config.identity(), Path::new("/x/identity"));
+        let error = load("[policy.modules.block_adress]\nexpiry_seconds = 5\n").expect_err("typo");
+        assert!(format!("{error:#}").contains("modules.block_adress"), "{error:#}");
+        let error = load("[spool]\nmost = 5\n").expect_err("unknown key");
+        assert!(format!("{error:#}").contains(":2:"), "{error:#}");
+    }
+}

@@ -1,0 +1,73 @@
+//! What this machine lacks for the agent, and what to do. Changes nothing.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use sakimori_runtime::doctor::{Finding, Health};
+use sakimori_wire::ipc::Ask;
+
+use crate::config::Config;
+use crate::enroll::Enrolled;
+use crate::modules::CATALOG;
+use crate::{control, show};
+
+/// Looks, prints, and fails where something does not work.
+///
+/// # Errors
+/// Where nothing can be written.
+pub fn run(config: &Config, json: bool) -> Result<ExitCode> {
+    let mut findings = vec![root(), enrolment(config), running(config)];
+    for module in CATALOG {
+        let state =
+            config.local_policy().map_or("unknown", |policy| if (module.is_on)(&policy) { "on" } else { "off" });
+        let id = format!("agent/module/{}", module.id);
+        findings.push(Finding::ok(
+            &id,
+            format!("{} ({state} by this host's own policy): {}", module.title, module.summary),
+        ));
+        findings.extend((module.check)(config));
+    }
+    show::findings(&findings, json)?;
+    let failing = findings.iter().any(|finding| finding.health == Health::Failing);
+    Ok(if failing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn root() -> Finding {
+    if rustix::process::geteuid().is_root() {
+        Finding::ok("agent/root", "running as root")
+    } else {
+        Finding::problem("agent/root", Health::Failing, "not running as root", "run it with sudo, or as a service")
+    }
+}
+
+fn enrolment(config: &Config) -> Finding {
+    match Enrolled::load(&config.enrolled_file()) {
+        Ok(Some(enrolled)) => {
+            Finding::ok("agent/enrolment", format!("{} at {}", enrolled.agent_id, enrolled.link_address))
+        }
+        Ok(None) => Finding::problem(
+            "agent/enrolment",
+            Health::Limited,
+            "not enrolled: it detects and blocks here, and nobody is told",
+            "sakimori-agent enroll TOKEN, with a token of the manager",
+        ),
+        Err(error) => Finding::problem(
+            "agent/enrolment",
+            Health::Failing,
+            format!("{error:#}"),
+            "sakimori-agent enroll --again TOKEN",
+        ),
+    }
+}
+
+fn running(config: &Config) -> Finding {
+    match control::ask(&config.control_socket(), &Ask::Status) {
+        Ok(_) => Finding::ok("agent/running", "the agent answers"),
+        Err(error) => Finding::problem(
+            "agent/running",
+            Health::Limited,
+            format!("{error:#}"),
+            "sakimori-agent run, or systemctl start sakimori-agent",
+        ),
+    }
+}

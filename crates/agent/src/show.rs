@@ -1,0 +1,143 @@
+//! What the commands print: a table for people, JSON for programs; colour only on a terminal.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Reset, Style};
+use anyhow::{Result, bail};
+use sakimori_runtime::doctor::{Finding, Health};
+use sakimori_wire::ipc::Answer;
+
+use crate::enroll::Enrolled;
+
+/// For what is wrong.
+pub const BAD: Style = AnsiColor::Red.on_default().bold();
+/// For what does less than it could.
+pub const WARN: Style = AnsiColor::Yellow.on_default();
+/// For what is well.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// After any of them.
+pub const PLAIN: Reset = Reset;
+
+/// After enrolment.
+///
+/// # Errors
+/// Where nothing can be written.
+pub fn enrolled(enrolled: &Enrolled, json: bool) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(enrolled)?)?;
+    } else {
+        writeln!(out, "{GOOD}enrolled{PLAIN} as {} at {}", enrolled.agent_id, enrolled.link_address)?;
+        writeln!(out, "next: sakimori-agent run, or systemctl enable --now sakimori-agent")?;
+    }
+    Ok(())
+}
+
+/// State of the running agent.
+///
+/// # Errors
+/// Where nothing can be written.
+pub fn status(answer: Answer, json: bool) -> Result<()> {
+    let Answer::Status(status) = answer else { bail!("the agent answered something else") };
+    let mut out = anstream::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
+        return Ok(());
+    }
+    let link = if status.connected { format!("{GOOD}connected{PLAIN}") } else { format!("{WARN}no manager{PLAIN}") };
+    writeln!(out, "agent   {}  version {}  {link}", status.agent, status.version)?;
+    writeln!(out, "policy  {}   bundle {}   blocks {}", status.policy, status.bundle, status.blocks)?;
+    let spool = &status.spool;
+    writeln!(
+        out,
+        "spool   {} of {} KiB, {} batches to send",
+        spool.bytes / 1024,
+        spool.most_bytes / 1024,
+        spool.waiting
+    )?;
+    for module in &status.modules {
+        let style = match module.state.as_str() {
+            "on" => GOOD,
+            "off" => Style::new(),
+            _ => BAD,
+        };
+        let restarts = if module.restarts > 0 { format!(" ({} restarts)", module.restarts) } else { String::new() };
+        writeln!(out, "module  {:<16} {style}{:<8}{PLAIN} {}{restarts}", module.id, module.state, module.detail)?;
+    }
+    for input in &status.inputs {
+        let style = if input.state == "reading" { GOOD } else { WARN };
+        writeln!(
+            out,
+            "input   {:<16} {style}{:<8}{PLAIN} {} lines, {} alerts, {} events spooled, {} lost",
+            input.name, input.state, input.lines, input.alerts, input.spooled, input.lost
+        )?;
+    }
+    Ok(())
+}
+
+/// Actions of this host.
+///
+/// # Errors
+/// Where nothing can be written.
+pub fn actions(answer: Answer, json: bool) -> Result<()> {
+    let Answer::Actions { actions } = answer else { bail!("the agent answered something else") };
+    let mut out = anstream::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&actions)?)?;
+        return Ok(());
+    }
+    if actions.is_empty() {
+        writeln!(out, "nothing is blocked on this host")?;
+    }
+    for action in &actions {
+        let end = action.expires_at.map_or_else(String::new, |end| format!("until {end}"));
+        let cause = if action.order.cause.rule.is_empty() { &action.order.cause.by } else { &action.order.cause.rule };
+        let reason = action.reason.as_deref().unwrap_or_default();
+        let (id, target) = (&action.order.id, action.order.target.to_string());
+        writeln!(out, "{id}  {target:<40} {:<10} {end} {cause} {reason}", action.state.name())?;
+    }
+    Ok(())
+}
+
+/// After a change: how many, and why not the others.
+///
+/// # Errors
+/// Where nothing can be written.
+pub fn done(answer: Answer, verb: &str, json: bool) -> Result<ExitCode> {
+    let Answer::Done { count, refused } = answer else { bail!("the agent answered something else") };
+    let mut out = anstream::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::json!({ "count": count, "refused": refused }))?;
+    } else {
+        writeln!(out, "{count} {verb}")?;
+        for reason in &refused {
+            writeln!(out, "{WARN}not:{PLAIN} {reason}")?;
+        }
+    }
+    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// What a doctor found.
+///
+/// # Errors
+/// Where nothing can be written.
+pub fn findings(findings: &[Finding], json: bool) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(findings)?)?;
+        return Ok(());
+    }
+    for finding in findings {
+        let (style, word) = match finding.health {
+            Health::Ok => (GOOD, "ok"),
+            Health::Limited => (WARN, "limited"),
+            Health::Failing => (BAD, "failing"),
+        };
+        writeln!(out, "{style}{word:<8}{PLAIN} {:<28} {}", finding.id, finding.found)?;
+        if !finding.remedy.is_empty() {
+            writeln!(out, "         {:<28} → {}", "", finding.remedy)?;
+        }
+    }
+    Ok(())
+}

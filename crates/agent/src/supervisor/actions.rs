@@ -1,0 +1,301 @@
+//! The host's actions: the ledger of `respond` over the nftables of `host`, and what of it is still to be
+//! told to the manager.
+//!
+//! Every state change is an event of the stream `actions`. Its batches carry the number of the ledger's newest
+//! record as their position: where a crash came between ledger and spool, a start finds the ledger ahead and
+//! tells the state of every action that changed since, which is the same to a reader as the lost event.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use sakimori_host::guard_facts;
+use sakimori_model::policy::Policy;
+use sakimori_model::{Action, Network, Order, Timestamp};
+use sakimori_respond::guard::Surroundings;
+use sakimori_respond::host::{Changes, HostActions, Which};
+use sakimori_respond::wide::Undo;
+use sakimori_wire::status::ModuleStatus;
+use serde::{Deserialize, Serialize};
+
+use super::blocker::LazyBlocker;
+use crate::config::Config;
+use crate::modules::block_address::DESCRIPTOR;
+
+/// Facts about the surroundings that are younger than this are fresh enough for a block.
+const FRESH: Duration = Duration::from_millis(200);
+/// A change may have been written this much before the position that is compared with, in seconds.
+const SLACK: i64 = 5;
+/// Most orders that wait for the surroundings to be known.
+const MAX_HELD: usize = 10_000;
+
+/// What is to be spooled.
+pub struct Told {
+    /// When.
+    pub at: Timestamp,
+    /// Changed actions, each as it stands.
+    pub actions: Vec<Arc<Action>>,
+    /// Position of the stream after them; `None` where there is nothing to tell.
+    pub position: Option<Position>,
+}
+
+/// Position of the stream `actions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Sequence of the ledger's newest record that is told.
+    pub record: u64,
+    /// When it was told.
+    pub at: Timestamp,
+}
+
+/// Ledger, blocker and guard.
+pub struct Actions {
+    host: HostActions<LazyBlocker>,
+    managers: Vec<std::net::IpAddr>,
+    /// Are the surroundings known? Until then nothing is blocked, and orders wait.
+    known: bool,
+    held: Vec<Order>,
+    looked: Instant,
+    problem: Option<String>,
+}
+
+impl Actions {
+    /// Opens ledger and table. Nothing is done to the kernel yet.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be opened.
+    pub fn open(config: &Config, agent: &str, policy: &Policy, now: Timestamp) -> Result<Self> {
+        let mut blocker = LazyBlocker::new(&config.block_address.table);
+        // Nothing is open yet, so this cannot fail.
+        let _ = blocker.set_allow(allow_of(policy));
+        let dir = config.agent.state.join("ledger");
+        let facts = guard_facts(&[]);
+        let problem = facts.as_ref().err().map(ToString::to_string);
+        let known = facts.is_ok();
+        let (host, recovery) = HostActions::open(&dir, agent, policy, facts.unwrap_or_default(), blocker, now)
+            .with_context(|| format!("cannot open the action ledger in {}", dir.display()))?;
+        if recovery.torn_bytes > 0 {
+            tracing::info!(bytes = recovery.torn_bytes, "the end of the action ledger was torn and is cut off");
+        }
+        Ok(Self { host, managers: Vec::new(), known, held: Vec::new(), looked: Instant::now(), problem })
+    }
+
+    /// Makes the kernel hold what the ledger says, and takes orders that a crash kept from the ledger.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn begin(
+        &mut self,
+        pending: Vec<Order>,
+        told: Option<&[u8]>,
+        now: Timestamp,
+    ) -> Result<(Told, Option<String>)> {
+        let told: Option<Position> = told.and_then(|bytes| postcard::from_bytes(bytes).ok());
+        let behind = told.map_or(0, |position| position.record) < self.host.head().0;
+        let since = told.map_or(Timestamp::from_micros(i64::MIN), |position| position.at.plus_secs(-SLACK));
+        let mut untold: Vec<Arc<Action>> = Vec::new();
+        if behind {
+            untold.extend(self.host.actions().filter(|action| changed_since(action, since)).cloned());
+            untold.sort_by(|a, b| a.planned_at.cmp(&b.planned_at).then_with(|| a.order.id.cmp(&b.order.id)));
+        }
+        let (mut changes, problem) = self.host.start(now)?;
+        let fresh = pending.into_iter().filter(|order| order.expiry.is_none_or(|end| end > now)).collect();
+        if let Some(problem) = problem {
+            self.problem = Some(problem.to_string());
+        }
+        changes.append(self.carry_out(fresh, now)?);
+        let mut out = self.told(&changes, now);
+        if !untold.is_empty() {
+            let again = |action: &Arc<Action>| changes.actions().iter().any(|one| one.order.id == action.order.id);
+            untold.retain(|action| !again(action));
+            untold.append(&mut out.actions);
+            out.actions = untold;
+            out.position = Some(self.position(now));
+        }
+        Ok((out, self.problem.clone()))
+    }
+
+    /// Carries orders out, with surroundings that are fresh.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn submit(&mut self, orders: Vec<Order>, now: Timestamp) -> Result<Told> {
+        let mut changes = Changes::default();
+        if self.looked.elapsed() > FRESH {
+            changes.append(self.refresh(now)?);
+        }
+        changes.append(self.carry_out(orders, now)?);
+        Ok(self.told(&changes, now))
+    }
+
+    fn carry_out(&mut self, mut orders: Vec<Order>, now: Timestamp) -> Result<Changes> {
+        if !self.known {
+            let room = MAX_HELD.saturating_sub(self.held.len());
+            orders.truncate(room);
+            self.held.append(&mut orders);
+            return Ok(Changes::default());
+        }
+        orders.append(&mut self.held);
+        Ok(self.host.submit(orders, now)?)
+    }
+
+    /// Takes actions back on a person's word.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn undo(&mut self, ids: Vec<String>, by: &str, now: Timestamp) -> Result<Told> {
+        let which = if ids.is_empty() { Which::All } else { Which::Ids(ids) };
+        let changes = self.host.undo(&which, Undo::Person(by), now)?;
+        Ok(self.told(&changes, now))
+    }
+
+    /// Takes all actions back, since the agent is uninstalled.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn end(&mut self, now: Timestamp) -> Result<()> {
+        self.host.stop(now)?;
+        Ok(())
+    }
+
+    /// What time brings.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn tick(&mut self, now: Timestamp) -> Result<Told> {
+        if self.host.next_tick().is_none_or(|at| at > now) {
+            return Ok(self.told(&Changes::default(), now));
+        }
+        let changes = self.host.tick(now)?;
+        Ok(self.told(&changes, now))
+    }
+
+    /// Looks at what surrounds the host.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn look(&mut self, now: Timestamp) -> Result<Told> {
+        let changes = self.refresh(now)?;
+        Ok(self.told(&changes, now))
+    }
+
+    /// Applies a policy.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn set_policy(&mut self, policy: &Policy, now: Timestamp) -> Result<Told> {
+        let allowed = self.host.blocker().set_allow(allow_of(policy));
+        let changes = self.host.set_policy(policy, now)?;
+        let removed = if (DESCRIPTOR.is_on)(policy) { Ok(()) } else { self.host.blocker().remove() };
+        if let Err(error) = allowed.and(removed) {
+            self.problem = Some(error.to_string());
+        }
+        Ok(self.told(&changes, now))
+    }
+
+    /// The manager's address (or the proxy's), never blocked from now on.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn set_manager(&mut self, address: std::net::IpAddr, now: Timestamp) -> Result<Told> {
+        if !self.managers.contains(&address) {
+            // A manager behind several addresses: the last few.
+            if self.managers.len() >= 8 {
+                self.managers.remove(0);
+            }
+            self.managers.push(address);
+        }
+        self.look(now)
+    }
+
+    /// Next moment at which [`Actions::tick`] has something to do.
+    pub fn next_tick(&self) -> Option<Timestamp> {
+        self.host.next_tick()
+    }
+
+    /// An action by its id.
+    pub fn action(&self, id: &str) -> Option<&Arc<Action>> {
+        self.host.action(id)
+    }
+
+    /// All known actions, by their beginning; those in effect, or all.
+    pub fn list(&self, all: bool) -> Vec<Action> {
+        let mut list: Vec<Action> = self
+            .host
+            .actions()
+            .filter(|action| all || !action.state.is_final())
+            .map(|action| (**action).clone())
+            .collect();
+        list.sort_by(|a, b| a.planned_at.cmp(&b.planned_at).then_with(|| a.order.id.cmp(&b.order.id)));
+        list
+    }
+
+    /// Blocks in effect.
+    pub fn live(&self) -> u64 {
+        self.host.live() as u64
+    }
+
+    /// Head of the ledger's hash chain.
+    pub fn head(&self) -> Vec<u8> {
+        self.host.head().1.to_vec()
+    }
+
+    /// State of the module.
+    pub fn status(&self, policy: &Policy) -> ModuleStatus {
+        let state = match (&self.problem, (DESCRIPTOR.is_on)(policy)) {
+            (_, false) => "off",
+            (Some(_), true) => "failing",
+            (None, true) => "on",
+        };
+        ModuleStatus {
+            id: DESCRIPTOR.id.into(),
+            state: state.into(),
+            detail: self.problem.clone().unwrap_or_default(),
+            restarts: 0,
+        }
+    }
+
+    fn refresh(&mut self, now: Timestamp) -> Result<Changes> {
+        self.looked = Instant::now();
+        let mut surroundings: Surroundings = match guard_facts(&[]) {
+            Ok(facts) => facts,
+            // What was known stays; where nothing was ever known, nothing is blocked.
+            Err(error) => {
+                self.problem = Some(error.to_string());
+                return Ok(Changes::default());
+            }
+        };
+        self.known = true;
+        surroundings.manager.extend(self.managers.iter().copied());
+        let mut changes = self.host.set_surroundings(surroundings, now)?;
+        if self.problem.is_some() {
+            // Something did not answer before: make the kernel agree with the ledger again.
+            let (again, problem) = self.host.start(now)?;
+            self.problem = problem.map(|problem| problem.to_string());
+            changes.append(again);
+        }
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            changes.append(self.carry_out(held, now)?);
+        }
+        Ok(changes)
+    }
+
+    fn position(&self, now: Timestamp) -> Position {
+        Position { record: self.host.head().0, at: now }
+    }
+
+    fn told(&self, changes: &Changes, now: Timestamp) -> Told {
+        let position = (!changes.is_empty()).then(|| self.position(now));
+        Told { at: now, actions: changes.actions().to_vec(), position }
+    }
+}
+
+fn allow_of(policy: &Policy) -> Vec<Network> {
+    policy.response.allow.iter().chain(&policy.response.trusted_proxies).copied().collect()
+}
+
+fn changed_since(action: &Action, since: Timestamp) -> bool {
+    let times = [Some(action.planned_at), action.done_at, action.ended_at];
+    times.into_iter().flatten().any(|time| time >= since) || !action.state.is_final()
+}

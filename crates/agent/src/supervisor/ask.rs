@@ -1,0 +1,79 @@
+//! Answers to the control socket.
+
+use std::sync::mpsc::Sender;
+
+use anyhow::Result;
+use sakimori_model::action::{Cause, Target};
+use sakimori_model::{ActionState, Network, Order, Timestamp, id};
+use sakimori_wire::ipc::{Answer, Ask};
+
+use super::{Message, Supervisor};
+
+/// Most reasons in one answer.
+const MAX_REASONS: usize = 100;
+
+impl Supervisor {
+    /// Answers; what is to be spooled is spooled after the answer, which need not wait for it.
+    pub(super) fn answer(&mut self, ask: Ask, reply: &Sender<Answer>) -> Result<()> {
+        let now = self.now();
+        match ask {
+            Ask::Status => {
+                let _ = reply.send(Answer::Status(Box::new(self.status())));
+            }
+            Ask::Actions { all } => {
+                let _ = reply.send(Answer::Actions { actions: self.actions.list(all) });
+            }
+            Ask::Undo { ids, by } => {
+                let told = self.actions.undo(ids.clone(), &by, now)?;
+                let count = told.actions.len() as u64;
+                let refused = ids
+                    .iter()
+                    .filter(|id| !told.actions.iter().any(|action| action.order.id == **id))
+                    .take(MAX_REASONS)
+                    .map(|id| match self.actions.action(id) {
+                        None => format!("{id}: no such action on this host"),
+                        Some(action) => format!("{id}: it is {} already", action.state.name()),
+                    })
+                    .collect();
+                let _ = reply.send(Answer::Done { count, refused });
+                self.spool_actions(told)?;
+            }
+            Ask::Block { networks, expiry, by } => {
+                let orders = networks.into_iter().map(|network| by_hand(network, expiry, &by)).collect();
+                let told = self.actions.submit(orders, now)?;
+                let done = told.actions.iter().filter(|action| action.state == ActionState::Done).count();
+                let refused = told
+                    .actions
+                    .iter()
+                    .filter(|action| action.state != ActionState::Done)
+                    .take(MAX_REASONS)
+                    .map(|action| {
+                        let reason = action.reason.as_deref().unwrap_or(action.state.name());
+                        format!("{}: {reason}", action.order.target)
+                    })
+                    .collect();
+                let _ = reply.send(Answer::Done { count: done as u64, refused });
+                self.spool_actions(told)?;
+            }
+            Ask::Stop => {
+                let _ = reply.send(Answer::Done { count: 1, refused: Vec::new() });
+                self.handle(Message::Stop)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn by_hand(network: Network, expiry: Timestamp, by: &str) -> Order {
+    Order {
+        id: id::row_id(),
+        action: "block_address".into(),
+        target: Target::Network(network),
+        expiry: Some(expiry),
+        cause: Cause { by: by.to_owned(), title: "by hand".into(), ..Cause::default() },
+        via: None,
+        probe: false,
+        inputs: std::collections::BTreeMap::new(),
+        signatures: Vec::new(),
+    }
+}

@@ -1,0 +1,279 @@
+//! The uplink as the supervisor sees it: which batches are on their way to the manager, and what comes down.
+//!
+//! Batches go in the order of the spool's records, only durable ones, and no more at a time than a window. A
+//! receipt makes room. After a new connection the manager says what it has, and all from there on goes again.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use prost::Message as _;
+use sakimori_journal::Reader;
+use sakimori_model::{ActionState, Order};
+use sakimori_wire::batch;
+use sakimori_wire::ipc::{FromUplink, ToUplink, UplinkStart};
+
+use super::worker::{self, Backoff, Kind, Process};
+use super::{Message, Supervisor};
+use crate::config::Config;
+use crate::enroll::Enrolled;
+use crate::host_facts::HostFacts;
+use crate::modules::CATALOG;
+use crate::spool::Spool;
+
+/// Most batches on their way.
+const WINDOW: usize = 128;
+/// Most bytes on their way.
+const WINDOW_BYTES: usize = 8 << 20;
+
+/// The uplink worker and its window.
+pub struct Link {
+    start: UplinkStart,
+    identity: PathBuf,
+    to: Sender<Message>,
+    process: Option<Process>,
+    generation: u64,
+    backoff: Backoff,
+    connected: bool,
+    reader: Reader,
+    /// Next record of the spool to send.
+    next: u64,
+    flying: VecDeque<(String, u64, usize)>,
+    flying_bytes: usize,
+    versions: (u64, u64, Vec<u8>),
+}
+
+impl Link {
+    /// Nothing is started yet.
+    pub fn new(config: &Config, enrolled: &Enrolled, facts: &HostFacts, spool: &Spool, to: Sender<Message>) -> Self {
+        let start = UplinkStart {
+            address: enrolled.link_address.clone(),
+            proxy: config.agent.proxy.clone(),
+            agent: enrolled.agent_id.clone(),
+            host: facts.to_proto().encode_to_vec(),
+            modules: CATALOG.iter().map(|module| (module.id.to_owned(), module.config_schema)).collect(),
+            engines: vec![("detect".into(), env!("CARGO_PKG_VERSION").into())],
+        };
+        Self {
+            start,
+            identity: config.identity(),
+            to,
+            process: None,
+            generation: 0,
+            backoff: Backoff::default(),
+            connected: false,
+            reader: spool.reader(),
+            next: 0,
+            flying: VecDeque::new(),
+            flying_bytes: 0,
+            versions: (0, 0, Vec::new()),
+        }
+    }
+
+    /// Starts the worker; where that fails it is tried again later.
+    ///
+    /// # Errors
+    /// Never for now; kept for the loop's sake.
+    pub fn start(&mut self) -> Result<()> {
+        self.backoff.clear();
+        if let Err(error) = self.try_start() {
+            tracing::error!(error = format!("{error:#}"), "cannot start the uplink");
+            self.backoff.ended(false);
+        }
+        Ok(())
+    }
+
+    fn try_start(&mut self) -> Result<()> {
+        use rustix::fs::{Mode, OFlags};
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let folder = rustix::fs::open(&self.identity, flags, Mode::empty())
+            .with_context(|| format!("cannot open {}; enrol this host again", self.identity.display()))?;
+        self.generation += 1;
+        let (generation, to) = (self.generation, self.to.clone());
+        let process = worker::spawn(Kind::Uplink)?.run(move |message: Option<FromUplink>| {
+            let message = match message {
+                Some(message) => Message::Uplink(generation, message),
+                None => Message::UplinkGone(generation),
+            };
+            to.send(message).is_ok()
+        })?;
+        process.send(&ToUplink::Start(Box::new(self.start.clone())), vec![folder]);
+        let (policy, bundle, ledger_head) = self.versions.clone();
+        process.send(&ToUplink::Versions { policy, bundle, ledger_head }, Vec::new());
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// The worker ended: how, unless that was wanted.
+    pub fn gone(&mut self, generation: u64, stopping: bool) -> Option<String> {
+        if generation != self.generation {
+            return None;
+        }
+        let (reason, healthy) = self.process.take()?.end();
+        self.disconnected();
+        if stopping {
+            return None;
+        }
+        self.backoff.ended(healthy);
+        Some(reason)
+    }
+
+    /// Is the stream up?
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// When the worker is started again.
+    pub fn restart_due(&self) -> Option<Instant> {
+        self.backoff.due()
+    }
+
+    /// What the next hello says.
+    pub fn versions(&mut self, policy: u64, bundle: u64, ledger_head: &[u8]) {
+        let now = (policy, bundle, ledger_head.to_vec());
+        if self.versions == now {
+            return;
+        }
+        self.versions = now;
+        let (policy, bundle, ledger_head) = self.versions.clone();
+        self.send(&ToUplink::Versions { policy, bundle, ledger_head });
+    }
+
+    /// State for the manager.
+    pub fn status(&self, json: Vec<u8>) {
+        self.send(&ToUplink::Status(json));
+    }
+
+    /// Says stop.
+    pub fn stop(&mut self) {
+        self.send(&ToUplink::Stop);
+        if let Some(process) = self.process.take() {
+            process.end();
+        }
+    }
+
+    fn send(&self, message: &ToUplink) {
+        if let Some(process) = &self.process {
+            process.send(message, Vec::new());
+        }
+    }
+
+    fn connected(&mut self, first: u64) {
+        self.connected = true;
+        self.next = first;
+        self.flying.clear();
+        self.flying_bytes = 0;
+        self.send(&ToUplink::Resume);
+    }
+
+    fn disconnected(&mut self) {
+        self.connected = false;
+        self.flying.clear();
+        self.flying_bytes = 0;
+    }
+
+    fn receipt(&mut self, stream: &str, sequence: u64) {
+        self.flying.retain(|(name, number, _)| name != stream || *number > sequence);
+        self.flying_bytes = self.flying.iter().map(|(_, _, bytes)| bytes).sum();
+    }
+
+    /// Sends what the window allows.
+    ///
+    /// # Errors
+    /// Where the spool cannot be read.
+    pub fn pump(&mut self, spool: &Spool) -> Result<()> {
+        if !self.connected {
+            return Ok(());
+        }
+        let end = spool.durable().min(spool.range().1);
+        self.next = self.next.max(spool.range().0);
+        while self.next < end && self.flying.len() < WINDOW && self.flying_bytes < WINDOW_BYTES {
+            if !spool.must_send(self.next) {
+                self.next += 1;
+                continue;
+            }
+            for (number, bytes) in self.reader.read(self.next, 1 << 20)? {
+                if number >= end || self.flying.len() >= WINDOW {
+                    return Ok(());
+                }
+                self.next = number + 1;
+                if !spool.must_send(number) {
+                    continue;
+                }
+                let header = batch::peek(&bytes).context("a record of the spool is no batch")?;
+                self.flying_bytes += bytes.len();
+                self.flying.push_back((header.stream.clone(), header.sequence, bytes.len()));
+                self.send(&ToUplink::Batch { stream: header.stream, sequence: header.sequence, bytes });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Supervisor {
+    /// A message of the uplink worker.
+    pub(super) fn from_uplink(&mut self, generation: u64, message: FromUplink) -> Result<()> {
+        let Some(link) = self.link.as_mut().filter(|link| link.generation == generation) else { return Ok(()) };
+        match message {
+            FromUplink::Connected { peer, received } => {
+                let mut ahead = false;
+                for (stream, sequence) in received {
+                    ahead |= self.spool.received(&stream, sequence)?;
+                }
+                if ahead {
+                    // This disk was set back to an earlier state: go on after what the manager has.
+                    tracing::warn!("the manager has batches that this spool never held; their numbers are passed over");
+                    self.logs.kill();
+                }
+                link.connected(self.spool.range().0);
+                if !peer.is_unspecified() {
+                    let events = self.actions.set_manager(peer, self.now())?;
+                    self.spool_actions(events)?;
+                }
+                let head = self.actions.head();
+                if let Some(link) = &mut self.link {
+                    link.versions(self.policy.number, self.bundles.number(), &head);
+                }
+                self.report()
+            }
+            FromUplink::Disconnected { reason } => {
+                tracing::debug!(reason, "no connection to the manager");
+                link.disconnected();
+                Ok(())
+            }
+            FromUplink::Receipt { stream, sequence } => {
+                // No more than was ever sent: a receipt is not a way to make the spool forget.
+                let sequence = sequence.min(self.spool.stream(&stream).sequence);
+                link.receipt(&stream, sequence);
+                self.spool.received(&stream, sequence)?;
+                Ok(())
+            }
+            FromUplink::Policy { number, json } => self.take_policy(number, &json),
+            FromUplink::Bundle(bytes) => self.take_bundle(bytes),
+            FromUplink::Order(order) => self.take_order(*order),
+            FromUplink::Undo { action, by } => {
+                let events = self.actions.undo(vec![action], &by, self.now())?;
+                self.spool_actions(events)
+            }
+        }
+    }
+
+    fn take_order(&mut self, order: Order) -> Result<()> {
+        let id = order.id.clone();
+        let events = self.actions.submit(vec![order], self.now())?;
+        self.spool_actions(events)?;
+        let (accepted, reason) = match self.actions.action(&id) {
+            None => (false, "it is not in the ledger".to_owned()),
+            Some(action) => (
+                !matches!(action.state, ActionState::Refused | ActionState::NoEffect | ActionState::Failed),
+                action.reason.clone().unwrap_or_default(),
+            ),
+        };
+        if let Some(link) = &self.link {
+            link.send(&ToUplink::OrderReply { id, accepted, reason });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,437 @@
+//! The supervisor: root, one loop, and threads that feed it (D16). It starts the workers and opens files for
+//! them, keeps the spool, carries out blocks through the action ledger, and applies policy and bundles. It
+//! parses nothing that an enemy wrote: log lines are bytes that it never reads, events pass through it as
+//! encoded batches, and what the workers ask for is typed and judged by the guard.
+//!
+//! ```text
+//!  readers of both workers ─┐
+//!  control socket, signals ─┼─ messages → loop: handle all that is there, then once: fsync the spool,
+//!  watched folders, trials ─┘               submit orders (ledger, netlink), credit the worker, feed the uplink
+//! ```
+//! Whatever came together shares one fsync of the spool and one of the ledger. The order is fixed: a batch is
+//! durable before its orders reach the ledger, the ledger before the kernel, and only what is durable goes to
+//! the manager.
+
+pub mod actions;
+mod ask;
+mod blocker;
+mod bundles;
+pub mod find;
+mod inputs;
+mod link;
+mod logs;
+mod policy;
+mod saver;
+mod watch;
+pub mod worker;
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use sakimori_model::{Event, Timestamp, field};
+use sakimori_runtime::{Clock, Stop, SystemClock};
+use sakimori_wire::ipc::{Answer, Ask, FromLogs, FromUplink};
+use sakimori_wire::status::{AgentStatus, SpoolStatus};
+
+use crate::config::Config;
+use crate::enroll::Enrolled;
+use crate::host_facts::HostFacts;
+use crate::spool::{self, Spool, SpoolOptions};
+use actions::Actions;
+use bundles::Bundles;
+use link::Link;
+use logs::Logs;
+
+/// How long appended batches may wait for their fsync where nothing hurries.
+const SYNC_WAIT: Duration = Duration::from_millis(20);
+/// Between two reports of the state to the manager.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at what surrounds the host, and at inputs that the watched folders did not tell of.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Most messages that share one fsync.
+const MAX_TOGETHER: usize = 256;
+
+/// What reaches the loop.
+pub enum Message {
+    /// Of the `logs` worker that was started as this number.
+    Logs(u64, FromLogs),
+    /// Its channel closed.
+    LogsGone(u64),
+    /// Of the `uplink` worker.
+    Uplink(u64, FromUplink),
+    /// Its channel closed.
+    UplinkGone(u64),
+    /// Something happened in a folder with logs.
+    Folder,
+    /// A question on the control socket.
+    Ask {
+        /// It.
+        ask: Ask,
+        /// Where the answer goes.
+        reply: Sender<Answer>,
+    },
+    /// A detection snapshot is durable, and covers these.
+    SnapshotKept(Vec<(String, u64)>),
+    /// A bundle was tried: it is in use from now on, or refused.
+    BundleTried(Result<(), String>),
+    /// End in good order.
+    Stop,
+}
+
+/// The running agent.
+pub struct Supervisor {
+    config: Config,
+    agent: String,
+    facts: HostFacts,
+    spool: Spool,
+    actions: Actions,
+    policy: policy::InEffect,
+    bundles: Bundles,
+    logs: Logs,
+    link: Option<Link>,
+    /// Events about the agent that are not spooled yet.
+    said: Vec<Event>,
+    clock: SystemClock,
+    sync_due: Option<Instant>,
+    status_due: Instant,
+    look_due: Instant,
+    stopping: Option<Instant>,
+    from: Receiver<Message>,
+    to: Sender<Message>,
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// Where it cannot begin, or its disk fails.
+pub fn run(config: Config) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the agent needs root to read logs and to block; run it with sudo or as a service");
+    }
+    let mut supervisor = Supervisor::open(config)?;
+    crate::control::listen(&supervisor.config.control_socket(), supervisor.to.clone())?;
+    on_signal(supervisor.to.clone())?;
+    supervisor.begin()?;
+    let outcome = supervisor.turn();
+    let _ = std::fs::remove_file(supervisor.config.control_socket());
+    outcome
+}
+
+impl Supervisor {
+    fn open(config: Config) -> Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        let state = &config.agent.state;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state)
+            .with_context(|| format!("cannot make {}", state.display()))?;
+        let clock = SystemClock;
+        let enrolled = Enrolled::load(&config.enrolled_file())?;
+        let facts = HostFacts::read(config.agent.host_name.as_deref());
+        let agent = match &enrolled {
+            Some(enrolled) => enrolled.agent_id.clone(),
+            None => policy::own_id(state)?,
+        };
+        let spool = Spool::open(SpoolOptions {
+            dir: spool::folder(state),
+            origin: agent.clone(),
+            most_bytes: config.spool.most_bytes,
+            fetched: enrolled.is_some(),
+        })?;
+        let policy = policy::InEffect::load(&config)?;
+        let bundles = Bundles::open(state, enrolled.as_ref())?;
+        let actions = Actions::open(&config, &agent, &policy.policy, clock.now())?;
+        let (to, from) = channel();
+        let logs = Logs::new(&config, to.clone())?;
+        let link = enrolled.map(|enrolled| Link::new(&config, &enrolled, &facts, &spool, to.clone()));
+        let now = Instant::now();
+        Ok(Self {
+            agent,
+            facts,
+            spool,
+            actions,
+            policy,
+            bundles,
+            logs,
+            link,
+            said: Vec::new(),
+            clock,
+            sync_due: None,
+            status_due: now,
+            look_due: now,
+            stopping: None,
+            from,
+            to,
+            config,
+        })
+    }
+
+    /// What a start does once: the kernel as the ledger says, orders that a crash kept from the ledger, workers.
+    fn begin(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        self.say("agent-start", format!("sakimori-agent {} starts", env!("CARGO_PKG_VERSION")), |_| {});
+        let pending = self.spool.take_pending_orders(now);
+        let position = self.spool.stream(spool::ACTIONS_STREAM).position;
+        let (events, problem) = self.actions.begin(pending, position.as_deref(), now)?;
+        self.spool_actions(events)?;
+        if let Some(problem) = problem {
+            self.say("module-failing", format!("block_address: {problem}"), |event| {
+                event.set(field::SAKIMORI_MODULE, "block_address");
+            });
+        }
+        if let Some(problem) = self.policy.problem.take() {
+            self.say("policy-refused", problem, |_| {});
+        }
+        self.apply_logs()?;
+        self.after()?;
+        if let Some(link) = &mut self.link {
+            link.start()?;
+        }
+        Ok(())
+    }
+
+    /// The loop.
+    fn turn(&mut self) -> Result<()> {
+        loop {
+            match self.from.recv_timeout(self.patience()) {
+                Ok(message) => self.handle(message)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => bail!("all threads of the agent ended"),
+            }
+            for _ in 0..MAX_TOGETHER {
+                let Ok(message) = self.from.try_recv() else { break };
+                self.handle(message)?;
+            }
+            self.timers()?;
+            self.after()?;
+            if let Some(until) = self.stopping
+                && (!self.logs.is_running() || Instant::now() >= until)
+            {
+                return self.finish();
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let now = Instant::now();
+        let mut until = self.status_due.min(self.look_due);
+        let link = self.link.as_ref().and_then(Link::restart_due);
+        for due in [self.sync_due, self.logs.restart_due(), link, self.stopping].into_iter().flatten() {
+            until = until.min(due);
+        }
+        let mut wait = until.saturating_duration_since(now);
+        if let Some(at) = self.actions.next_tick() {
+            let micros = u64::try_from(at.since(self.clock.now())).unwrap_or(0);
+            wait = wait.min(Duration::from_micros(micros.max(1_000)));
+        }
+        wait
+    }
+
+    fn handle(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::Logs(generation, message) => self.from_logs(generation, message),
+            Message::LogsGone(generation) => {
+                if let Some(reason) = self.logs.gone(generation, self.stopping.is_some()) {
+                    self.say("module-crashed", format!("log_inspection: the logs worker ended: {reason}"), |event| {
+                        event.set(field::SAKIMORI_MODULE, "log_inspection");
+                    });
+                }
+                Ok(())
+            }
+            Message::Uplink(generation, message) => self.from_uplink(generation, message),
+            Message::UplinkGone(generation) => {
+                let stopping = self.stopping.is_some();
+                if let Some(reason) = self.link.as_mut().and_then(|link| link.gone(generation, stopping)) {
+                    self.say("module-crashed", format!("the uplink worker ended: {reason}"), |event| {
+                        event.set(field::SAKIMORI_MODULE, "uplink");
+                    });
+                }
+                Ok(())
+            }
+            Message::Folder => self.look_at_inputs(),
+            Message::Ask { ask, reply } => self.answer(ask, &reply),
+            Message::SnapshotKept(covers) => self.spool.covered(&covers),
+            Message::BundleTried(outcome) => self.bundle_tried(outcome),
+            Message::Stop => {
+                if self.stopping.is_none() {
+                    tracing::info!("stopping");
+                    self.stopping = Some(Instant::now() + Duration::from_secs(10));
+                    self.logs.stop();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn timers(&mut self) -> Result<()> {
+        let now = Instant::now();
+        if self.stopping.is_none() {
+            if self.logs.restart_due().is_some_and(|due| due <= now) {
+                self.start_logs()?;
+            }
+            if let Some(link) = &mut self.link
+                && link.restart_due().is_some_and(|due| due <= now)
+            {
+                link.start()?;
+            }
+        }
+        if self.look_due <= now {
+            self.look_due = now + LOOK_EVERY;
+            let events = self.actions.look(self.clock.now())?;
+            self.spool_actions(events)?;
+            self.look_at_inputs()?;
+        }
+        let events = self.actions.tick(self.clock.now())?;
+        self.spool_actions(events)?;
+        if self.status_due <= now {
+            self.status_due = now + STATUS_EVERY;
+            self.report()?;
+        }
+        Ok(())
+    }
+
+    /// Once for all that was handled together.
+    fn after(&mut self) -> Result<()> {
+        let orders = self.logs.take_orders();
+        if !orders.is_empty() {
+            self.spool.sync()?;
+            let events = self.actions.submit(orders, self.clock.now())?;
+            self.spool_actions(events)?;
+        }
+        if !self.said.is_empty() {
+            let said = std::mem::take(&mut self.said);
+            if let Err(error) = self.spool.append_own(spool::AGENT_STREAM, said, None) {
+                tracing::error!(error = format!("{error:#}"), "events about the agent are not spooled");
+            }
+        }
+        let room = self.spool.has_room();
+        self.logs.credit(room);
+        let now = Instant::now();
+        if self.spool.is_dirty() {
+            let due = *self.sync_due.get_or_insert(now + SYNC_WAIT);
+            if due <= now {
+                self.spool.sync()?;
+            }
+        }
+        if !self.spool.is_dirty() {
+            self.sync_due = None;
+        }
+        if let Some(link) = &mut self.link {
+            link.pump(&self.spool)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.after()?;
+        self.spool.keep()?;
+        if let Some(link) = &mut self.link {
+            link.pump(&self.spool)?;
+            link.stop();
+        }
+        self.logs.kill();
+        tracing::info!("stopped; blocks stay in the kernel until their time is up");
+        Ok(())
+    }
+
+    fn spool_actions(&mut self, events: actions::Told) -> Result<()> {
+        let Some(position) = events.position else { return Ok(()) };
+        let now_head = postcard::to_stdvec(&position)?;
+        let mut group = Vec::new();
+        for action in &events.actions {
+            let mut event = sakimori_respond::event::of(action, events.at);
+            self.facts.mark(&mut event, &self.agent);
+            group.push(event);
+            if group.len() == 2_000 {
+                self.append_actions(std::mem::take(&mut group), &now_head);
+            }
+        }
+        if !group.is_empty() {
+            self.append_actions(group, &now_head);
+        }
+        if let Some(link) = &mut self.link {
+            link.versions(self.policy.number, self.bundles.number(), &self.actions.head());
+        }
+        Ok(())
+    }
+
+    fn append_actions(&mut self, group: Vec<Event>, position: &[u8]) {
+        if let Err(error) = self.spool.append_own(spool::ACTIONS_STREAM, group, Some(position.to_vec())) {
+            tracing::error!(error = format!("{error:#}"), "action records are not spooled");
+        }
+    }
+
+    /// Says something about the agent itself, as an event.
+    fn say(&mut self, action: &'static str, message: String, more: impl FnOnce(&mut Event)) {
+        tracing::info!(action, "{message}");
+        let mut event = Event::new();
+        event.set(field::TIMESTAMP, self.clock.now());
+        event.set(field::EVENT_KIND, "event");
+        event.set(field::EVENT_MODULE, "sakimori");
+        event.set(field::EVENT_DATASET, "sakimori.agent");
+        event.set(field::EVENT_ACTION, action);
+        event.push(field::EVENT_CATEGORY, "host");
+        event.push(field::EVENT_TYPE, "info");
+        event.set(field::MESSAGE, message);
+        self.facts.mark(&mut event, &self.agent);
+        more(&mut event);
+        self.said.push(event);
+    }
+
+    /// The agent's state.
+    fn status(&self) -> AgentStatus {
+        AgentStatus {
+            agent: self.agent.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            policy: self.policy.number,
+            bundle: self.bundles.number(),
+            connected: self.link.as_ref().is_some_and(Link::is_connected),
+            modules: crate::modules::CATALOG
+                .iter()
+                .map(|module| match module.id {
+                    "log_inspection" => self.logs.status(&self.policy.policy),
+                    _ => self.actions.status(&self.policy.policy),
+                })
+                .collect(),
+            inputs: self.logs.input_status(&self.spool),
+            spool: SpoolStatus {
+                bytes: self.spool.bytes(),
+                most_bytes: self.config.spool.most_bytes,
+                waiting: self.spool.waiting(),
+            },
+            blocks: self.actions.live(),
+        }
+    }
+
+    fn report(&mut self) -> Result<()> {
+        let status = self.status();
+        if let Some(link) = &mut self.link
+            && link.is_connected()
+        {
+            link.status(serde_json::to_vec(&status)?);
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// SIGINT and SIGTERM become a message.
+fn on_signal(to: Sender<Message>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot start tokio")?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(Stop::new().on_signal()) {
+                tracing::error!(%error, "cannot listen to signals");
+                return;
+            }
+            let _ = to.send(Message::Stop);
+        })
+        .context("cannot start a thread")?;
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! One connection to the manager, from hello to its end.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rcgen::{CertificateParams, KeyPair};
+use sakimori_runtime::{Clock, SystemClock};
+use sakimori_wire::PROTOCOL;
+use sakimori_wire::agent as proto;
+use sakimori_wire::agent::down::Message as Down;
+use sakimori_wire::agent::link_client::LinkClient;
+use sakimori_wire::agent::up::Message as Up;
+use sakimori_wire::ipc::{FromUplink, ToUplink, UplinkStart};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, channel};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+use super::identity::Identity;
+use super::tls;
+
+/// Largest message down: a bundle.
+const MAX_DOWN: usize = 16 * 1024 * 1024;
+/// Messages that wait for the connection while it is slow; the supervisor's window is smaller.
+const MAX_WAITING: usize = 1_024;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// The supervisor wants it.
+    Stop,
+    /// It broke, or could not be made.
+    Broken {
+        /// Why.
+        reason: String,
+        /// How long it held.
+        lasted: Duration,
+    },
+    /// The manager does not want this agent.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What outlives a connection.
+pub struct Session {
+    start: UplinkStart,
+    identity: Identity,
+    from_supervisor: UnboundedReceiver<ToUplink>,
+    to_supervisor: UnboundedSender<FromUplink>,
+    policy: u64,
+    bundle: u64,
+    ledger_head: Vec<u8>,
+    /// Connections that were told to the supervisor and that it has not answered by `Resume`.
+    unanswered: u32,
+    status: Option<Vec<u8>>,
+}
+
+impl Session {
+    /// Before the first connection.
+    pub fn new(
+        start: UplinkStart,
+        identity: Identity,
+        from_supervisor: UnboundedReceiver<ToUplink>,
+        to_supervisor: UnboundedSender<FromUplink>,
+    ) -> Self {
+        Self {
+            start,
+            identity,
+            from_supervisor,
+            to_supervisor,
+            policy: 0,
+            bundle: 0,
+            ledger_head: Vec::new(),
+            unanswered: 0,
+            status: None,
+        }
+    }
+
+    /// Hands a message to the supervisor.
+    pub fn tell(&self, message: FromUplink) {
+        let _ = self.to_supervisor.send(message);
+    }
+
+    /// Waits between two connections; true where the supervisor wants an end.
+    pub async fn rest(&mut self, wait: Duration) -> bool {
+        let end = tokio::time::sleep(wait);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return false,
+                message = self.from_supervisor.recv() => match message {
+                    None => return true,
+                    Some(message) => if self.take(message).is_err() { return true },
+                },
+            }
+        }
+    }
+
+    /// One connection.
+    pub async fn once(&mut self) -> Ending {
+        // What came while there was no connection: the newest versions count, batches are sent again later.
+        while let Ok(message) = self.from_supervisor.try_recv() {
+            if self.take(message).is_err() {
+                return Ending::Stop;
+            }
+        }
+        let began = Instant::now();
+        let broken = |reason: String| Ending::Broken { reason, lasted: began.elapsed() };
+        let peer = Arc::new(Mutex::new(None));
+        let channel = match self.connect(Arc::clone(&peer)).await {
+            Ok(channel) => channel,
+            Err(error) => return broken(format!("{error:#}")),
+        };
+        if let Err(status) = self.renew(channel.clone()).await {
+            return refused_or(&status).unwrap_or_else(|| broken(tls::explain(&status)));
+        }
+        let (up, outgoing) = channel_pair();
+        let mut client = LinkClient::new(channel).max_decoding_message_size(MAX_DOWN);
+        if up.send(message(Up::Hello(self.hello()))).await.is_err() {
+            return broken("the stream closed at once".into());
+        }
+        let mut incoming = match client.open(ReceiverStream::new(outgoing)).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return refused_or(&status).unwrap_or_else(|| broken(tls::explain(&status))),
+        };
+        let peer = peer.lock().ok().and_then(|peer| *peer).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        match self.carry(&up, &mut incoming, peer).await {
+            None => Ending::Stop,
+            Some(Ok(())) => broken("the manager closed the stream".into()),
+            Some(Err(status)) => refused_or(&status).unwrap_or_else(|| broken(tls::explain(&status))),
+        }
+    }
+
+    /// `None`: the supervisor wants an end.
+    async fn carry(
+        &mut self,
+        up: &tokio::sync::mpsc::Sender<proto::Up>,
+        incoming: &mut Streaming<proto::Down>,
+        peer: IpAddr,
+    ) -> Option<Result<(), Status>> {
+        let mut waiting: VecDeque<proto::Up> = VecDeque::new();
+        waiting.extend(self.status.clone().map(|json| message(Up::Status(proto::Status { json }))));
+        loop {
+            tokio::select! {
+                permit = up.reserve(), if !waiting.is_empty() => match permit {
+                    Err(_) => return Some(Ok(())),
+                    Ok(permit) => if let Some(message) = waiting.pop_front() { permit.send(message) },
+                },
+                down = incoming.message() => match down {
+                    Err(status) => return Some(Err(status)),
+                    Ok(None) => return Some(Ok(())),
+                    Ok(Some(down)) => self.come(down, peer),
+                },
+                message = self.from_supervisor.recv(), if waiting.len() < MAX_WAITING => match message {
+                    None => return None,
+                    Some(message) => match self.take(message) {
+                        Err(Stopped) => return None,
+                        Ok(up) => waiting.extend(up),
+                    },
+                },
+            }
+        }
+    }
+
+    /// A message of the supervisor, as what goes up where something does.
+    fn take(&mut self, from: ToUplink) -> Result<Option<proto::Up>, Stopped> {
+        Ok(match from {
+            ToUplink::Stop => return Err(Stopped),
+            ToUplink::Start(_) => None,
+            ToUplink::Resume => {
+                self.unanswered = self.unanswered.saturating_sub(1);
+                None
+            }
+            ToUplink::Versions { policy, bundle, ledger_head } => {
+                self.policy = policy;
+                self.bundle = bundle;
+                self.ledger_head = ledger_head;
+                None
+            }
+            ToUplink::Batch { bytes, .. } => {
+                (self.unanswered == 0).then(|| message(Up::Batch(proto::BatchUp { batch: bytes })))
+            }
+            ToUplink::Status(json) => {
+                self.status = Some(json.clone());
+                Some(message(Up::Status(proto::Status { json })))
+            }
+            ToUplink::OrderReply { id, accepted, reason } => {
+                Some(message(Up::OrderReply(proto::OrderReply { id, accepted, reason })))
+            }
+        })
+    }
+
+    /// A message of the manager, handed on.
+    fn come(&mut self, down: proto::Down, peer: IpAddr) {
+        let told = match down.message {
+            // A newer manager's message that this version does not know.
+            None => return,
+            Some(Down::Welcome(welcome)) => {
+                tracing::info!(manager = welcome.manager_version, "connected");
+                self.unanswered += 1;
+                let received = welcome.received.into_iter().map(|one| (one.stream, one.sequence)).collect();
+                FromUplink::Connected { peer, received }
+            }
+            Some(Down::Receipt(one)) => FromUplink::Receipt { stream: one.stream, sequence: one.sequence },
+            Some(Down::Policy(one)) => FromUplink::Policy { number: one.number, json: one.json },
+            Some(Down::Bundle(one)) => FromUplink::Bundle(one.bundle),
+            Some(Down::Order(one)) => match serde_json::from_slice(&one.json) {
+                Ok(order) => FromUplink::Order(Box::new(order)),
+                Err(error) => {
+                    tracing::warn!(%error, "the manager sent an order that is not understood");
+                    return;
+                }
+            },
+            Some(Down::Undo(one)) => FromUplink::Undo { action: one.action_id, by: one.by },
+        };
+        self.tell(told);
+    }
+
+    async fn connect(&self, peer: Arc<Mutex<Option<IpAddr>>>) -> Result<Channel> {
+        let config = tls::mutual(&self.identity)?;
+        tls::open(&self.start.address, self.start.proxy.as_deref(), config, peer).await
+    }
+
+    /// Renews the certificate where its end is near. A failure matters only once it has ended.
+    async fn renew(&self, channel: Channel) -> Result<(), Status> {
+        let now = SystemClock.now().micros() / 1_000_000;
+        if !self.identity.must_renew(now).unwrap_or(false) {
+            return Ok(());
+        }
+        let csr_pem = self.request().map_err(|error| Status::internal(format!("{error:#}")))?;
+        let reply = LinkClient::new(channel).renew(proto::RenewRequest { csr_pem }).await?.into_inner();
+        match self.identity.renew(&reply.certificate_pem) {
+            Ok(()) => tracing::info!("the agent's certificate is renewed"),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "cannot keep the renewed certificate"),
+        }
+        Ok(())
+    }
+
+    fn request(&self) -> Result<String> {
+        let key = KeyPair::from_pem(&self.identity.key_pem()?).context("key.pem holds no usable key")?;
+        Ok(CertificateParams::default().serialize_request(&key)?.pem()?)
+    }
+
+    fn hello(&self) -> proto::Hello {
+        use prost::Message as _;
+        proto::Hello {
+            protocol: PROTOCOL,
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            host: proto::Host::decode(self.start.host.as_slice()).ok(),
+            modules: self
+                .start
+                .modules
+                .iter()
+                .map(|(id, schema)| proto::ModuleVersion { id: id.clone(), config_schema: *schema })
+                .collect(),
+            engines: self
+                .start
+                .engines
+                .iter()
+                .map(|(id, version)| proto::EngineVersion { id: id.clone(), version: version.clone() })
+                .collect(),
+            policy: self.policy,
+            bundle: self.bundle,
+            ledger_head: self.ledger_head.clone(),
+        }
+    }
+}
+
+/// The supervisor wants an end.
+#[derive(Debug)]
+struct Stopped;
+
+fn message(up: Up) -> proto::Up {
+    proto::Up { message: Some(up) }
+}
+
+fn channel_pair() -> (tokio::sync::mpsc::Sender<proto::Up>, tokio::sync::mpsc::Receiver<proto::Up>) {
+    channel(32)
+}
+
+fn refused_or(status: &Status) -> Option<Ending> {
+    matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated)
+        .then(|| Ending::Refused { reason: status.message().to_owned() })
+}
