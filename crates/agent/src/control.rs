@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -24,7 +24,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// Where the socket cannot be made, or another agent answers on it.
-pub fn listen(path: &Path, to: Sender<Message>) -> Result<()> {
+pub fn listen(path: &Path, to: SyncSender<Message>) -> Result<()> {
     if UnixStream::connect(path).is_ok() {
         bail!("another agent answers on {}; stop that one first", path.display());
     }
@@ -45,7 +45,7 @@ pub fn listen(path: &Path, to: Sender<Message>) -> Result<()> {
     Ok(())
 }
 
-fn serve(stream: &UnixStream, to: &Sender<Message>) -> Result<()> {
+fn serve(stream: &UnixStream, to: &SyncSender<Message>) -> Result<()> {
     stream.set_read_timeout(Some(ASK_TIMEOUT))?;
     stream.set_write_timeout(Some(ASK_TIMEOUT))?;
     let mut line = String::new();

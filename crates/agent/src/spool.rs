@@ -391,7 +391,9 @@ impl Spool {
             self.entries.pop_front();
             self.base += 1;
         }
-        if self.base > before && self.base.saturating_sub(self.journal.first()) >= 64 {
+        // Not for every receipt: `streams.json` is written first. Where room is short, at once.
+        let many = self.base.saturating_sub(self.journal.first()) >= 64;
+        if self.base > before && (many || self.journal.bytes() > self.options.most_bytes / 2) {
             self.keep()?;
             self.journal.trim(self.base)?;
         }

@@ -222,3 +222,47 @@ fn a_revoked_agent_stays_off_and_still_reads_and_spools() {
     assert!(!host.status().unwrap().connected);
     host.stop();
 }
+
+#[test]
+fn a_full_spool_stops_the_reading_and_loses_nothing() {
+    if !is_root() {
+        return;
+    }
+    let manager = Manager::start();
+    let mut host = Host::new(&format!("{NO_BLOCKS}\n[spool]\nmost_bytes = 200000"));
+    enroll(&host, &manager);
+    manager.acknowledge.store(false, Ordering::SeqCst);
+    // Lines that do not compress, so that they fill the spool.
+    let line = |number: u64| {
+        let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut text = format!("Jan  2 03:04:05 web1 app[1]: line {number} ");
+        for _ in 0..12 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            text.push_str(&format!("{state:016x}"));
+        }
+        text
+    };
+    let all: Vec<String> = (0..40_000).map(line).collect();
+    host.append("auth.log", all.iter().map(|line| format!("{line}\n")).collect::<String>());
+    host.start();
+    host.wait("the input waits", |host| {
+        host.status().is_some_and(|status| status.inputs.iter().any(|input| input.state == "waiting"))
+    });
+    // What was on its way may still come, eight batches; then nothing more.
+    let mut full = 0;
+    host.wait("the spool stays as it is", |host| {
+        let before = std::mem::replace(&mut full, host.status().unwrap().spool.bytes);
+        std::thread::sleep(Duration::from_millis(300));
+        before == full
+    });
+    assert!(full < 200_000 + 9 * 300_000, "{full}");
+    let later = host.status().unwrap();
+    assert!(later.inputs.iter().find(|input| input.name == "auth").unwrap().spooled < 40_000);
+    manager.acknowledge.store(true, Ordering::SeqCst);
+    manager.break_streams();
+    host.wait("all lines", |_| manager.lines("auth").len() >= 40_000);
+    assert_eq!(manager.lines("auth"), all);
+    host.stop();
+}

@@ -167,7 +167,7 @@ fn hostile_lines_are_events_and_nothing_stops() {
     host.wait("the last line", |host| host.lines("auth").last().is_some_and(|line| line.ends_with("line 0")));
     let events = host.events("auth");
     let longest = events.iter().filter_map(|event| event.str(field::EVENT_ORIGINAL)).map(str::len).max().unwrap();
-    assert!((60_000..=64 * 1024).contains(&longest), "{longest}");
+    assert!((1_000_000..=1024 * 1024).contains(&longest), "{longest}");
     assert_eq!(host.said("module-crashed"), 0);
     host.stop();
 }

@@ -5,6 +5,7 @@
 //! record as their position: where a crash came between ledger and spool, a start finds the ledger ahead and
 //! tells the state of every action that changed since, which is the same to a reader as the lost event.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ use crate::modules::block_address::DESCRIPTOR;
 
 /// Facts about the surroundings that are younger than this are fresh enough for a block.
 const FRESH: Duration = Duration::from_millis(200);
+/// Between two looks where nothing is blocked.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A change may have been written this much before the position that is compared with, in seconds.
 const SLACK: i64 = 5;
 /// Most orders that wait for the surroundings to be known.
@@ -106,8 +109,8 @@ impl Actions {
         changes.append(self.carry_out(fresh, now)?);
         let mut out = self.told(&changes, now);
         if !untold.is_empty() {
-            let again = |action: &Arc<Action>| changes.actions().iter().any(|one| one.order.id == action.order.id);
-            untold.retain(|action| !again(action));
+            let again: HashSet<&str> = changes.actions().iter().map(|action| action.order.id.as_str()).collect();
+            untold.retain(|action| !again.contains(action.order.id.as_str()));
             untold.append(&mut out.actions);
             out.actions = untold;
             out.position = Some(self.position(now));
@@ -170,12 +173,13 @@ impl Actions {
         Ok(self.told(&changes, now))
     }
 
-    /// Looks at what surrounds the host.
+    /// Looks at what surrounds the host, every few seconds, or at once where something is not as it should be.
     ///
     /// # Errors
     /// The ledger's.
     pub fn look(&mut self, now: Timestamp) -> Result<Told> {
-        let changes = self.refresh(now)?;
+        let due = !self.known || self.problem.is_some() || self.looked.elapsed() >= LOOK_EVERY;
+        let changes = if due { self.refresh(now)? } else { Changes::default() };
         Ok(self.told(&changes, now))
     }
 
@@ -205,7 +209,8 @@ impl Actions {
             }
             self.managers.push(address);
         }
-        self.look(now)
+        let changes = self.refresh(now)?;
+        Ok(self.told(&changes, now))
     }
 
     /// Next moment at which [`Actions::tick`] has something to do.

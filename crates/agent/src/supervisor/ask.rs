@@ -1,5 +1,6 @@
 //! Answers to the control socket.
 
+use std::collections::HashSet;
 use std::sync::mpsc::Sender;
 
 use anyhow::Result;
@@ -26,9 +27,10 @@ impl Supervisor {
             Ask::Undo { ids, by } => {
                 let told = self.actions.undo(ids.clone(), &by, now)?;
                 let count = told.actions.len() as u64;
+                let changed: HashSet<&str> = told.actions.iter().map(|action| action.order.id.as_str()).collect();
                 let refused = ids
                     .iter()
-                    .filter(|id| !told.actions.iter().any(|action| action.order.id == **id))
+                    .filter(|id| !changed.contains(id.as_str()))
                     .take(MAX_REASONS)
                     .map(|id| match self.actions.action(id) {
                         None => format!("{id}: no such action on this host"),

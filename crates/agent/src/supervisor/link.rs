@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -32,7 +32,7 @@ const WINDOW_BYTES: usize = 8 << 20;
 pub struct Link {
     start: UplinkStart,
     identity: PathBuf,
-    to: Sender<Message>,
+    to: SyncSender<Message>,
     process: Option<Process>,
     generation: u64,
     backoff: Backoff,
@@ -47,7 +47,13 @@ pub struct Link {
 
 impl Link {
     /// Nothing is started yet.
-    pub fn new(config: &Config, enrolled: &Enrolled, facts: &HostFacts, spool: &Spool, to: Sender<Message>) -> Self {
+    pub fn new(
+        config: &Config,
+        enrolled: &Enrolled,
+        facts: &HostFacts,
+        spool: &Spool,
+        to: SyncSender<Message>,
+    ) -> Self {
         let start = UplinkStart {
             address: enrolled.link_address.clone(),
             proxy: config.agent.proxy.clone(),

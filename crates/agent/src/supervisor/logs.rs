@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -44,7 +44,7 @@ pub struct Logs {
     rules: u32,
     errors: Vec<String>,
     problem: Option<String>,
-    to: Sender<Message>,
+    to: SyncSender<Message>,
 }
 
 impl Logs {
@@ -52,7 +52,7 @@ impl Logs {
     ///
     /// # Errors
     /// Where its threads cannot be started.
-    pub fn new(config: &Config, to: Sender<Message>) -> Result<Self> {
+    pub fn new(config: &Config, to: SyncSender<Message>) -> Result<Self> {
         Ok(Self {
             process: None,
             generation: 0,

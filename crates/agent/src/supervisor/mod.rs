@@ -25,7 +25,7 @@ mod saver;
 mod watch;
 pub mod worker;
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -49,6 +49,8 @@ const SYNC_WAIT: Duration = Duration::from_millis(20);
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// Between two looks at what surrounds the host, and at inputs that the watched folders did not tell of.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Messages that may wait for the loop; then their senders wait, so that no worker can fill the memory.
+const MAX_WAITING: usize = 64;
 /// Most messages that share one fsync.
 const MAX_TOGETHER: usize = 256;
 
@@ -98,7 +100,7 @@ pub struct Supervisor {
     look_due: Instant,
     stopping: Option<Instant>,
     from: Receiver<Message>,
-    to: Sender<Message>,
+    to: SyncSender<Message>,
 }
 
 /// Runs the agent until it is told to stop.
@@ -143,7 +145,7 @@ impl Supervisor {
         let policy = policy::InEffect::load(&config)?;
         let bundles = Bundles::open(state, enrolled.as_ref())?;
         let actions = Actions::open(&config, &agent, &policy.policy, clock.now())?;
-        let (to, from) = channel();
+        let (to, from) = sync_channel(MAX_WAITING);
         let logs = Logs::new(&config, to.clone())?;
         let link = enrolled.map(|enrolled| Link::new(&config, &enrolled, &facts, &spool, to.clone()));
         let now = Instant::now();
@@ -421,7 +423,7 @@ impl Supervisor {
 }
 
 /// SIGINT and SIGTERM become a message.
-fn on_signal(to: Sender<Message>) -> Result<()> {
+fn on_signal(to: SyncSender<Message>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot start tokio")?;
     std::thread::Builder::new()
         .name("signals".into())

@@ -2,7 +2,7 @@
 //! What a snapshot covers need not be replayed, so it is told to the loop once the file is durable.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Sender, SyncSender, channel};
 
 use anyhow::{Context, Result};
 use sakimori_wire::ipc::Snapshot;
@@ -24,7 +24,7 @@ impl Saver {
     ///
     /// # Errors
     /// Where it cannot be started.
-    pub fn start(state: &Path, done: Sender<Message>) -> Result<Self> {
+    pub fn start(state: &Path, done: SyncSender<Message>) -> Result<Self> {
         let path = state.join("detection.snapshot");
         let (to, from) = channel::<Snapshot>();
         let file = path.clone();

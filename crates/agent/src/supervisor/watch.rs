@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 
 use anyhow::{Context, Result};
 use rustix::fs::inotify;
@@ -27,7 +27,7 @@ impl Folders {
     ///
     /// # Errors
     /// Where inotify is not there.
-    pub fn start(to: Sender<Message>) -> Result<Self> {
+    pub fn start(to: SyncSender<Message>) -> Result<Self> {
         let queue = Arc::new(inotify::init(inotify::CreateFlags::CLOEXEC).context("cannot use inotify")?);
         let told = Arc::new(AtomicBool::new(false));
         let (reading, pending) = (Arc::clone(&queue), Arc::clone(&told));

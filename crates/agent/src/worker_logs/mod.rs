@@ -36,6 +36,8 @@ use tail::CHUNK;
 const BACKSTOP: Duration = Duration::from_millis(100);
 /// Between two snapshots while there is something new.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
+/// Without credits for this long the spool may be full of what only a snapshot lets go.
+const STARVED: Duration = Duration::from_millis(200);
 /// Between two reports of figures, and two steps of detection's clock.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,8 @@ struct Worker {
     /// Alerts that time brought, and their orders, for the next batch.
     late: (Vec<Event>, Vec<Order>),
     snapshot_due: Option<Instant>,
+    /// Since when there are no credits.
+    starved: Option<Instant>,
     second_due: Instant,
     look_due: Instant,
     buffer: Vec<u8>,
@@ -92,6 +96,7 @@ impl Worker {
             covers,
             late: (Vec::new(), Vec::new()),
             snapshot_due: None,
+            starved: None,
             second_due: now + SECOND,
             look_due: now,
             buffer: vec![0; CHUNK],
@@ -358,7 +363,11 @@ impl Worker {
     }
 
     fn each_second(&mut self, now: Instant) -> Result<()> {
-        if self.snapshot_due.is_some_and(|due| due <= now) {
+        if self.credits > 0 {
+            self.starved = None;
+        }
+        let starved = self.credits == 0 && now.duration_since(*self.starved.get_or_insert(now)) >= STARVED;
+        if self.snapshot_due.is_some_and(|due| due <= now || starved) {
             self.send_snapshot()?;
         }
         if self.second_due > now {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use sakimori_wire::ipc::{FileIdentity, FilePosition};
 
 /// Longest line that is kept whole, in bytes.
-pub const MAX_LINE: usize = 64 * 1024;
+pub const MAX_LINE: usize = 1024 * 1024;
 /// Bytes that are read at a time.
 pub const CHUNK: usize = 256 * 1024;
 /// Lines of one batch.
