@@ -1,1 +1,14 @@
-//! Adapter to the protected host: enforcers.
+//! Adapter to the protected host: sensors see, enforcers act. Neither knows a rule.
+//!
+//! - [`enforcers`]: what carries out a decision: [`block_address`] on nftables
+//! - [`sensors`]: what sees: [`journald`]
+//! - [`surroundings`]: what must never be blocked on this host ([`guard_facts`])
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
+
+pub mod enforcers;
+pub mod sensors;
+pub mod surroundings;
+
+pub use enforcers::block_address;
+pub use sensors::journald;
+pub use surroundings::guard_facts;

@@ -1,0 +1,3 @@
+//! Enforcers: each carries out one kind of decision on this host.
+
+pub mod block_address;

@@ -1,0 +1,3 @@
+//! Sensors: each sees one kind of thing on this host.
+
+pub mod journald;
