@@ -58,8 +58,8 @@ fn address(host: &str, port: u16) -> SocketAddr {
     SocketAddr::new(host.parse().unwrap(), port)
 }
 
-/// Does a datagram from this source reach the guard? One from the control address is sent behind it, so that "no" is known
-/// without waiting.
+/// Does a datagram from this source reach the guard? One from the control address is sent behind it, so that "no" is
+/// known without waiting.
 fn udp(lab: &Lab, source: &str) -> bool {
     let receiver = lab.inside("guard", || UdpSocket::bind("[::]:0").unwrap()).unwrap();
     receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();

@@ -94,7 +94,7 @@ fn start(spec: &JournalSpec) -> (Follower, Receiver<serde_json::Value>) {
     };
     let pipe = follower.take_pipe().unwrap();
     let (sender, receiver) = channel();
-    std::thread::spawn(move || {
+    let reader = std::thread::Builder::new().spawn(move || {
         for line in BufReader::new(std::fs::File::from(pipe)).lines() {
             let entry = serde_json::from_str(&line.unwrap()).unwrap();
             if sender.send(entry).is_err() {
@@ -102,6 +102,7 @@ fn start(spec: &JournalSpec) -> (Follower, Receiver<serde_json::Value>) {
             }
         }
     });
+    drop(reader.unwrap());
     (follower, receiver)
 }
 

@@ -126,7 +126,7 @@ impl Channel {
     /// Sends one frame; waits while the other side is slow.
     ///
     /// # Errors
-    /// `InvalidInput` where it is too large (nothing was sent and the channel lives on); anything else ends the channel.
+    /// `InvalidInput` where it is too large (nothing was sent and the channel lives on); anything else ends it.
     pub fn send(&self, body: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         if body.len() > MAX_FRAME || descriptors.len() > MAX_DESCRIPTORS {
             return Err(io::Error::new(
@@ -185,7 +185,7 @@ impl Channel {
     /// The next frame; `None` when the other side closed between two frames.
     ///
     /// # Errors
-    /// The other side closed within a frame, or sent one that is larger than allowed or whose descriptors do not add up.
+    /// The other side closed within a frame, or sent one that is too large or whose descriptors do not add up.
     pub fn recv(&self) -> io::Result<Option<Frame>> {
         loop {
             match self.recv_until(None)? {

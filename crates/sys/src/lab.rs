@@ -1,8 +1,8 @@
 //! The lab: network namespaces for tests and the demo, joined by pairs of virtual Ethernet devices.
 //!
 //! Names lie under `/run/netns`, so that `ip netns exec` works on them. They carry the maker's process id: what a lab
-//! that was killed left behind is removed by the next lab of the same prefix. Dropping a lab, also in a panic, removes its
-//! namespaces, and the kernel their devices, addresses, routes and nftables. Needs root and iproute2's `ip`.
+//! that was killed left behind is removed by the next lab of the same prefix. Dropping a lab, also in a panic, removes
+//! its namespaces, and the kernel their devices, addresses, routes and nftables. Needs root and iproute2's `ip`.
 
 use std::ffi::OsStr;
 use std::fs::File;

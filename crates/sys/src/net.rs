@@ -290,7 +290,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_readers_panic(line in "\\PC{0,200}", bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn no_text_makes_the_readers_panic(
+            line in "\\PC{0,200}",
+            bytes in proptest::collection::vec(any::<u8>(), 0..400),
+        ) {
             let _ = parse_connection(&line);
             let _ = parse_hex_address(&line);
             let _ = parse_resolvers(&bytes);

@@ -152,7 +152,7 @@ fn killed() {
 }
 
 fn outlives_thread() {
-    let worker = std::thread::spawn(ready).join().unwrap();
+    let worker = std::thread::Builder::new().spawn(ready).unwrap().join().unwrap();
     std::thread::sleep(Duration::from_millis(50));
     assert!(alive(worker.pid));
 }

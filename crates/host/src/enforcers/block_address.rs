@@ -2,10 +2,10 @@
 //!
 //! The table holds one set for each family and prefix length in use, `block4_24` say, and one rule for each:
 //! `ip saddr & 255.255.255.0 @block4_24 counter drop`. So every block is an element with its own timeout, blocks may
-//! overlap, and the kernel ends each by itself, whether or not an agent runs. Sets `allow…` come first in the chain; what
-//! they match is accepted *here* and still judged by everybody else's chains. The chain stands at hook prerouting, priority
-//! raw, before connection tracking: a block also cuts connections that exist, and costs least. It drops IPv6 neighbour
-//! discovery from a blocked neighbour too.
+//! overlap, and the kernel ends each by itself, whether or not an agent runs. Sets `allow…` come first in the chain;
+//! what they match is accepted *here* and still judged by everybody else's chains. The chain stands at hook
+//! prerouting, priority raw, before connection tracking: a block also cuts connections that exist, and costs least.
+//! It drops IPv6 neighbour discovery from a blocked neighbour too.
 //!
 //! A table that is there when the agent starts is adopted with its elements, and put right where rules are missing.
 //! Other tables are never touched; a table of our name that holds chains or sets of somebody else is refused.
@@ -24,6 +24,7 @@ pub const TABLE: &str = "sakimori";
 pub const MAX_ALLOWED: usize = 10_000;
 /// The one chain.
 const CHAIN: &str = "block";
+const CHANGED: &str = "the nftables table was changed by somebody else: putting it right";
 
 /// Which set: what for, family, prefix length. Ordered as the rules are: allow first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -236,7 +237,7 @@ impl AddressBlocker for Blocker {
         match self.try_block(&by_set) {
             // Somebody emptied the ruleset behind our back: make the table again, once.
             Err(error) if self.damaged()? => {
-                tracing::warn!(%error, table = self.table, "the nftables table was changed by somebody else: putting it right");
+                tracing::warn!(%error, table = self.table, "{CHANGED}");
                 self.put_right()?;
                 self.try_block(&by_set)
             }
@@ -259,7 +260,7 @@ impl AddressBlocker for Blocker {
     /// Also puts the table right where somebody changed it, so that what is read is in force.
     fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError> {
         if self.damaged()? {
-            tracing::warn!(table = self.table, "the nftables table was changed by somebody else: putting it right");
+            tracing::warn!(table = self.table, "{CHANGED}");
             self.put_right()?;
         }
         let mut all = Vec::new();

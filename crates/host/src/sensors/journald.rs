@@ -1,9 +1,9 @@
 //! The journal of systemd, read through `journalctl` (libsystemd is LGPL, and the files are an enemy's to fill).
 //!
-//! [`follow`] starts `journalctl --output=json --follow` behind the last cursor, as a process with few rights: a user of its
-//! own, the group `systemd-journal`, nothing else. Its output is a pipe whose read end is handed to the `logs` worker;
-//! each line is one entry as a JSON object with `__CURSOR`, the place to go on from. The supervisor looks at none of it.
-//! A host without journald, or without `journalctl`, is a state with a reason and not an error.
+//! [`follow`] starts `journalctl --output=json --follow` behind the last cursor, as a process with few rights: a user
+//! of its own, the group `systemd-journal`, nothing else. Its output is a pipe whose read end is handed to the `logs`
+//! worker; each line is one entry as a JSON object with `__CURSOR`, the place to go on from. The supervisor looks at
+//! none of it. A host without journald, or without `journalctl`, is a state with a reason and not an error.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
