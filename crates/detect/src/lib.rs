@@ -1,1 +1,34 @@
 //! Engine: record to ECS (VRL), ECS to Sigma to correlation to alert.
+//!
+//! Pure: no thread, socket, file or clock. Time and bytes come in as arguments, events and alerts go out.
+//!
+//! - [`LogSource`], [`Normaliser`]: a line becomes an event.
+//! - [`Detector`]: events become alerts; [`Detector::snapshot`] keeps its open windows over a restart.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
+
+mod alert;
+mod aliases;
+mod correlation;
+mod detector;
+mod error;
+pub mod forwarded;
+pub mod functions;
+mod index;
+mod logsource;
+mod normalise;
+mod record;
+mod rule;
+pub mod snapshot;
+pub mod source;
+pub mod syslog;
+mod view;
+mod window;
+mod witness;
+
+pub use chrono_tz::Tz;
+pub use detector::{Counters, Detector, Options, Place};
+pub use error::ContentError;
+pub use normalise::{LineContext, Normaliser};
+pub use snapshot::RestoreError;
+pub use source::LogSource;

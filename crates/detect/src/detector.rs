@@ -1,0 +1,559 @@
+//! The detector: events go in, alerts come out. A fold, so that the same events make the same alerts (D8).
+//!
+//! For an event the index of its log source names the rules that may match, the reference evaluator decides, and
+//! what matched becomes an alert or contributes to correlations, the ones that count others after those that are
+//! counted. Nothing but the arguments is read: time is the event's, where it has one that can be (not more than
+//! five minutes after its arrival), else that of its arrival.
+//!
+//! Where it runs decides what it says (D9): an agent judges host-scope rules; a manager judges the wide ones, and
+//! those of host scope on events that no agent has judged (without `sakimori.detect.bundle`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use rsigma_eval::compiler::eval_condition;
+use sakimori_model::id::EventId;
+use sakimori_model::rule::{RuleInfo, Scope};
+use sakimori_model::{Event, Timestamp, field};
+use sha2::{Digest, Sha256};
+
+use crate::alert::{Finding, alert};
+use crate::correlation::{Contribution, Correlation};
+use crate::error::ContentError;
+use crate::index::Index;
+use crate::logsource;
+use crate::rule::{Documents, Meta, Rule, Written};
+use crate::source::{LogSource, SigmaSource};
+use crate::view::View;
+
+/// An event's time may be so much later than its arrival, in microseconds; beyond, its clock is wrong.
+const FUTURE: i64 = 5 * 60 * 1_000_000;
+/// Most datasets whose rules are kept sorted; an agent that invents names cannot make it more.
+const MAX_DATASETS: usize = 256;
+
+/// Where a detector runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In an agent: rules of host scope.
+    Agent,
+    /// In the manager: wide rules, and those of host scope on events that no agent judged.
+    Manager,
+    /// In a hunt or a test: every rule on every event.
+    #[default]
+    Anywhere,
+}
+
+/// How a detector works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it runs.
+    pub place: Place,
+    /// What datasets are in Sigma's words.
+    pub sources: Vec<(String, Vec<SigmaSource>)>,
+    /// Number of the bundle; alerts carry it.
+    pub bundle: Option<u64>,
+    /// Most open groups of a tenant in one correlation.
+    pub max_groups: usize,
+    /// Seconds by which an event may come late.
+    pub lateness_seconds: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { place: Place::Anywhere, sources: Vec::new(), bundle: None, max_groups: 20_000, lateness_seconds: 60 }
+    }
+}
+
+impl Options {
+    /// With what these log sources say of their datasets.
+    #[must_use]
+    pub fn with_sources(mut self, sources: &[LogSource]) -> Self {
+        self.sources.extend(sources.iter().map(|source| (source.dataset.clone(), source.sigma.clone())));
+        self
+    }
+}
+
+/// What happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events that were judged.
+    pub events: u64,
+    /// Rules that were evaluated on them.
+    pub evaluated: u64,
+    /// Alerts.
+    pub alerts: u64,
+    /// Groups that had to go before their time, since there were too many.
+    pub evicted_groups: u64,
+    /// Groups of rules that are no more or were changed, at a restore.
+    pub dropped_groups: u64,
+    /// Groups that are open now.
+    pub open_groups: u64,
+}
+
+/// Rules at work, with their open windows.
+pub struct Detector {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) correlations: Vec<Correlation>,
+    /// Of rules and of correlations: who counts it, as (correlation, slot).
+    rule_links: Vec<Vec<(usize, usize)>>,
+    correlation_links: Vec<Vec<(usize, usize)>>,
+    rule_uses: Vec<Uses>,
+    correlation_uses: Vec<Uses>,
+    sources: HashMap<String, Vec<SigmaSource>>,
+    indexes: HashMap<Box<str>, Index>,
+    options: Options,
+    pub(crate) counters: Counters,
+    candidates: Vec<usize>,
+}
+
+/// What a rule or correlation is needed for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Uses {
+    /// It makes alerts.
+    alerts: bool,
+    /// Directly or through others, for an alert of host scope.
+    host: bool,
+    /// … of wide scope.
+    wide: bool,
+}
+
+impl Detector {
+    /// Loads Sigma files given as (path, text). What is wrong with one rule does not keep the others away.
+    pub fn load<P: AsRef<str>, T: AsRef<str>>(files: &[(P, T)], options: Options) -> (Self, Vec<ContentError>) {
+        let mut documents = Documents::default();
+        for (path, text) in files {
+            documents.read(path.as_ref(), text.as_ref());
+        }
+        Self::build(documents, options)
+    }
+
+    /// Loads `sigma/**/*.yml` and the log sources of a bundle's files.
+    pub fn from_files(files: &BTreeMap<String, Vec<u8>>, options: Options) -> (Self, Vec<ContentError>) {
+        let (sources, mut errors) = LogSource::load_all(files);
+        let mut documents = Documents::default();
+        for (path, bytes) in files.iter().filter(|(path, _)| is_rule(path)) {
+            match std::str::from_utf8(bytes) {
+                Ok(text) => documents.read(path, text),
+                Err(_) => documents.errors.push(ContentError::new(path, 1, "the file is not UTF-8")),
+            }
+        }
+        let (detector, found) = Self::build(documents, options.with_sources(&sources));
+        errors.extend(found);
+        (detector, errors)
+    }
+
+    fn build(mut documents: Documents, options: Options) -> (Self, Vec<ContentError>) {
+        let mut errors = std::mem::take(&mut documents.errors);
+        let muted = std::mem::take(&mut documents.muted);
+        let mut seen: HashMap<String, String> = HashMap::new();
+        let mut unique = |meta: &Meta, errors: &mut Vec<ContentError>| {
+            let other = seen.insert(meta.info.id.clone(), meta.file.clone());
+            if let Some(other) = &other {
+                let reason = format!("the id {:?} is that of a rule in {other} too", meta.info.id);
+                errors.push(ContentError::new(&meta.file, meta.line, reason));
+            }
+            other.is_none()
+        };
+        documents.rules.retain(|rule| unique(&rule.meta, &mut errors));
+        documents.correlations.retain(|written| unique(&written.meta, &mut errors));
+
+        let Documents { rules, correlations: written, .. } = documents;
+        let mut graph = Graph::new(&rules, written.len());
+        let correlations = graph.place(&rules, written, &options, &mut errors);
+        let mut detector = Self {
+            rule_uses: vec![Uses::default(); rules.len()],
+            correlation_uses: vec![Uses::default(); correlations.len()],
+            rules,
+            correlations,
+            rule_links: graph.rule_links,
+            correlation_links: graph.correlation_links,
+            sources: options.sources.iter().cloned().collect(),
+            indexes: HashMap::new(),
+            options,
+            counters: Counters::default(),
+            candidates: Vec::new(),
+        };
+        detector.find_uses(&graph.quiet, &muted);
+        (detector, errors)
+    }
+
+    /// Decides who makes alerts and who is needed where. Who counts stands after whom it counts.
+    fn find_uses(&mut self, quiet: &Quiet, muted: &[String]) {
+        let of = |meta: &Meta, alerts: bool, links: &[(usize, usize)], above: &[Uses]| {
+            let own = |scope| alerts && meta.info.scope == scope;
+            let through = |need: fn(&Uses) -> bool| links.iter().filter_map(|(at, _)| above.get(*at)).any(need);
+            Uses {
+                alerts,
+                host: own(Scope::Host) || through(|uses| uses.host),
+                wide: own(Scope::Wide) || through(|uses| uses.wide),
+            }
+        };
+        for at in (0..self.correlations.len()).rev() {
+            let (Some(correlation), Some(links)) = (self.correlations.get_mut(at), self.correlation_links.get(at))
+            else {
+                continue;
+            };
+            let alerts = !quiet.correlations.get(at).copied().unwrap_or(false);
+            correlation.is_part = !alerts;
+            let uses = of(&correlation.meta, alerts, links, &self.correlation_uses);
+            if let Some(place) = self.correlation_uses.get_mut(at) {
+                *place = uses;
+            }
+        }
+        for (at, rule) in self.rules.iter().enumerate() {
+            let mute = muted.contains(&rule.meta.file) && !rule.meta.declared;
+            let alerts = !quiet.rules.get(at).copied().unwrap_or(false) && !mute;
+            let links = self.rule_links.get(at).map(Vec::as_slice).unwrap_or_default();
+            let uses = of(&rule.meta, alerts, links, &self.correlation_uses);
+            if let Some(place) = self.rule_uses.get_mut(at) {
+                *place = uses;
+            }
+        }
+    }
+
+    /// Envelopes of all rules that make alerts here.
+    pub fn rules(&self) -> impl Iterator<Item = &RuleInfo> {
+        let here = |uses: &Uses, info: &RuleInfo| {
+            uses.alerts && (self.options.place != Place::Agent || info.scope == Scope::Host)
+        };
+        let single = self.rules.iter().zip(&self.rule_uses).map(|(rule, uses)| (&rule.meta.info, uses));
+        let counting = self.correlations.iter().zip(&self.correlation_uses).map(|(one, uses)| (&one.meta.info, uses));
+        single.chain(counting).filter(move |(info, uses)| here(uses, info)).map(|(info, _)| info)
+    }
+
+    /// Judges one event; alerts are appended.
+    pub fn feed(&mut self, event: &Event, id: &EventId, arrival: Timestamp, tenant: &str, out: &mut Vec<Event>) {
+        // What is an alert already was judged; to judge it again would make alerts of alerts.
+        if event.get(field::SAKIMORI_ALERT_ID).is_some() {
+            return;
+        }
+        self.counters.events += 1;
+        let judged = event.get(field::SAKIMORI_DETECT_BUNDLE).is_some();
+        let view = View(event);
+        let mut candidates = std::mem::take(&mut self.candidates);
+        self.index(event.str(field::EVENT_DATASET)).candidates(&view, &mut candidates);
+        let mut hit = Hit { event, view: &view, id, arrival, tenant, judged, own: None, queue: Vec::new() };
+        for at in candidates.iter().copied() {
+            self.judge(at, &mut hit, out);
+        }
+        if !hit.queue.is_empty() {
+            self.correlate(&mut hit, out);
+        }
+        self.candidates = candidates;
+    }
+
+    /// Passes time: forgets groups into which nothing came for long. No rule needs time alone to fire.
+    pub fn advance(&mut self, now: Timestamp, _out: &mut Vec<Event>) {
+        for correlation in &mut self.correlations {
+            correlation.expire(now.micros());
+        }
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        let open = self.correlations.iter().map(Correlation::groups).sum::<usize>();
+        Counters { open_groups: open as u64, ..self.counters }
+    }
+
+    /// The candidates of a dataset.
+    fn index(&mut self, dataset: Option<&str>) -> &Index {
+        let name = dataset.unwrap_or_default();
+        if !self.indexes.contains_key(name) {
+            if self.indexes.len() >= MAX_DATASETS {
+                self.indexes.clear();
+            }
+            let undescribed;
+            let events = match dataset {
+                None => None,
+                Some(dataset) => match self.sources.get(dataset) {
+                    Some(sources) => Some(sources.as_slice()),
+                    None => {
+                        undescribed = logsource::undescribed(dataset);
+                        Some(undescribed.as_slice())
+                    }
+                },
+            };
+            let only_host = self.options.place == Place::Agent;
+            let rules = self.rules.iter().zip(&self.rule_uses).enumerate();
+            let index = Index::build(
+                rules
+                    .filter(|(_, (_, uses))| uses.host || (uses.wide && !only_host))
+                    .filter(|(_, (rule, _))| logsource::applies(&rule.logsource, events))
+                    .map(|(at, (rule, _))| (at, &rule.witnesses)),
+            );
+            self.indexes.insert(name.into(), index);
+        }
+        self.indexes.get(name).expect("it was just put there")
+    }
+
+    /// Is this needed for an event here?
+    fn is_on(&self, uses: &Uses, judged: bool) -> bool {
+        match self.options.place {
+            Place::Agent => uses.host,
+            Place::Manager => uses.wide || (uses.host && !judged),
+            Place::Anywhere => uses.host || uses.wide,
+        }
+    }
+
+    /// May it make an alert of an event here?
+    fn speaks(&self, uses: &Uses, scope: Scope, judged: bool) -> bool {
+        uses.alerts
+            && match self.options.place {
+                Place::Agent => scope == Scope::Host,
+                Place::Manager => scope == Scope::Wide || !judged,
+                Place::Anywhere => true,
+            }
+    }
+
+    /// Evaluates one rule.
+    fn judge(&mut self, at: usize, hit: &mut Hit<'_>, out: &mut Vec<Event>) {
+        let (Some(rule), Some(uses)) = (self.rules.get(at), self.rule_uses.get(at)) else { return };
+        if !self.is_on(uses, hit.judged) {
+            return;
+        }
+        self.counters.evaluated += 1;
+        let mut names = Vec::new();
+        let compiled = &rule.compiled;
+        if !compiled.conditions.iter().any(|one| eval_condition(one, &compiled.detections, hit.view, &mut names)) {
+            return;
+        }
+        let ids = hit.ids();
+        if self.speaks(uses, rule.meta.info.scope, hit.judged) {
+            let time = hit.time().micros();
+            out.push(alert(&Finding {
+                meta: &rule.meta,
+                event: hit.event,
+                tenant: hit.tenant,
+                ids: &ids,
+                count: 1,
+                span: (time, time),
+                key: hit.tenant,
+                group_by: &[],
+                bundle: self.options.bundle,
+            }));
+            self.counters.alerts += 1;
+        }
+        for (correlation, slot) in self.rule_links.get(at).into_iter().flatten() {
+            hit.queue.push((*correlation, *slot, ids.clone()));
+        }
+    }
+
+    /// Works off contributions, those to who is counted before those to who counts.
+    fn correlate(&mut self, hit: &mut Hit<'_>, out: &mut Vec<Event>) {
+        let time = hit.time().micros();
+        while let Some(first) = hit.queue.iter().enumerate().min_by_key(|(_, one)| (one.0, one.1)).map(|(at, _)| at) {
+            let (at, slot, ids) = hit.queue.swap_remove(first);
+            let uses = self.correlation_uses.get(at).copied().unwrap_or_default();
+            if !self.is_on(&uses, hit.judged) {
+                continue;
+            }
+            let Some(correlation) = self.correlations.get_mut(at) else { continue };
+            if correlation.is_due() {
+                correlation.expire(hit.arrival.micros());
+            }
+            let what = Contribution {
+                slot,
+                view: hit.view,
+                time,
+                arrival: hit.arrival.micros(),
+                tenant: hit.tenant,
+                ids: &ids,
+            };
+            let evicted = &mut self.counters.evicted_groups;
+            let Some(signal) = correlation.contribute(&what, self.options.max_groups, evicted) else { continue };
+            for (above, slot) in self.correlation_links.get(at).into_iter().flatten() {
+                hit.queue.push((*above, *slot, signal.ids.clone().into()));
+            }
+            let Some(correlation) = self.correlations.get(at) else { continue };
+            if self.speaks(&uses, correlation.meta.info.scope, hit.judged) {
+                out.push(alert(&Finding {
+                    meta: &correlation.meta,
+                    event: hit.event,
+                    tenant: hit.tenant,
+                    ids: &signal.ids,
+                    count: signal.count,
+                    span: signal.span,
+                    key: &signal.key,
+                    group_by: &correlation.group_by,
+                    bundle: self.options.bundle,
+                }));
+                self.counters.alerts += 1;
+            }
+        }
+    }
+}
+
+/// An event that is being judged.
+struct Hit<'a> {
+    event: &'a Event,
+    view: &'a View<'a>,
+    id: &'a EventId,
+    arrival: Timestamp,
+    tenant: &'a str,
+    judged: bool,
+    /// Its id, made when somebody needs it.
+    own: Option<Arc<[Arc<str>]>>,
+    /// Correlation, slot, ids.
+    queue: Vec<(usize, usize, Arc<[Arc<str>]>)>,
+}
+
+impl Hit<'_> {
+    fn ids(&mut self) -> Arc<[Arc<str>]> {
+        self.own.get_or_insert_with(|| Arc::from([Arc::from(self.id.to_string())])).clone()
+    }
+
+    /// The event's own time, if it can be.
+    fn time(&self) -> Timestamp {
+        self.event.timestamp().filter(|time| time.since(self.arrival) <= FUTURE).unwrap_or(self.arrival)
+    }
+}
+
+/// Is it a file of rules, by its path in the content?
+pub(crate) fn is_rule(path: &str) -> bool {
+    path.starts_with("sigma/") && (path.ends_with(".yml") || path.ends_with(".yaml")) && !path.ends_with(".tests.yaml")
+}
+
+/// Who is counted and makes no alert for that.
+#[derive(Debug, Default)]
+struct Quiet {
+    rules: Vec<bool>,
+    correlations: Vec<bool>,
+}
+
+/// Who counts whom.
+struct Graph {
+    rule_links: Vec<Vec<(usize, usize)>>,
+    correlation_links: Vec<Vec<(usize, usize)>>,
+    quiet: Quiet,
+}
+
+#[derive(Clone, Copy)]
+enum Node {
+    Rule(usize),
+    Correlation(usize),
+}
+
+impl Graph {
+    fn new(rules: &[Rule], correlations: usize) -> Self {
+        Self {
+            rule_links: vec![Vec::new(); rules.len()],
+            correlation_links: Vec::with_capacity(correlations),
+            quiet: Quiet { rules: vec![false; rules.len()], correlations: Vec::new() },
+        }
+    }
+
+    /// Orders correlations so that who counts stands after whom it counts, and links them.
+    fn place(
+        &mut self,
+        rules: &[Rule],
+        mut written: Vec<Written>,
+        options: &Options,
+        errors: &mut Vec<ContentError>,
+    ) -> Vec<Correlation> {
+        let mut placed: Vec<Correlation> = Vec::new();
+        loop {
+            let before = written.len();
+            let mut left = Vec::new();
+            for one in written {
+                let found: Option<Vec<Node>> =
+                    one.rule.rules.iter().map(|name| find(name, &one.meta.file, rules, &placed)).collect();
+                match found {
+                    Some(nodes) => self.link(one, &nodes, rules, &mut placed, options, errors),
+                    None => left.push(one),
+                }
+            }
+            written = left;
+            if written.is_empty() || written.len() == before {
+                break;
+            }
+        }
+        for one in written {
+            let missing = one.rule.rules.iter().filter(|name| find(name, &one.meta.file, rules, &placed).is_none());
+            let reason = format!(
+                "it counts {}, which is no rule that loads, or counts this one",
+                missing.cloned().collect::<Vec<_>>().join(", ")
+            );
+            // What it would have counted must not become alerts.
+            for name in &one.rule.rules {
+                if let Some(node) = find(name, &one.meta.file, rules, &placed) {
+                    self.mute(node);
+                }
+            }
+            errors.push(ContentError::new(&one.meta.file, one.meta.line, reason));
+        }
+        placed
+    }
+
+    fn link(
+        &mut self,
+        one: Written,
+        nodes: &[Node],
+        rules: &[Rule],
+        placed: &mut Vec<Correlation>,
+        options: &Options,
+        errors: &mut Vec<ContentError>,
+    ) {
+        if !one.rule.generate {
+            nodes.iter().for_each(|node| self.mute(*node));
+        }
+        let (file, line) = (one.meta.file.clone(), one.meta.line);
+        let lateness = i64::from(options.lateness_seconds) * 1_000_000;
+        let mut correlation = match Correlation::new(one.meta, &one.rule, lateness) {
+            Ok(correlation) => correlation,
+            Err(reason) => return errors.push(ContentError::new(file, line, reason)),
+        };
+        if correlation.meta.info.scope == Scope::Host && !correlation.stays_on_host() {
+            let reason = "scope host needs host.name, host.id or agent.id under `group-by`";
+            return errors.push(ContentError::new(file, line, reason));
+        }
+        let mut hash = Sha256::new();
+        hash.update(correlation.meta.digest);
+        let at = placed.len();
+        for (slot, node) in nodes.iter().enumerate() {
+            match node {
+                Node::Rule(rule) => {
+                    hash.update(rules.get(*rule).map_or([0; 32], |rule| rule.meta.digest));
+                    if let Some(links) = self.rule_links.get_mut(*rule) {
+                        links.push((at, slot));
+                    }
+                }
+                Node::Correlation(other) => {
+                    hash.update(placed.get(*other).map_or([0; 32], |other| other.definition));
+                    if let Some(links) = self.correlation_links.get_mut(*other) {
+                        links.push((at, slot));
+                    }
+                }
+            }
+        }
+        correlation.definition = hash.finalize().into();
+        placed.push(correlation);
+        self.correlation_links.push(Vec::new());
+        self.quiet.correlations.push(false);
+    }
+
+    fn mute(&mut self, node: Node) {
+        let place = match node {
+            Node::Rule(at) => self.quiet.rules.get_mut(at),
+            Node::Correlation(at) => self.quiet.correlations.get_mut(at),
+        };
+        if let Some(place) = place {
+            *place = true;
+        }
+    }
+}
+
+/// Whom a correlation names, by name, Sigma id or slug; in its own file first.
+fn find(name: &str, file: &str, rules: &[Rule], correlations: &[Correlation]) -> Option<Node> {
+    let is =
+        |meta: &Meta| meta.name.as_deref() == Some(name) || meta.uuid.as_deref() == Some(name) || meta.info.id == name;
+    let rule =
+        |near: bool| rules.iter().position(|rule| is(&rule.meta) && (!near || rule.meta.file == file)).map(Node::Rule);
+    let correlation = |near: bool| {
+        correlations.iter().position(|one| is(&one.meta) && (!near || one.meta.file == file)).map(Node::Correlation)
+    };
+    rule(true).or_else(|| correlation(true)).or_else(|| rule(false)).or_else(|| correlation(false))
+}
+
+#[cfg(test)]
+#[path = "detector_tests.rs"]
+mod tests;
