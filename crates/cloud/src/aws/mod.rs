@@ -1,0 +1,40 @@
+//! AWS: how a client is made, and one file a service.
+
+pub mod waf;
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+/// Where and as whom to speak. Credentials come from AWS's own chain (environment, profile, instance role).
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Account {
+    /// `ap-northeast-1`; for a CloudFront web ACL `us-east-1`.
+    pub region: String,
+    /// Another endpoint than AWS's own: a simulator, a VPC endpoint.
+    pub endpoint_url: Option<String>,
+    /// Profile of the shared configuration, where not the default.
+    pub profile: Option<String>,
+}
+
+/// Configuration for this account's clients: bounded waits, retries by the SDK.
+pub async fn configuration(account: &Account) -> SdkConfig {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let timeouts = aws_config::timeout::TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .operation_timeout(Duration::from_secs(30))
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(timeouts)
+        .region(Region::new(account.region.clone()));
+    if let Some(endpoint) = &account.endpoint_url {
+        loader = loader.endpoint_url(endpoint);
+    }
+    if let Some(profile) = &account.profile {
+        loader = loader.profile_name(profile);
+    }
+    loader.load().await
+}

@@ -1,0 +1,364 @@
+//! AWS WAFv2 IP sets: keeps one IPv4 and one IPv6 set equal to what is to be blocked.
+//!
+//! How it works: a set is read with its lock token, compared, and replaced as a whole only where it differs,
+//! so that all pending changes are one update; a lost race (stale token) reads again. AWS allows about one
+//! such call a second, so updates of this account and region are at least a second apart. A set that no
+//! blocking rule of a web ACL refers to would change nothing: that is said, with the remedy.
+//!
+//! Where AWS differs from the simulator: an update reaches all edges only after some seconds; a set holds
+//! 10,000 addresses; calls are throttled (`WAFThrottling`, retried by the SDK, then by the caller).
+//! Not seen: rules inside rule groups of others, and rules under `not`.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aws_sdk_wafv2::Client;
+use aws_sdk_wafv2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_wafv2::types::{IpAddressVersion, IpSet, Rule, Scope, Statement, WebAclSummary};
+use sakimori_model::Network;
+use sakimori_respond::ports::{AddressSet, BoxFuture, PortError, SetOutcome};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::{Account, configuration};
+
+/// AWS's own limit of addresses in one set.
+pub const CAPACITY: usize = 10_000;
+/// Shortest time between two updates.
+const SPACING: Duration = Duration::from_millis(1_000);
+/// How often a lost race is tried again before the caller hears of it.
+const RACES: u32 = 8;
+/// Pages of 100 that are read of a listing.
+const MAX_PAGES: usize = 50;
+
+/// Which sets to keep, and which web ACL must refer to them.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WafConfig {
+    /// Account and endpoint.
+    #[serde(flatten)]
+    pub account: Account,
+    /// `regional` or `cloudfront`.
+    pub scope: String,
+    /// Name of the sets; `-v4` and `-v6` are appended. They are made where they are missing.
+    pub ip_set: String,
+    /// Name of the web ACL that blocks them; where empty any of the scope counts.
+    pub web_acl: String,
+}
+
+impl Default for WafConfig {
+    fn default() -> Self {
+        Self {
+            account: Account::default(),
+            scope: "regional".into(),
+            ip_set: "sakimori-blocked".into(),
+            web_acl: String::new(),
+        }
+    }
+}
+
+/// The pair of sets.
+#[derive(Debug)]
+pub struct WafSets {
+    client: Client,
+    scope: Scope,
+    config: WafConfig,
+    /// When the last update was sent; held while one is being sent.
+    last_update: Mutex<Option<Instant>>,
+}
+
+/// A set as it was read.
+struct Current {
+    id: String,
+    arn: String,
+    lock_token: String,
+    addresses: BTreeSet<Network>,
+}
+
+impl WafSets {
+    /// Makes a client; nothing is called yet.
+    ///
+    /// # Errors
+    /// A scope that is neither `regional` nor `cloudfront`.
+    pub async fn open(config: WafConfig) -> Result<Self, PortError> {
+        let scope = match config.scope.as_str() {
+            "regional" => Scope::Regional,
+            "cloudfront" => Scope::Cloudfront,
+            other => {
+                return Err(PortError::permanent(format!(
+                    "cloud.waf.scope is {other:?}; it is regional or cloudfront"
+                )));
+            }
+        };
+        let client = Client::new(&configuration(&config.account).await);
+        Ok(Self { client, scope, config, last_update: Mutex::new(None) })
+    }
+
+    fn name(&self, version: &IpAddressVersion) -> String {
+        let suffix = if *version == IpAddressVersion::Ipv6 { "v6" } else { "v4" };
+        format!("{}-{suffix}", self.config.ip_set)
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<String>, PortError> {
+        let mut marker = None;
+        for _ in 0..MAX_PAGES {
+            let page = self
+                .client
+                .list_ip_sets()
+                .scope(self.scope.clone())
+                .limit(100)
+                .set_next_marker(marker)
+                .send()
+                .await
+                .map_err(|error| problem("list IP sets", &error))?;
+            if let Some(found) = page.ip_sets().iter().find(|set| set.name() == Some(name)) {
+                return Ok(found.id().map(str::to_owned));
+            }
+            marker = page.next_marker().map(str::to_owned);
+            if marker.is_none() || page.ip_sets().is_empty() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn current(&self, version: &IpAddressVersion) -> Result<Option<Current>, PortError> {
+        let name = self.name(version);
+        let Some(id) = self.find(&name).await? else { return Ok(None) };
+        let reply = self
+            .client
+            .get_ip_set()
+            .name(&name)
+            .id(&id)
+            .scope(self.scope.clone())
+            .send()
+            .await
+            .map_err(|error| problem(&format!("read IP set {name}"), &error))?;
+        let (Some(set), Some(token)) = (reply.ip_set(), reply.lock_token()) else {
+            return Err(PortError::transient(format!("AWS WAF answered for IP set {name} without set or lock token")));
+        };
+        Ok(Some(Current { id, arn: set.arn().to_owned(), lock_token: token.to_owned(), addresses: addresses(set) }))
+    }
+
+    /// Waits until an update may be sent and claims the moment.
+    async fn space(&self) {
+        let mut last = self.last_update.lock().await;
+        if let Some(last) = *last {
+            tokio::time::sleep_until(last + SPACING).await;
+        }
+        *last = Some(Instant::now());
+    }
+
+    async fn create(&self, version: &IpAddressVersion) -> Result<(), PortError> {
+        let name = self.name(version);
+        self.space().await;
+        let outcome = self
+            .client
+            .create_ip_set()
+            .name(&name)
+            .scope(self.scope.clone())
+            .ip_address_version(version.clone())
+            .description("Kept by Sakimori: its entries come and go by themselves")
+            .set_addresses(Some(Vec::new()))
+            .send()
+            .await;
+        match outcome {
+            Ok(_) => Ok(()),
+            // Another manager made it first.
+            Err(error) if code(&error) == Some("WAFDuplicateItemException") => Ok(()),
+            Err(error) => Err(problem(&format!("create IP set {name}"), &error)),
+        }
+    }
+
+    /// Makes one set hold exactly these and adds what changed to the outcome. Returns the set's ARN.
+    async fn converge(
+        &self,
+        version: IpAddressVersion,
+        desired: &BTreeSet<Network>,
+        outcome: &mut SetOutcome,
+    ) -> Result<Option<String>, PortError> {
+        let name = self.name(&version);
+        for _ in 0..RACES {
+            let Some(current) = self.current(&version).await? else {
+                if desired.is_empty() {
+                    return Ok(None);
+                }
+                self.create(&version).await?;
+                continue;
+            };
+            if current.addresses == *desired {
+                return Ok(Some(current.arn));
+            }
+            self.space().await;
+            let sent = self
+                .client
+                .update_ip_set()
+                .name(&name)
+                .id(&current.id)
+                .scope(self.scope.clone())
+                .lock_token(&current.lock_token)
+                .set_addresses(Some(desired.iter().map(Network::to_cidr).collect()))
+                .send()
+                .await;
+            match sent {
+                Ok(_) => {
+                    outcome.added.extend(desired.difference(&current.addresses));
+                    outcome.removed.extend(current.addresses.difference(desired));
+                    return Ok(Some(current.arn));
+                }
+                Err(error)
+                    if matches!(code(&error), Some("WAFOptimisticLockException" | "WAFNonexistentItemException")) => {}
+                Err(error) => return Err(problem(&format!("update IP set {name}"), &error)),
+            }
+        }
+        Err(PortError::transient(format!("lost {RACES} races for the lock token of IP set {name}")))
+    }
+
+    async fn web_acls(&self) -> Result<Vec<WebAclSummary>, PortError> {
+        let mut found = Vec::new();
+        let mut marker = None;
+        for _ in 0..MAX_PAGES {
+            let page = self
+                .client
+                .list_web_acls()
+                .scope(self.scope.clone())
+                .limit(100)
+                .set_next_marker(marker)
+                .send()
+                .await
+                .map_err(|error| problem("list web ACLs", &error))?;
+            found.extend(page.web_acls().iter().cloned());
+            marker = page.next_marker().map(str::to_owned);
+            if marker.is_none() || page.web_acls().is_empty() {
+                break;
+            }
+        }
+        if !self.config.web_acl.is_empty() {
+            found.retain(|acl| acl.name() == Some(self.config.web_acl.as_str()));
+        }
+        Ok(found)
+    }
+
+    /// Which of these sets no blocking rule of a web ACL refers to: the reason and the remedy.
+    async fn unreferenced(&self, arns: &[String]) -> Result<Option<String>, PortError> {
+        let mut missing: BTreeSet<&String> = arns.iter().collect();
+        let acls = self.web_acls().await?;
+        for acl in &acls {
+            let (Some(name), Some(id)) = (acl.name(), acl.id()) else { continue };
+            let reply = self
+                .client
+                .get_web_acl()
+                .name(name)
+                .id(id)
+                .scope(self.scope.clone())
+                .send()
+                .await
+                .map_err(|error| problem(&format!("read web ACL {name}"), &error))?;
+            let rules = reply.web_acl().map(|acl| acl.rules()).unwrap_or_default();
+            missing.retain(|arn| !rules.iter().any(|rule| blocks(rule, arn)));
+        }
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        let sets: Vec<&str> = missing.iter().filter_map(|arn| arn.rsplit('/').nth(1)).collect();
+        let acl = if self.config.web_acl.is_empty() { "any web ACL" } else { self.config.web_acl.as_str() };
+        Ok(Some(format!(
+            "no blocking rule of {acl} refers to IP set {}; add a rule with action Block and this IP set to the web ACL \
+             in front of the service",
+            sets.join(" and ")
+        )))
+    }
+}
+
+impl AddressSet for WafSets {
+    fn replace<'a>(&'a self, desired: &'a BTreeSet<Network>) -> BoxFuture<'a, Result<SetOutcome, PortError>> {
+        Box::pin(async move {
+            let (v4, v6): (BTreeSet<Network>, BTreeSet<Network>) =
+                desired.iter().copied().partition(|network| network.address().is_ipv4());
+            let mut outcome = SetOutcome::default();
+            let mut arns = Vec::new();
+            for (version, family) in [(IpAddressVersion::Ipv4, v4), (IpAddressVersion::Ipv6, v6)] {
+                if let Some(arn) = self.converge(version, &family, &mut outcome).await?
+                    && !family.is_empty()
+                {
+                    arns.push(arn);
+                }
+            }
+            if !arns.is_empty() {
+                outcome.no_effect = self.unreferenced(&arns).await?;
+            }
+            Ok(outcome)
+        })
+    }
+
+    fn read<'a>(&'a self) -> BoxFuture<'a, Result<BTreeSet<Network>, PortError>> {
+        Box::pin(async move {
+            let mut all = BTreeSet::new();
+            for version in [IpAddressVersion::Ipv4, IpAddressVersion::Ipv6] {
+                if let Some(current) = self.current(&version).await? {
+                    all.extend(current.addresses);
+                }
+            }
+            Ok(all)
+        })
+    }
+}
+
+/// Does this rule block what is in the set?
+fn blocks(rule: &Rule, arn: &str) -> bool {
+    rule.action().is_some_and(|action| action.block().is_some())
+        && rule.statement().is_some_and(|statement| refers(statement, arn))
+}
+
+/// Refers to the set alone or as one of several alternatives. Under `and` it would block only some requests.
+fn refers(statement: &Statement, arn: &str) -> bool {
+    statement.ip_set_reference_statement().is_some_and(|reference| reference.arn() == arn)
+        || statement.or_statement().is_some_and(|any| any.statements().iter().any(|statement| refers(statement, arn)))
+}
+
+fn addresses(set: &IpSet) -> BTreeSet<Network> {
+    set.addresses()
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .filter(|network: &Network| family(network, set))
+        .collect()
+}
+
+fn family(network: &Network, set: &IpSet) -> bool {
+    matches!(
+        (network.address(), set.ip_address_version()),
+        (IpAddr::V4(_), IpAddressVersion::Ipv4) | (IpAddr::V6(_), IpAddressVersion::Ipv6)
+    )
+}
+
+fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<&str> {
+    error.as_service_error().and_then(ProvideErrorMetadata::code)
+}
+
+/// Says what was attempted and what came back, and whether trying again can help.
+fn problem<E, R>(attempt: &str, error: &SdkError<E, R>) -> PortError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    let attempt = format!("{attempt} at AWS WAF");
+    match code(error) {
+        Some(
+            "AccessDeniedException"
+            | "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+            | "WAFInvalidPermissionPolicyException",
+        ) => PortError::permanent(format!(
+            "{attempt}: not allowed; the manager's role needs wafv2:GetIPSet, ListIPSets, CreateIPSet, UpdateIPSet, \
+                 ListWebACLs and GetWebACL"
+        )),
+        Some(
+            code @ ("WAFInvalidParameterException" | "WAFLimitsExceededException" | "WAFSubscriptionNotFoundException"),
+        ) => {
+            let message = error.as_service_error().and_then(ProvideErrorMetadata::message).unwrap_or_default();
+            PortError::permanent(format!("{attempt}: {code} {message}"))
+        }
+        _ => PortError::transient(format!("{attempt}: {}", DisplayErrorContext(error))),
+    }
+}

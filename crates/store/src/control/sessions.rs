@@ -1,0 +1,250 @@
+//! Login sessions, and the throttle that slows down guessing.
+//!
+//! The throttle counts failures per subject (a user's name, a network of the caller) and names the moment
+//! before which no further try is looked at. An attacker can name any number of subjects: the table keeps
+//! the newest [`MOST_SUBJECTS`] only.
+
+use sakimori_model::Timestamp;
+use sakimori_model::ledger::Hash;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+
+use super::users::User;
+use super::{Result, time};
+
+/// Most sessions that one user has at a time; the oldest end.
+pub const MOST_SESSIONS: i64 = 32;
+/// Most subjects that the throttle remembers.
+pub const MOST_SUBJECTS: i64 = 10_000;
+/// After this time without a failure (seconds) a subject is forgotten.
+pub const FORGET_SECONDS: i64 = 3_600;
+
+/// One session, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Tenant of its user.
+    pub tenant: String,
+    /// UUIDv7.
+    pub id: String,
+    /// Its user.
+    pub user_id: String,
+    /// From where it was opened.
+    pub address: String,
+    /// When opened.
+    pub created: Timestamp,
+    /// When it ends.
+    pub expires: Timestamp,
+}
+
+impl sqlx::FromRow<'_, SqliteRow> for Session {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            tenant: row.try_get("tenant")?,
+            id: row.try_get("id")?,
+            user_id: row.try_get("user_id")?,
+            address: row.try_get("address")?,
+            created: time(row, "created")?,
+            expires: time(row, "expires")?,
+        })
+    }
+}
+
+/// Opens a session; sessions that have ended, and the user's oldest above [`MOST_SESSIONS`], go.
+///
+/// # Errors
+/// The database failed.
+pub async fn create(connection: &mut SqliteConnection, session: &Session, secret_hash: &Hash) -> Result<()> {
+    sqlx::query("DELETE FROM sessions WHERE expires <= $1")
+        .bind(session.created.micros())
+        .execute(&mut *connection)
+        .await?;
+    let oldest = "DELETE FROM sessions WHERE tenant = $1 AND id IN \
+                  (SELECT id FROM sessions WHERE tenant = $1 AND user_id = $2 ORDER BY id DESC LIMIT 1000 OFFSET $3)";
+    sqlx::query(oldest)
+        .bind(&session.tenant)
+        .bind(&session.user_id)
+        .bind(MOST_SESSIONS - 1)
+        .execute(&mut *connection)
+        .await?;
+    let sql = "INSERT INTO sessions (tenant, id, user_id, secret_hash, address, created, expires) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    sqlx::query(sql)
+        .bind(&session.tenant)
+        .bind(&session.id)
+        .bind(&session.user_id)
+        .bind(secret_hash.as_slice())
+        .bind(&session.address)
+        .bind(session.created.micros())
+        .bind(session.expires.micros())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The session whose secret hashes to this, with its user, where neither has ended.
+///
+/// # Errors
+/// The database failed.
+pub async fn by_secret(pool: &SqlitePool, secret_hash: &Hash, now: Timestamp) -> Result<Option<(Session, User)>> {
+    let sql = "SELECT * FROM sessions WHERE secret_hash = $1 AND expires > $2";
+    let query = sqlx::query_as(sql).bind(secret_hash.as_slice()).bind(now.micros());
+    let Some(session): Option<Session> = query.fetch_optional(pool).await? else { return Ok(None) };
+    let sql = "SELECT * FROM users WHERE tenant = $1 AND id = $2 AND NOT disabled";
+    let user = sqlx::query_as(sql).bind(&session.tenant).bind(&session.user_id).fetch_optional(pool).await?;
+    Ok(user.map(|user| (session, user)))
+}
+
+/// Ends a session. One that is not there has ended already.
+///
+/// # Errors
+/// The database failed.
+pub async fn delete(connection: &mut SqliteConnection, tenant: &str, id: &str) -> Result<()> {
+    sqlx::query("DELETE FROM sessions WHERE tenant = $1 AND id = $2").bind(tenant).bind(id).execute(connection).await?;
+    Ok(())
+}
+
+/// Until when a subject has to wait; `None` where it has not.
+///
+/// # Errors
+/// The database failed.
+pub async fn throttled(pool: &SqlitePool, tenant: &str, subject: &str, now: Timestamp) -> Result<Option<Timestamp>> {
+    let sql = "SELECT until FROM login_throttle WHERE tenant = $1 AND subject = $2 AND until > $3";
+    let until: Option<i64> =
+        sqlx::query_scalar(sql).bind(tenant).bind(subject).bind(now.micros()).fetch_optional(pool).await?;
+    Ok(until.map(Timestamp::from_micros))
+}
+
+/// Counts a failure of a subject. `wait(failures)` says for how many seconds the next try is not looked at.
+///
+/// # Errors
+/// The database failed.
+pub async fn failed(
+    connection: &mut SqliteConnection,
+    tenant: &str,
+    subject: &str,
+    now: Timestamp,
+    wait: impl FnOnce(i64) -> i64,
+) -> Result<()> {
+    let old = now.plus_secs(-FORGET_SECONDS).micros();
+    sqlx::query("DELETE FROM login_throttle WHERE last < $1").bind(old).execute(&mut *connection).await?;
+    let sql = "INSERT INTO login_throttle (tenant, subject, failures, last, until) VALUES ($1, $2, 1, $3, $3) \
+               ON CONFLICT (tenant, subject) DO UPDATE SET failures = login_throttle.failures + 1, last = excluded.last \
+               RETURNING failures";
+    let failures: i64 =
+        sqlx::query_scalar(sql).bind(tenant).bind(subject).bind(now.micros()).fetch_one(&mut *connection).await?;
+    let until = now.plus_secs(wait(failures)).micros();
+    sqlx::query("UPDATE login_throttle SET until = $3 WHERE tenant = $1 AND subject = $2")
+        .bind(tenant)
+        .bind(subject)
+        .bind(until)
+        .execute(&mut *connection)
+        .await?;
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM login_throttle").fetch_one(&mut *connection).await?;
+    if count > MOST_SUBJECTS {
+        let sql = "DELETE FROM login_throttle WHERE (tenant, subject) IN \
+                   (SELECT tenant, subject FROM login_throttle ORDER BY last, tenant, subject LIMIT $1)";
+        sqlx::query(sql).bind(count - MOST_SUBJECTS).execute(connection).await?;
+    }
+    Ok(())
+}
+
+/// Forgets the failures of a subject.
+///
+/// # Errors
+/// The database failed.
+pub async fn forgive(connection: &mut SqliteConnection, tenant: &str, subject: &str) -> Result<()> {
+    let sql = "DELETE FROM login_throttle WHERE tenant = $1 AND subject = $2";
+    sqlx::query(sql).bind(tenant).bind(subject).execute(connection).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::users::{self, Role};
+    use super::super::{Control, tests::fresh};
+    use super::*;
+
+    async fn with_user() -> (tempfile::TempDir, Control, User) {
+        let (dir, control) = fresh().await;
+        let now = Timestamp::from_secs(1);
+        let user = User {
+            tenant: "default".into(),
+            id: "u".into(),
+            name: "ann".into(),
+            role: Role::Viewer,
+            password: "x".into(),
+            disabled: false,
+            created: now,
+            changed: now,
+        };
+        let mut change = control.begin().await.unwrap();
+        users::create(change.connection(), &user).await.unwrap();
+        change.commit().await.unwrap();
+        (dir, control, user)
+    }
+
+    fn session(number: u8) -> (Session, Hash) {
+        let session = Session {
+            tenant: "default".into(),
+            id: format!("{number:03}"),
+            user_id: "u".into(),
+            address: "127.0.0.1".into(),
+            created: Timestamp::from_secs(10),
+            expires: Timestamp::from_secs(100),
+        };
+        (session, [number; 32])
+    }
+
+    #[tokio::test]
+    async fn sessions_end_with_time_user_and_number() {
+        let (_dir, control, mut user) = with_user().await;
+        let at = Timestamp::from_secs(50);
+        let mut change = control.begin().await.unwrap();
+        for number in 0..40 {
+            let (session, secret) = session(number);
+            create(change.connection(), &session, &secret).await.unwrap();
+        }
+        change.commit().await.unwrap();
+        assert!(by_secret(control.read(), &[7; 32], at).await.unwrap().is_none(), "the oldest are gone");
+        assert_eq!(by_secret(control.read(), &[8; 32], at).await.unwrap().unwrap().1.name, "ann");
+        assert!(by_secret(control.read(), &[39; 32], Timestamp::from_secs(100)).await.unwrap().is_none());
+        user.disabled = true;
+        let mut change = control.begin().await.unwrap();
+        users::update(change.connection(), &user).await.unwrap();
+        change.commit().await.unwrap();
+        assert!(by_secret(control.read(), &[39; 32], at).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_throttle_backs_off_forgives_and_stays_bounded() {
+        let (_dir, control) = fresh().await;
+        let now = Timestamp::from_secs(1_000_000);
+        let mut change = control.begin().await.unwrap();
+        for _ in 0..3 {
+            failed(change.connection(), "*", "address:a", now, |failures| failures * 10).await.unwrap();
+        }
+        change.commit().await.unwrap();
+        assert_eq!(throttled(control.read(), "*", "address:a", now).await.unwrap(), Some(now.plus_secs(30)));
+        assert_eq!(throttled(control.read(), "*", "address:a", now.plus_secs(30)).await.unwrap(), None);
+        assert_eq!(throttled(control.read(), "default", "address:a", now).await.unwrap(), None);
+
+        let mut change = control.begin().await.unwrap();
+        let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
+                    INSERT INTO login_throttle SELECT '*', 'address:' || i, 1, $2, $2 FROM n";
+        sqlx::query(fill).bind(MOST_SUBJECTS).bind(now.micros() + 1).execute(change.connection()).await.unwrap();
+        failed(change.connection(), "*", "address:b", now.plus_secs(1), |_| 5).await.unwrap();
+        change.commit().await.unwrap();
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM login_throttle").fetch_one(control.read()).await.unwrap();
+        assert_eq!(count, MOST_SUBJECTS);
+        assert!(
+            throttled(control.read(), "*", "address:b", now.plus_secs(2)).await.unwrap().is_some(),
+            "the newest stays"
+        );
+
+        let mut change = control.begin().await.unwrap();
+        forgive(change.connection(), "*", "address:b").await.unwrap();
+        change.commit().await.unwrap();
+        assert!(throttled(control.read(), "*", "address:b", now.plus_secs(2)).await.unwrap().is_none());
+    }
+}
