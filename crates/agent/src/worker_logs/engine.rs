@@ -1,59 +1,72 @@
-//! What the worker does with a line: for now every line becomes a plain event with its original text. Parsing,
-//! rules and playbooks join here with the detection engine.
+//! What the worker does with a line: the log source's program makes an event of it, the host-scope rules judge
+//! it, and the playbooks of this host say what an alert leads to. All of it comes from one bundle.
+//!
+//! What does not load is said and left out; the rest works. A log input whose source the bundle does not have is
+//! still read: its lines become plain events.
+//!
+//! An alert that was spooled already is not said again: the ids of alerts in replayed batches are remembered.
 
+use std::collections::{BTreeMap, HashSet};
+
+use sakimori_detect::{Detector, LineContext, LogSource, Normaliser, Options, Place, Tz};
+use sakimori_model::id::EventId;
 use sakimori_model::policy::LogInput;
+use sakimori_model::rule::Scope;
 use sakimori_model::{Event, Network, Order, Timestamp, field};
+use sakimori_respond::playbook::{Playbook, Setting};
 use sakimori_wire::batch::Batch;
 use sakimori_wire::ipc::LogsStart;
+
+/// On a host there is one tenant: the manager says which.
+const TENANT: &str = "host";
+/// Alerts of replayed batches that are remembered.
+const MAX_REMEMBERED: usize = 100_000;
+/// Errors that are told.
+const MAX_ERRORS: usize = 200;
 
 /// What one read became.
 pub struct Made {
     /// Lines that were read.
     pub lines: usize,
-    /// Their events, and alerts.
+    /// Their events, each followed by the alerts that it causes.
     pub events: Vec<Event>,
     /// What the alerts ask for.
     pub orders: Vec<Order>,
 }
 
-/// Rules and their state.
-pub struct Engine {
+/// Who speaks.
+struct Who {
     agent: String,
     host_name: String,
     host_id: String,
-    files: usize,
+    zone: Tz,
+    proxies: Vec<Network>,
+    history_seconds: u64,
+    bundle: u64,
 }
 
-/// Makes one batch.
+/// Rules and their state.
+pub struct Engine {
+    who: Who,
+    sources: BTreeMap<String, Normaliser>,
+    detector: Detector,
+    rules: u32,
+    playbooks: Vec<Playbook>,
+    remembered: HashSet<String>,
+}
+
+/// Makes one batch of lines.
 pub struct Maker<'a> {
     engine: &'a mut Engine,
-    source: String,
+    input: &'a LogInput,
+    zone: Tz,
+    id: EventId,
     now: Timestamp,
+    history: u64,
+    lines: usize,
     events: Vec<Event>,
-}
-
-impl Maker<'_> {
-    /// Takes a line.
-    pub fn line(&mut self, line: &[u8], offset: u64, dropped: u64) {
-        let mut event = Event::new();
-        event.set(field::EVENT_ORIGINAL, String::from_utf8_lossy(line).into_owned());
-        event.set(field::TIMESTAMP, self.now);
-        event.set(field::SAKIMORI_RECEIVED, self.now);
-        event.set(field::SAKIMORI_SOURCE, self.source.clone());
-        event.set(field::LOG_OFFSET, i64::try_from(offset).unwrap_or(i64::MAX));
-        event.set(field::HOST_NAME, self.engine.host_name.clone());
-        event.set(field::HOST_ID, self.engine.host_id.clone());
-        event.set(field::AGENT_ID, self.engine.agent.clone());
-        if dropped > 0 {
-            event.set(field::ERROR_MESSAGE, format!("the line is longer than allowed: {dropped} bytes were dropped"));
-        }
-        self.events.push(event);
-    }
-
-    /// The batch.
-    pub fn finish(self) -> Made {
-        Made { lines: self.events.len(), events: self.events, orders: Vec::new() }
-    }
+    orders: Vec<Order>,
+    alerts: Vec<Event>,
 }
 
 /// Is this event an alert of the engine?
@@ -62,51 +75,237 @@ pub fn is_alert(event: &Event) -> bool {
 }
 
 impl Engine {
-    /// Loads rules; what does not load is said and left out.
-    pub fn load(start: &LogsStart, _bundle: u64, files: &[(String, Vec<u8>)]) -> (Self, Vec<String>) {
+    /// Loads a bundle; the second value is what of it did not load.
+    pub fn load(start: &LogsStart, bundle: u64, files: &[(String, Vec<u8>)]) -> (Self, Vec<String>) {
+        let files: BTreeMap<String, Vec<u8>> = files.iter().cloned().collect();
+        let (sources, wrong) = LogSource::load_all(&files);
+        let mut errors: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        let mut normalisers = BTreeMap::new();
+        for source in &sources {
+            match Normaliser::new(source) {
+                Ok(normaliser) => {
+                    normalisers.insert(source.id.clone(), normaliser);
+                }
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        let texts: Vec<(&str, &str)> = files
+            .iter()
+            .filter(|(path, _)| is_yaml(path))
+            .filter_map(|(path, bytes)| Some((path.as_str(), std::str::from_utf8(bytes).ok()?)))
+            .collect();
+        let below = |folder: &'static str| texts.iter().filter(move |(path, _)| path.starts_with(folder));
+        let rules: Vec<(&str, &str)> = below("sigma/").copied().collect();
+        let options = Options { place: Place::Agent, bundle: Some(bundle), ..Options::default() };
+        let options = options.with_sources(&sources);
+        let (detector, wrong) = Detector::load(&rules, options);
+        errors.extend(wrong.iter().map(ToString::to_string));
+        let mut playbooks = Vec::new();
+        for (path, text) in below("playbooks/") {
+            match Playbook::parse(path, text) {
+                Ok(playbook) if playbook.scope == Scope::Host => playbooks.push(playbook),
+                Ok(_) => {}
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        errors.truncate(MAX_ERRORS);
         let engine = Self {
-            agent: start.agent.clone(),
-            host_name: start.host_name.clone(),
-            host_id: start.host_id.clone(),
-            files: files.iter().filter(|(path, _)| path.starts_with("sigma/")).count(),
+            who: Who {
+                agent: start.agent.clone(),
+                host_name: start.host_name.clone(),
+                host_id: start.host_id.clone(),
+                zone: start.zone.parse().unwrap_or(Tz::UTC),
+                proxies: start.proxies.clone(),
+                history_seconds: start.history_seconds,
+                bundle,
+            },
+            sources: normalisers,
+            rules: u32::try_from(detector.rules().count()).unwrap_or(u32::MAX),
+            detector,
+            playbooks,
+            remembered: HashSet::new(),
         };
-        (engine, Vec::new())
+        (engine, errors)
     }
 
     /// Loaded rules.
     pub fn rules(&self) -> u32 {
-        u32::try_from(self.files).unwrap_or(u32::MAX)
+        self.rules
     }
 
     /// Takes a snapshot's state.
     ///
     /// # Errors
-    /// Where it is of other rules.
-    pub fn restore(&mut self, _state: &[u8]) -> Result<(), String> {
-        Ok(())
+    /// Where it is of another engine or of other rules.
+    pub fn restore(&mut self, state: &[u8]) -> Result<(), String> {
+        self.detector.restore(state).map_err(|error| error.to_string())
     }
 
     /// State of all windows.
     pub fn snapshot(&self) -> Vec<u8> {
-        Vec::new()
+        self.detector.snapshot()
     }
 
     /// Takes what outlives a change of rules from the engine before.
-    pub fn take_over(&mut self, _former: &mut Self) {}
+    pub fn take_over(&mut self, former: &mut Self) {
+        self.remembered = std::mem::take(&mut former.remembered);
+        self.who.proxies = std::mem::take(&mut former.who.proxies);
+    }
 
     /// Proxies whose X-Forwarded-For is believed.
-    pub fn set_proxies(&mut self, _proxies: Vec<Network>) {}
+    pub fn set_proxies(&mut self, proxies: Vec<Network>) {
+        self.who.proxies = proxies;
+    }
 
     /// Feeds a batch of the spool, and says nothing.
-    pub fn replay(&mut self, _batch: &Batch) {}
-
-    /// Begins a batch of an input.
-    pub fn maker(&mut self, input: &LogInput, _batch: &str, now: Timestamp, _history: u64) -> Maker<'_> {
-        Maker { engine: self, source: input.source.clone(), now, events: Vec::new() }
+    pub fn replay(&mut self, batch: &Batch) {
+        let mut silent = Vec::new();
+        for (index, event) in batch.events.iter().enumerate() {
+            if is_alert(event) {
+                if let Some(id) = event.str(field::SAKIMORI_ALERT_ID)
+                    && self.remembered.len() < MAX_REMEMBERED
+                {
+                    self.remembered.insert(id.to_owned());
+                }
+                continue;
+            }
+            let arrival = event.date(field::EVENT_CREATED).or(event.timestamp()).unwrap_or_default();
+            self.detector.feed(event, &batch.event_id(index), arrival, TENANT, &mut silent);
+            silent.clear();
+        }
     }
 
-    /// What time brings.
-    pub fn advance(&mut self, _now: Timestamp) -> (Vec<Event>, Vec<Order>) {
-        (Vec::new(), Vec::new())
+    /// Begins a batch of an input. `history`: what lies before this offset was there before the input was read
+    /// for the first time.
+    pub fn maker<'a>(&'a mut self, input: &'a LogInput, batch: &str, now: Timestamp, history: u64) -> Maker<'a> {
+        Maker {
+            zone: input.zone.as_deref().and_then(|zone| zone.parse().ok()).unwrap_or(self.who.zone),
+            engine: self,
+            input,
+            id: EventId { batch: batch.to_owned(), index: 0 },
+            now,
+            history,
+            lines: 0,
+            events: Vec::new(),
+            orders: Vec::new(),
+            alerts: Vec::new(),
+        }
     }
+
+    /// What time brings: alerts that no event causes.
+    pub fn advance(&mut self, now: Timestamp) -> (Vec<Event>, Vec<Order>) {
+        let mut alerts = Vec::new();
+        self.detector.advance(now, &mut alerts);
+        let (mut events, mut orders) = (Vec::new(), Vec::new());
+        for alert in alerts {
+            self.take_alert(alert, now, false, &mut events, &mut orders);
+        }
+        (events, orders)
+    }
+
+    fn take_alert(
+        &mut self,
+        mut alert: Event,
+        now: Timestamp,
+        is_history: bool,
+        events: &mut Vec<Event>,
+        orders: &mut Vec<Order>,
+    ) {
+        let Some(id) = alert.str(field::SAKIMORI_ALERT_ID).map(str::to_owned) else { return };
+        if self.remembered.contains(&id) {
+            return;
+        }
+        self.who.mark(&mut alert);
+        self.who.sign(&mut alert);
+        if !is_history {
+            let setting = Setting { place: &self.who.agent, now, scope: Scope::Host };
+            for playbook in &self.playbooks {
+                orders.extend(playbook.evaluate(&alert, &id, &setting));
+            }
+        }
+        events.push(alert);
+    }
+}
+
+impl Who {
+    /// What every event of this engine carries, without a copy of a text.
+    fn mark(&self, event: &mut Event) {
+        event.set(field::ECS_VERSION, "8.17.0");
+        event.set(field::AGENT_TYPE, "sakimori");
+        event.set(field::AGENT_VERSION, env!("CARGO_PKG_VERSION"));
+        event.set(field::SAKIMORI_DETECT_BUNDLE, i64::try_from(self.bundle).unwrap_or(i64::MAX));
+    }
+
+    /// Who this is; a log source's program says it already.
+    fn sign(&self, event: &mut Event) {
+        event.set(field::AGENT_ID, self.agent.clone());
+        event.set(field::HOST_NAME, self.host_name.clone());
+        event.set(field::HOST_ID, self.host_id.clone());
+    }
+
+    /// A line whose source nobody knows.
+    fn plain(&self, line: &[u8], context: &LineContext<'_>, source: &str) -> Event {
+        let mut event = Event::new();
+        event.set(field::TIMESTAMP, context.received_at);
+        event.set(field::EVENT_CREATED, context.received_at);
+        event.set(field::EVENT_KIND, "event");
+        event.set(field::EVENT_ORIGINAL, String::from_utf8_lossy(line).into_owned());
+        event.set(field::SAKIMORI_SOURCE, source.to_owned());
+        event.set(field::ERROR_MESSAGE, format!("the rule bundle has no log source {source}"));
+        event.push(field::TAGS, "_no_source");
+        if let Some(file) = context.file {
+            event.set(field::LOG_FILE_PATH, file.to_owned());
+        }
+        if context.probe {
+            event.set(field::SAKIMORI_PROBE, true);
+        }
+        self.sign(&mut event);
+        event
+    }
+}
+
+impl Maker<'_> {
+    /// Takes a line. `dropped` bytes of it were left out by its reader.
+    pub fn line(&mut self, line: &[u8], offset: u64, dropped: u64) {
+        let engine = &mut *self.engine;
+        let who = &engine.who;
+        let context = LineContext {
+            received_at: self.now,
+            zone: self.zone,
+            host_name: &who.host_name,
+            host_id: &who.host_id,
+            agent_id: &who.agent,
+            file: self.input.file.as_deref(),
+            offset: self.input.file.is_some().then_some(offset),
+            probe: self.input.probe,
+            dropped,
+            trusted_proxies: &who.proxies,
+        };
+        let mut event = match engine.sources.get_mut(&self.input.source) {
+            Some(source) => source.parse(line, &context),
+            None => who.plain(line, &context, &self.input.source),
+        };
+        who.mark(&mut event);
+        self.lines += 1;
+        self.id.index = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
+        engine.detector.feed(&event, &self.id, self.now, TENANT, &mut self.alerts);
+        let is_history = offset < self.history
+            && who.history_seconds > 0
+            && event.timestamp().is_some_and(|time| {
+                self.now.since(time) > i64::try_from(who.history_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+            });
+        self.events.push(event);
+        for alert in std::mem::take(&mut self.alerts) {
+            engine.take_alert(alert, self.now, is_history, &mut self.events, &mut self.orders);
+        }
+    }
+
+    /// The batch.
+    pub fn finish(self) -> Made {
+        Made { lines: self.lines, events: self.events, orders: self.orders }
+    }
+}
+
+fn is_yaml(path: &str) -> bool {
+    path.ends_with(".yml") || path.ends_with(".yaml")
 }

@@ -282,7 +282,8 @@ impl Worker {
         let now = self.clock.now();
         let sequence = feed.sequence;
         let batch_id = id::batch_id(&self.start.agent, name, sequence);
-        let mut maker = self.engine.maker(&feed.input, &batch_id, now, feed.history);
+        let (input, history) = (feed.input.clone(), feed.history);
+        let mut maker = self.engine.maker(&input, &batch_id, now, history);
         let mut cursor = None;
         let is_journal = feed.pipe().is_some();
         let step = feed.read(&mut self.buffer, |line| {
