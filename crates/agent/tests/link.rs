@@ -266,3 +266,27 @@ fn a_full_spool_stops_the_reading_and_loses_nothing() {
     assert_eq!(manager.lines("auth"), all);
     host.stop();
 }
+
+#[test]
+fn a_certificate_near_its_end_is_renewed_through_a_proxy_too() {
+    if !is_root() {
+        return;
+    }
+    let manager = Manager::start();
+    let (proxy, tunnels) = manager::proxy();
+    let mut host = Host::new(NO_BLOCKS);
+    let text = fs::read_to_string(host.path("agent.toml")).unwrap();
+    fs::write(host.path("agent.toml"), text.replace("[agent]", &format!("[agent]\nproxy = \"http://{proxy}\"")))
+        .unwrap();
+    manager.short_lived.store(true, Ordering::SeqCst);
+    enroll(&host, &manager);
+    assert_eq!(tunnels.load(Ordering::SeqCst), 1);
+    let certificate = host.state().join("identity/cert.pem");
+    let before = fs::read_to_string(&certificate).unwrap();
+    host.start();
+    host.wait("connected with the new one", |_| manager.hellos() == 1);
+    assert_ne!(fs::read_to_string(&certificate).unwrap(), before);
+    assert_eq!(fs::metadata(&certificate).unwrap().uid(), 64_102);
+    assert!(tunnels.load(Ordering::SeqCst) >= 2);
+    host.stop();
+}

@@ -346,7 +346,8 @@ impl Supervisor {
             let mut event = sakimori_respond::event::of(action, events.at);
             self.facts.mark(&mut event, &self.agent);
             group.push(event);
-            if group.len() == 2_000 {
+            // Small groups: an event with its whole record takes kilobytes while it is made.
+            if group.len() == 200 {
                 self.append_actions(std::mem::take(&mut group), &now_head);
             }
         }

@@ -78,7 +78,10 @@ impl Engine {
     /// Loads a bundle; the second value is what of it did not load.
     pub fn load(start: &LogsStart, bundle: u64, files: &[(String, Vec<u8>)]) -> (Self, Vec<String>) {
         let files: BTreeMap<String, Vec<u8>> = files.iter().cloned().collect();
-        let (sources, wrong) = LogSource::load_all(&files);
+        // What is wrong with a source is told by the detector's loading too.
+        let (sources, _) = LogSource::load_all(&files);
+        let options = Options { place: Place::Agent, bundle: Some(bundle), ..Options::default() };
+        let (detector, wrong) = Detector::from_files(&files, options);
         let mut errors: Vec<String> = wrong.iter().map(ToString::to_string).collect();
         let mut normalisers = BTreeMap::new();
         for source in &sources {
@@ -89,19 +92,12 @@ impl Engine {
                 Err(error) => errors.push(error.to_string()),
             }
         }
-        let texts: Vec<(&str, &str)> = files
-            .iter()
-            .filter(|(path, _)| is_yaml(path))
-            .filter_map(|(path, bytes)| Some((path.as_str(), std::str::from_utf8(bytes).ok()?)))
-            .collect();
-        let below = |folder: &'static str| texts.iter().filter(move |(path, _)| path.starts_with(folder));
-        let rules: Vec<(&str, &str)> = below("sigma/").copied().collect();
-        let options = Options { place: Place::Agent, bundle: Some(bundle), ..Options::default() };
-        let options = options.with_sources(&sources);
-        let (detector, wrong) = Detector::load(&rules, options);
-        errors.extend(wrong.iter().map(ToString::to_string));
         let mut playbooks = Vec::new();
-        for (path, text) in below("playbooks/") {
+        for (path, bytes) in files.iter().filter(|(path, _)| is_playbook(path)) {
+            let Ok(text) = std::str::from_utf8(bytes) else {
+                errors.push(format!("{path}:1: the file is not UTF-8"));
+                continue;
+            };
             match Playbook::parse(path, text) {
                 Ok(playbook) if playbook.scope == Scope::Host => playbooks.push(playbook),
                 Ok(_) => {}
@@ -306,6 +302,8 @@ impl Maker<'_> {
     }
 }
 
-fn is_yaml(path: &str) -> bool {
-    path.ends_with(".yml") || path.ends_with(".yaml")
+fn is_playbook(path: &str) -> bool {
+    path.starts_with("playbooks/")
+        && [".yml", ".yaml"].iter().any(|end| path.ends_with(end))
+        && !path.ends_with(".tests.yaml")
 }

@@ -17,8 +17,6 @@ pub const CERTIFICATE: &str = "cert.pem";
 /// The manager's CA.
 pub const CA: &str = "ca.pem";
 const MAX_BYTES: u64 = 256 * 1024;
-/// A certificate with less left is renewed (D22: they live 90 days).
-const RENEW_BEFORE: i64 = 30 * 86_400;
 
 /// The open folder.
 #[derive(Debug)]
@@ -64,16 +62,16 @@ impl Identity {
         certificates(&self.read(CA)?, CA)
     }
 
-    /// Is the certificate near its end, or past it? `now` in seconds since the epoch.
+    /// Seconds until the certificate's end; negative where it is past. `now` in seconds since the epoch.
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub fn must_renew(&self, now: i64) -> Result<bool> {
+    pub fn seconds_left(&self, now: i64) -> Result<i64> {
         let certificates = self.certificates()?;
         let first = certificates.first().context("cert.pem holds no certificate")?;
         let (_, parsed) =
             x509_parser::parse_x509_certificate(first).map_err(|error| anyhow::anyhow!("cert.pem: {error}"))?;
-        Ok(parsed.validity().not_after.timestamp() - now < RENEW_BEFORE)
+        Ok(parsed.validity().not_after.timestamp() - now)
     }
 
     /// Puts a renewed certificate in the place of the former one, whole or not at all.

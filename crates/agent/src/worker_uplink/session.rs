@@ -24,6 +24,8 @@ use super::tls;
 
 /// Largest message down: a bundle.
 const MAX_DOWN: usize = 16 * 1024 * 1024;
+/// A certificate with fewer seconds left is renewed (D22: they live 90 days, renewed at 30).
+const RENEW_BEFORE: i64 = 30 * 86_400;
 /// Messages that wait for the connection while it is slow; the supervisor's window is smaller.
 const MAX_WAITING: usize = 1_024;
 
@@ -116,8 +118,11 @@ impl Session {
             Ok(channel) => channel,
             Err(error) => return broken(format!("{error:#}")),
         };
-        if let Err(status) = self.renew(channel.clone()).await {
-            return refused_or(&status).unwrap_or_else(|| broken(tls::explain(&status)));
+        match self.renew(channel.clone()).await {
+            // The next connection shows the new certificate; the old one may have ended.
+            Ok(true) => return broken("the certificate was renewed".into()),
+            Ok(false) => {}
+            Err(status) => return refused_or(&status).unwrap_or_else(|| broken(tls::explain(&status))),
         }
         let (up, outgoing) = channel_pair();
         let mut client = LinkClient::new(channel).max_decoding_message_size(MAX_DOWN);
@@ -226,19 +231,33 @@ impl Session {
         tls::open(&self.start.address, self.start.proxy.as_deref(), config, peer).await
     }
 
-    /// Renews the certificate where its end is near. A failure matters only once it has ended.
-    async fn renew(&self, channel: Channel) -> Result<(), Status> {
+    /// Renews the certificate where its end is near. True where there is a new one. While the old one is good, a
+    /// refusal changes nothing.
+    async fn renew(&self, channel: Channel) -> Result<bool, Status> {
         let now = SystemClock.now().micros() / 1_000_000;
-        if !self.identity.must_renew(now).unwrap_or(false) {
-            return Ok(());
+        let left = self.identity.seconds_left(now).unwrap_or(i64::MAX);
+        if left >= RENEW_BEFORE {
+            return Ok(false);
         }
         let csr_pem = self.request().map_err(|error| Status::internal(format!("{error:#}")))?;
-        let reply = LinkClient::new(channel).renew(proto::RenewRequest { csr_pem }).await?.into_inner();
+        let reply = match LinkClient::new(channel).renew(proto::RenewRequest { csr_pem }).await {
+            Ok(reply) => reply.into_inner(),
+            Err(status) if left > 0 => {
+                tracing::warn!(reason = tls::explain(&status), "the agent's certificate could not be renewed");
+                return Ok(false);
+            }
+            Err(status) => return Err(status),
+        };
         match self.identity.renew(&reply.certificate_pem) {
-            Ok(()) => tracing::info!("the agent's certificate is renewed"),
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "cannot keep the renewed certificate"),
+            Ok(()) => {
+                tracing::info!("the agent's certificate is renewed");
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "cannot keep the renewed certificate");
+                Ok(false)
+            }
         }
-        Ok(())
     }
 
     fn request(&self) -> Result<String> {

@@ -47,6 +47,8 @@ struct Seen {
 pub struct Manager {
     pub acknowledge: Arc<AtomicBool>,
     pub revoked: Arc<AtomicBool>,
+    /// Certificates end in ten days.
+    pub short_lived: Arc<AtomicBool>,
     refusals: Arc<AtomicUsize>,
     seen: Arc<Mutex<Seen>>,
     address: SocketAddr,
@@ -59,6 +61,7 @@ pub struct Manager {
 struct Service {
     acknowledge: Arc<AtomicBool>,
     revoked: Arc<AtomicBool>,
+    short_lived: Arc<AtomicBool>,
     refusals: Arc<AtomicUsize>,
     seen: Arc<Mutex<Seen>>,
     address: SocketAddr,
@@ -102,6 +105,7 @@ impl Manager {
         let service = Service {
             acknowledge: Arc::new(AtomicBool::new(true)),
             revoked: Arc::default(),
+            short_lived: Arc::default(),
             refusals: Arc::default(),
             seen: Arc::default(),
             address,
@@ -112,6 +116,7 @@ impl Manager {
         let manager = Self {
             acknowledge: Arc::clone(&service.acknowledge),
             revoked: Arc::clone(&service.revoked),
+            short_lived: Arc::clone(&service.short_lived),
             refusals: Arc::clone(&service.refusals),
             seen: Arc::clone(&service.seen),
             address,
@@ -263,6 +268,19 @@ impl AsyncWrite for Conn {
     }
 }
 
+impl Service {
+    fn sign(&self, csr_pem: &str) -> Result<String, Status> {
+        let mut csr = CertificateSigningRequestParams::from_pem(csr_pem)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let days = if self.short_lived.load(Ordering::SeqCst) { 10 } else { 90 };
+        let out = std::process::Command::new("date").args(["-u", "-d", &format!("+{days} days"), "+%Y %m %d"]).output();
+        let text = String::from_utf8(out.unwrap().stdout).unwrap();
+        let date: Vec<i32> = text.split_whitespace().map(|part| part.parse().unwrap()).collect();
+        csr.params.not_after = rcgen::date_time_ymd(date[0], date[1] as u8, date[2] as u8);
+        Ok(csr.signed_by(&*self.issuer).map_err(|error| Status::internal(error.to_string()))?.pem())
+    }
+}
+
 #[tonic::async_trait]
 impl Enrolment for Service {
     async fn enrol(&self, request: Request<proto::EnrolRequest>) -> Result<Response<proto::EnrolReply>, Status> {
@@ -274,12 +292,9 @@ impl Enrolment for Service {
             }
             seen.used_tokens.push(request.token);
         }
-        let csr = CertificateSigningRequestParams::from_pem(&request.csr_pem)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let certificate = csr.signed_by(&*self.issuer).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(proto::EnrolReply {
             agent_id: "agent-1".into(),
-            certificate_pem: certificate.pem(),
+            certificate_pem: self.sign(&request.csr_pem)?,
             ca_pem: self.ca_pem.clone(),
             bundle_key: self.bundle_key.clone(),
             link_address: self.address.to_string(),
@@ -353,7 +368,41 @@ impl Link for Service {
         Ok(Response::new(ReceiverStream::new(from)))
     }
 
-    async fn renew(&self, _: Request<proto::RenewRequest>) -> Result<Response<proto::RenewReply>, Status> {
-        Err(Status::unimplemented("not played"))
+    async fn renew(&self, request: Request<proto::RenewRequest>) -> Result<Response<proto::RenewReply>, Status> {
+        if !request.extensions().get::<Peer>().is_some_and(|peer| peer.0) {
+            return Err(Status::unauthenticated("no certificate"));
+        }
+        self.short_lived.store(false, Ordering::SeqCst);
+        Ok(Response::new(proto::RenewReply { certificate_pem: self.sign(&request.into_inner().csr_pem)? }))
     }
+}
+
+/// A CONNECT proxy on a free port; counts the tunnels that it made.
+pub fn proxy() -> (SocketAddr, Arc<AtomicUsize>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let tunnels = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&tunnels);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, count) = (client.unwrap(), Arc::clone(&count));
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).unwrap_or(0) == 1 {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8(head).unwrap();
+                let target = head.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap();
+                let mut server = std::net::TcpStream::connect(target).unwrap();
+                client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+                let _ = std::io::copy(&mut server, &mut client);
+            });
+        }
+    });
+    (address, tunnels)
 }
