@@ -5,6 +5,7 @@
 mod content;
 mod mutants;
 mod rules;
+mod tidy;
 
 use clap::{Parser, Subcommand};
 
@@ -19,10 +20,13 @@ struct Arguments {
 enum Task {
     /// Runs the tests of the content: log sources, rules and their mutants, playbooks
     Content,
+    /// Checks the shape of the tree: direction of dependencies, unsafe code, length of files, what is left
+    Tidy,
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Content => content::run(),
+        Task::Tidy => tidy::run(),
     }
 }
