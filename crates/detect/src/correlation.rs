@@ -2,8 +2,8 @@
 //!
 //! **When it fires.** Each contributing event is put into the window of its group (tenant, then the values of
 //! `group-by`; a field that an event lacks is an empty value). The condition is judged over the timespan that ends
-//! at that event, and, where it came late, over the one that begins at it. When it holds, the correlation fires
-//! and what contributed is used up.
+//! at that event, and, where it came late, over those that end at the latest entries that it can reach. When it
+//! holds, the correlation fires and what contributed is used up.
 //!
 //! **One alert for a burst.** After it fired, a group is quiet for a timespan. What comes meanwhile is kept, so an
 //! attack that still goes on when the timespan is over fires again at once: fresh evidence, which prolongs a
@@ -43,6 +43,8 @@ const MAX_SPAN: u64 = 31 * 86_400;
 const SLACK: i64 = 15 * 60 * 1_000_000;
 /// A counted value of more bytes is kept as its hash.
 const MAX_VALUE: usize = 64;
+/// Most windows that are judged again for an event that came late.
+const MAX_LATER: usize = 64;
 /// Longest group key.
 const MAX_KEY: usize = 4096;
 
@@ -64,6 +66,8 @@ pub(crate) struct Input {
     pub name: String,
     /// Paths of `group-by`, aliases resolved.
     pub group_by: Vec<String>,
+    /// Which of the lists of paths that the detector knows this is: rules that group alike share the key.
+    pub list: usize,
 }
 
 /// A correlation and its open windows.
@@ -100,6 +104,8 @@ pub(crate) struct Signal {
 /// One contribution of one event.
 pub(crate) struct Contribution<'a> {
     pub slot: usize,
+    /// Of the group, as [`group_key`] makes it.
+    pub key: &'a str,
     pub view: &'a View<'a>,
     pub time: i64,
     pub arrival: i64,
@@ -150,6 +156,7 @@ impl Correlation {
             .rules
             .iter()
             .map(|name| Input {
+                list: 0,
                 name: name.clone(),
                 group_by: rule.group_by.iter().map(|field| resolve(rule, field, name)).collect(),
             })
@@ -190,13 +197,11 @@ impl Correlation {
         max_groups: usize,
         evicted: &mut u64,
     ) -> Option<Signal> {
-        let input = self.inputs.get(what.slot)?;
         let value = match &self.kind {
             Kind::Values(fields) => Some(counted(what.view, fields)?),
             _ => None,
         };
         let counts = matches!(self.kind, Kind::Events | Kind::Values(_));
-        let key = group_key(what.view, &input.group_by);
         let entry = Entry {
             time: what.time,
             // An event that several of its rules match counts once.
@@ -209,14 +214,14 @@ impl Correlation {
             self.tenants.insert(what.tenant.into(), HashMap::new());
         }
         let groups = self.tenants.get_mut(what.tenant)?;
-        if !groups.contains_key(key.as_str()) {
+        if !groups.contains_key(what.key) {
             self.added += 1;
             if groups.len() >= max_groups.max(1) {
                 *evicted += make_room(groups, what.arrival, self.shape.span.saturating_add(SLACK));
             }
-            groups.insert(key.as_str().into(), Window::default());
+            groups.insert(what.key.into(), Window::default());
         }
-        let window = groups.get_mut(key.as_str())?;
+        let window = groups.get_mut(what.key)?;
         window.touched = what.arrival;
         if !window.add(entry, &self.shape) && !self.is_part {
             return None;
@@ -225,12 +230,13 @@ impl Correlation {
             return None;
         }
         let span = self.shape.span;
-        let ending = (what.time.saturating_sub(span), what.time);
-        let beginning = (what.time, what.time.saturating_add(span));
-        let came_late = window.entries.back().is_some_and(|last| last.time > what.time);
-        let held = [Some(ending), came_late.then_some(beginning)]
+        // Mostly there is nothing later; where there is, what came late may complete a window that ends there.
+        let reach = what.time.saturating_add(span);
+        let later = window.entries.iter().rev().map(|entry| entry.time).take_while(|time| *time > what.time);
+        let held = [what.time]
             .into_iter()
-            .flatten()
+            .chain(later.filter(|time| *time <= reach).take(MAX_LATER))
+            .map(|end| (end.saturating_sub(span), end))
             .find(|(from, to)| holds(&self.kind, &self.predicates, &self.inputs, window, *from, *to))?;
         let taken = if self.is_part {
             window.between(held.0, held.1).cloned().collect()
@@ -238,7 +244,7 @@ impl Correlation {
             window.fired = Some(what.time);
             window.take(held.0, held.1)
         };
-        Some(signal(&taken, what.tenant, &key))
+        Some(signal(&taken, what.tenant, what.key))
     }
 
     /// Forgets groups into which nothing came for long.
@@ -398,7 +404,7 @@ fn signal(entries: &[Entry], tenant: &str, key: &str) -> Signal {
 }
 
 /// The values of a grouping, each with its length before it, so that no value can pretend to be two.
-fn group_key(view: &View<'_>, paths: &[String]) -> String {
+pub(crate) fn group_key(view: &View<'_>, paths: &[String]) -> String {
     let mut key = String::with_capacity(48);
     for path in paths {
         let value = view.get_field(path);

@@ -9,6 +9,7 @@
 //! those of host scope on events that no agent has judged (without `sakimori.detect.bundle`).
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rsigma_eval::compiler::eval_condition;
@@ -18,7 +19,7 @@ use sakimori_model::{Event, Timestamp, field};
 use sha2::{Digest, Sha256};
 
 use crate::alert::{Finding, alert};
-use crate::correlation::{Contribution, Correlation};
+use crate::correlation::{Contribution, Correlation, group_key};
 use crate::error::ContentError;
 use crate::index::Index;
 use crate::logsource;
@@ -104,6 +105,8 @@ pub struct Detector {
     options: Options,
     pub(crate) counters: Counters,
     candidates: Vec<usize>,
+    /// Paths by which rules group, each list once.
+    lists: Vec<Vec<String>>,
 }
 
 /// What a rule or correlation is needed for.
@@ -144,7 +147,7 @@ impl Detector {
 
     fn build(mut documents: Documents, options: Options) -> (Self, Vec<ContentError>) {
         let mut errors = std::mem::take(&mut documents.errors);
-        let muted = std::mem::take(&mut documents.muted);
+        let mut muted = std::mem::take(&mut documents.muted);
         let mut seen: HashMap<String, String> = HashMap::new();
         let mut unique = |meta: &Meta, errors: &mut Vec<ContentError>| {
             let other = seen.insert(meta.info.id.clone(), meta.file.clone());
@@ -159,7 +162,10 @@ impl Detector {
 
         let Documents { rules, correlations: written, .. } = documents;
         let mut graph = Graph::new(&rules, written.len());
+        let before = errors.len();
         let correlations = graph.place(&rules, written, &options, &mut errors);
+        // What stands beside a correlation that cannot be used was there to be counted.
+        muted.extend(errors.iter().skip(before).map(|error| error.file.clone()));
         let mut detector = Self {
             rule_uses: vec![Uses::default(); rules.len()],
             correlation_uses: vec![Uses::default(); correlations.len()],
@@ -172,7 +178,15 @@ impl Detector {
             options,
             counters: Counters::default(),
             candidates: Vec::new(),
+            lists: Vec::new(),
         };
+        for input in detector.correlations.iter_mut().flat_map(|one| &mut one.inputs) {
+            let known = detector.lists.iter().position(|list| *list == input.group_by);
+            input.list = known.unwrap_or_else(|| {
+                detector.lists.push(input.group_by.clone());
+                detector.lists.len() - 1
+            });
+        }
         detector.find_uses(&graph.quiet, &muted);
         (detector, errors)
     }
@@ -232,7 +246,8 @@ impl Detector {
         let view = View(event);
         let mut candidates = std::mem::take(&mut self.candidates);
         self.index(event.str(field::EVENT_DATASET)).candidates(&view, &mut candidates);
-        let mut hit = Hit { event, view: &view, id, arrival, tenant, judged, own: None, queue: Vec::new() };
+        let mut hit =
+            Hit { event, view: &view, id, arrival, tenant, judged, own: None, keys: Vec::new(), queue: Vec::new() };
         for at in candidates.iter().copied() {
             self.judge(at, &mut hit, out);
         }
@@ -351,8 +366,11 @@ impl Detector {
             if correlation.is_due() {
                 correlation.expire(hit.arrival.micros());
             }
+            let list = correlation.inputs.get(slot).map_or(0, |input| input.list);
+            let key = hit.key(list, &self.lists);
             let what = Contribution {
                 slot,
+                key: &key,
                 view: hit.view,
                 time,
                 arrival: hit.arrival.micros(),
@@ -393,6 +411,8 @@ struct Hit<'a> {
     judged: bool,
     /// Its id, made when somebody needs it.
     own: Option<Arc<[Arc<str>]>>,
+    /// Its group keys, by list of paths.
+    keys: Vec<Option<Rc<str>>>,
     /// Correlation, slot, ids.
     queue: Vec<(usize, usize, Arc<[Arc<str>]>)>,
 }
@@ -400,6 +420,18 @@ struct Hit<'a> {
 impl Hit<'_> {
     fn ids(&mut self) -> Arc<[Arc<str>]> {
         self.own.get_or_insert_with(|| Arc::from([Arc::from(self.id.to_string())])).clone()
+    }
+
+    /// Its key in groups by this list of paths.
+    fn key(&mut self, list: usize, lists: &[Vec<String>]) -> Rc<str> {
+        if self.keys.is_empty() {
+            self.keys.resize(lists.len(), None);
+        }
+        let paths = lists.get(list).map(Vec::as_slice).unwrap_or_default();
+        match self.keys.get_mut(list) {
+            Some(key) => key.get_or_insert_with(|| group_key(self.view, paths).into()).clone(),
+            None => group_key(self.view, paths).into(),
+        }
     }
 
     /// The event's own time, if it can be.

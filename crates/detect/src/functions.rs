@@ -18,7 +18,6 @@ pub const ALLOWED: &[&str] = &[
     "assert_eq",
     "basename",
     "bool",
-    "boolean",
     "ceil",
     "chunks",
     "community_id",

@@ -4,24 +4,29 @@
 //!
 //! - [`LogSource`], [`Normaliser`]: a line becomes an event.
 //! - [`Detector`]: events become alerts; [`Detector::snapshot`] keeps its open windows over a restart.
+//! - [`cases`], [`testcases`]: the examples beside log sources and rules, run as their tests.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 mod alert;
 mod aliases;
+pub mod cases;
 mod correlation;
 mod detector;
+mod document;
 mod error;
 pub mod forwarded;
 pub mod functions;
 mod index;
 mod logsource;
+mod names;
 mod normalise;
 mod record;
 mod rule;
 pub mod snapshot;
 pub mod source;
 pub mod syslog;
+pub mod testcases;
 mod view;
 mod window;
 mod witness;

@@ -20,10 +20,11 @@ use aho_corasick::AhoCorasick;
 use chrono_tz::Tz;
 use sakimori_model::{Event, Network, Timestamp, field};
 use vrl::compiler::runtime::Runtime;
-use vrl::compiler::{CompileConfig, Program, SecretTarget, Target, TimeZone, compile_with_external};
+use vrl::compiler::{CompileConfig, Program, TimeZone, compile_with_external};
 use vrl::path::{OwnedTargetPath, OwnedValuePath, PathPrefix, parse_value_path};
 use vrl::value::{ObjectMap, Value as Vrl};
 
+use crate::document::{Document, Plan, is_text};
 use crate::error::{ContentError, line_of};
 use crate::forwarded::client_behind;
 use crate::source::{EventTime, Framing, LogSource, ORIGINAL_BYTES};
@@ -85,8 +86,35 @@ pub struct Normaliser {
     zone: Zone,
     reads: Reads,
     forwarded: Option<OwnedValuePath>,
-    own_forwarded: OwnedValuePath,
+    paths: Paths,
+    document: Document,
     writes_own_forwarded: bool,
+}
+
+/// Paths of what is offered and taken back.
+struct Paths {
+    message: OwnedValuePath,
+    time: OwnedValuePath,
+    host: OwnedValuePath,
+    name: OwnedValuePath,
+    pid: OwnedValuePath,
+    record: OwnedValuePath,
+    forwarded: OwnedValuePath,
+}
+
+impl Paths {
+    fn new() -> Self {
+        let path = |text| parse_value_path(text).expect("a path of ours");
+        Self {
+            message: path("message"),
+            time: path("\"@timestamp\""),
+            host: path("host.hostname"),
+            name: path("process.name"),
+            pid: path("process.pid"),
+            record: path("record"),
+            forwarded: path("sakimori.forwarded_for"),
+        }
+    }
 }
 
 /// Which of what is offered the program looks at; the rest is not put before it.
@@ -122,6 +150,17 @@ impl Normaliser {
             name: touches(&["process", "name"]),
             pid: touches(&["process", "pid"]),
         };
+        let mut offered = vec!["message"];
+        offered.extend((source.framing == Framing::Json).then_some("record"));
+        for (is, path) in [
+            (reads.time, "\"@timestamp\""),
+            (reads.host, "host.hostname"),
+            (reads.name, "process.name"),
+            (reads.pid, "process.pid"),
+        ] {
+            offered.extend(is.then_some(path));
+        }
+        let document = Document::new(Plan::new(info, &offered));
         let own = ["sakimori", "forwarded_for"];
         let writes_own_forwarded =
             info.target_assignments.iter().any(|path| path.prefix == PathPrefix::Event && overlaps(path, &own));
@@ -146,7 +185,8 @@ impl Normaliser {
             worth,
             reads,
             forwarded,
-            own_forwarded: parse_value_path("sakimori.forwarded_for").expect("a path"),
+            paths: Paths::new(),
+            document,
             writes_own_forwarded,
         })
     }
@@ -228,31 +268,30 @@ impl Normaliser {
 
     /// Runs the program.
     fn run(&mut self, head: &Head<'_>, context: &LineContext<'_>) -> Result<Event, String> {
-        let mut root = self.offered(head);
-        if self.source.framing == Framing::Json {
-            let record = serde_json::from_str(head.message).map_err(|error| format!("the line is no JSON: {error}"))?;
-            root.insert("record".into(), record::vrl(record));
-        }
         let mut metadata = ObjectMap::new();
         if self.reads.metadata {
             metadata.insert("received_at".into(), Vrl::Timestamp(context.received_at.to_chrono()));
             metadata.insert("zone".into(), Vrl::from(self.zone.tz().name()));
         }
-        let mut document = Document { root: Vrl::Object(root), metadata: Vrl::Object(metadata) };
+        self.document.begin(metadata);
+        if self.source.framing == Framing::Json {
+            let record = serde_json::from_str(head.message).map_err(|error| format!("the line is no JSON: {error}"))?;
+            self.document.put(&self.paths.record, record::vrl(record));
+        }
+        self.offer(head);
         let zone = TimeZone::Named(self.zone.tz());
         self.runtime.clear();
-        self.runtime.resolve(&mut document, &self.program, &zone).map_err(|error| error.to_string())?;
+        self.runtime.resolve(&mut self.document, &self.program, &zone).map_err(|error| error.to_string())?;
 
-        let forwarded = self.forwarded_for(&mut document.root);
-        let Vrl::Object(mut object) = document.root else { return Err("the program left no object on `.`".into()) };
-        let record = object.remove("record").filter(|_| self.source.framing == Framing::Json);
-        if self.source.framing != Framing::Syslog
-            && object.get("message").is_some_and(|message| is(message, head.message))
-        {
-            object.remove("message");
+        let forwarded = self.forwarded_for();
+        let is_record = self.source.framing == Framing::Json;
+        let record = if is_record { self.document.take(&self.paths.record) } else { None };
+        let unchanged = |message: &Vrl| is_text(message, head.message);
+        if self.source.framing != Framing::Syslog && self.document.get(&self.paths.message).is_some_and(unchanged) {
+            self.document.take(&self.paths.message);
         }
         let mut event = self.left_out(head);
-        record::fill(&mut event, object);
+        self.document.finish(&mut event)?;
         if let Some(record) = record {
             for path in &self.source.pass_through {
                 if let Some(value) = parse_value_path(path).ok().and_then(|path| record.get(&path).cloned()) {
@@ -267,26 +306,21 @@ impl Normaliser {
     }
 
     /// What the program finds on `.`.
-    fn offered(&self, head: &Head<'_>) -> ObjectMap {
-        let mut object = ObjectMap::new();
-        object.insert("message".into(), Vrl::from(head.message));
-        let mut process = ObjectMap::new();
+    fn offer(&mut self, head: &Head<'_>) {
+        let (document, paths) = (&mut self.document, &self.paths);
+        document.put(&paths.message, Vrl::from(head.message));
         if let Some(name) = head.program.filter(|_| self.reads.name) {
-            process.insert("name".into(), Vrl::from(name));
+            document.put(&paths.name, Vrl::from(name));
         }
         if let Some(pid) = head.pid.filter(|_| self.reads.pid) {
-            process.insert("pid".into(), Vrl::Integer(pid));
-        }
-        if !process.is_empty() {
-            object.insert("process".into(), Vrl::Object(process));
+            document.put(&paths.pid, Vrl::Integer(pid));
         }
         if let Some(host) = head.host.filter(|_| self.reads.host) {
-            object.insert("host".into(), Vrl::Object(ObjectMap::from([("hostname".into(), Vrl::from(host))])));
+            document.put(&paths.host, Vrl::from(host));
         }
         if let Some(time) = head.time.filter(|_| self.reads.time) {
-            object.insert("@timestamp".into(), Vrl::Timestamp(time.to_chrono()));
+            document.put(&paths.time, Vrl::Timestamp(time.to_chrono()));
         }
-        object
     }
 
     /// What the head says and the program does not look at: it goes round the program.
@@ -308,11 +342,11 @@ impl Normaliser {
     }
 
     /// The header, where there is one.
-    fn forwarded_for(&self, root: &mut Vrl) -> Option<String> {
-        let own = if self.writes_own_forwarded { root.remove(&self.own_forwarded, true) } else { None };
+    fn forwarded_for(&mut self) -> Option<String> {
+        let own = if self.writes_own_forwarded { self.document.take(&self.paths.forwarded) } else { None };
         let value = match (&own, &self.forwarded) {
             (Some(value), _) => value,
-            (None, Some(path)) => root.get(path)?,
+            (None, Some(path)) => self.document.get(path)?,
             (None, None) => return None,
         };
         value.to_str_lossy().map(Cow::into_owned)
@@ -388,10 +422,6 @@ fn prefix(text: &str, most: usize) -> (&str, bool) {
     (text.get(..end).unwrap_or_default(), true)
 }
 
-fn is(value: &Vrl, text: &str) -> bool {
-    value.as_bytes().is_some_and(|bytes| bytes.as_ref() == text.as_bytes())
-}
-
 /// Does one of the paths lie on the other?
 fn overlaps(path: &OwnedTargetPath, fields: &[&str]) -> bool {
     path.path.segments.iter().zip(fields).all(|(segment, field)| match segment {
@@ -420,59 +450,6 @@ fn wrong(source: &LogSource, list: &vrl::diagnostic::DiagnosticList) -> ContentE
         format!("{}: {}", error.message(), details.join(", "))
     };
     ContentError::new(&source.program_file, line_of(&source.program, at), reason)
-}
-
-/// What a program works on.
-#[derive(Debug)]
-struct Document {
-    root: Vrl,
-    metadata: Vrl,
-}
-
-impl Document {
-    fn part(&self, prefix: PathPrefix) -> &Vrl {
-        match prefix {
-            PathPrefix::Event => &self.root,
-            PathPrefix::Metadata => &self.metadata,
-        }
-    }
-
-    fn part_mut(&mut self, prefix: PathPrefix) -> &mut Vrl {
-        match prefix {
-            PathPrefix::Event => &mut self.root,
-            PathPrefix::Metadata => &mut self.metadata,
-        }
-    }
-}
-
-impl Target for Document {
-    fn target_insert(&mut self, path: &OwnedTargetPath, value: Vrl) -> Result<(), String> {
-        self.part_mut(path.prefix).insert(&path.path, value);
-        Ok(())
-    }
-
-    fn target_get(&self, path: &OwnedTargetPath) -> Result<Option<&Vrl>, String> {
-        Ok(self.part(path.prefix).get(&path.path))
-    }
-
-    fn target_get_mut(&mut self, path: &OwnedTargetPath) -> Result<Option<&mut Vrl>, String> {
-        Ok(self.part_mut(path.prefix).get_mut(&path.path))
-    }
-
-    fn target_remove(&mut self, path: &OwnedTargetPath, compact: bool) -> Result<Option<Vrl>, String> {
-        Ok(self.part_mut(path.prefix).remove(&path.path, compact))
-    }
-}
-
-/// There are no secrets.
-impl SecretTarget for Document {
-    fn get_secret(&self, _key: &str) -> Option<&str> {
-        None
-    }
-
-    fn insert_secret(&mut self, _key: &str, _value: &str) {}
-
-    fn remove_secret(&mut self, _key: &str) {}
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(crate) fn fill(event: &mut Event, object: ObjectMap) {
 
 /// A value below a name that the catalog knows. A name that ends here and is no field (`source: "x"`) and names
 /// below that are unknown go into the rest.
-fn known(event: &mut Event, node: &Node, path: &str, value: Vrl) {
+pub(crate) fn known(event: &mut Event, node: &Node, path: &str, value: Vrl) {
     if let Some(field) = node.field {
         set(event, field, value);
         return;

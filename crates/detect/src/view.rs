@@ -11,13 +11,15 @@ use rsigma_eval::{EventValue, JsonEvent};
 use sakimori_model::{Event, Value, catalog};
 use serde_json::Value as Json;
 
+use crate::names;
+
 /// The view.
 #[derive(Debug)]
 pub(crate) struct View<'a>(pub &'a Event);
 
 impl rsigma_eval::Event for View<'_> {
     fn get_field(&self, path: &str) -> Option<EventValue<'_>> {
-        if let Some(field) = catalog::lookup(path) {
+        if let Some(field) = names::lookup(path) {
             if let Some(value) = self.0.get(field) {
                 return Some(slot(value));
             }

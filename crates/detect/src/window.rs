@@ -171,7 +171,7 @@ mod tests {
             window.add(entry(i64::from(id % 7), id), &SHAPE);
             assert!(window.entries.len() <= SHAPE.most);
         }
-        assert!(window.entries.iter().any(|entry| &*entry.id == "999"), "the newest stays");
+        assert_eq!(times(&window), [6; 8], "the oldest went");
     }
 
     #[test]

@@ -195,10 +195,7 @@ mod tests {
     fn what_is_no_text_needs_its_field() {
         let present = Some(vec![Witness::Present("source.ip".into())]);
         assert_eq!(witnesses("  a:\n    source.ip|cidr: 10.0.0.0/8\n  condition: a"), present);
-        assert_eq!(
-            witnesses("  a:\n    source.ip: '*.1'\n  condition: a"),
-            Some(vec![Witness::Holds("source.ip".into(), ".1".into())])
-        );
+        assert_eq!(witnesses("  a:\n    source.ip|re: '.*1$'\n  condition: a"), present);
     }
 
     #[test]
