@@ -50,7 +50,7 @@ pub enum ToLogs {
         name: String,
     },
     /// A batch from the spool that the last snapshot does not cover: feed detection, say nothing.
-    Replay(Vec<u8>),
+    Replay(#[serde(with = "as_bytes")] Vec<u8>),
     /// The last replay was sent; go on live.
     Live,
     /// A batch is spooled: the worker may send one more on any stream.
@@ -62,6 +62,32 @@ pub enum ToLogs {
     },
     /// Finish what is in hand, send a snapshot, end.
     Stop,
+}
+
+/// Bytes in one piece: as a sequence of numbers each byte would be a call.
+mod as_bytes {
+    use std::fmt;
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
 }
 
 /// A policy leaves out what is absent, which a format without names cannot; so it travels as its JSON.
@@ -110,6 +136,7 @@ pub struct Snapshot {
     /// Last sequence that is folded in, per stream.
     pub covers: Vec<(String, u64)>,
     /// `Detector::snapshot`.
+    #[serde(with = "as_bytes")]
     pub state: Vec<u8>,
 }
 
@@ -162,6 +189,7 @@ pub enum FromLogs {
         /// Sequence in it.
         sequence: u64,
         /// [`crate::batch::encode`] of them.
+        #[serde(with = "as_bytes")]
         bytes: Vec<u8>,
         /// Events in it.
         count: u32,
@@ -208,6 +236,7 @@ pub enum ToUplink {
         /// Its sequence.
         sequence: u64,
         /// The batch.
+        #[serde(with = "as_bytes")]
         bytes: Vec<u8>,
     },
     /// Answer to each [`FromUplink::Connected`]: the batches that follow begin with the first one that the
@@ -284,7 +313,7 @@ pub enum FromUplink {
         json: Vec<u8>,
     },
     /// A bundle, not yet verified.
-    Bundle(Vec<u8>),
+    Bundle(#[serde(with = "as_bytes")] Vec<u8>),
     /// An order.
     Order(Box<Order>),
     /// Take back an action.

@@ -48,7 +48,8 @@ pub fn spawn(kind: Kind) -> Result<Started> {
         Kind::Logs => ("logs", LOGS_UID),
         Kind::Uplink => ("uplink", UPLINK_UID),
     };
-    let spec = WorkerSpec::own(name, &["worker", name], uid, uid);
+    let mut spec = WorkerSpec::own(name, &["worker", name], uid, uid);
+    spec.env.extend(crate::ALLOCATOR_SETTINGS.iter().map(|(name, value)| (name.into(), value.into())));
     Ok(Started(sakimori_sys::worker::spawn(&spec).with_context(|| format!("cannot start the {name} worker"))?))
 }
 
