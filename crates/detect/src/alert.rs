@@ -114,8 +114,7 @@ pub(crate) fn alert(found: &Finding<'_>) -> Event {
     alert.set(field::EVENT_DATASET, "sakimori.alert");
     alert.set(field::EVENT_MODULE, "sakimori");
     alert.set(field::EVENT_SEVERITY, info.severity.number());
-    #[expect(clippy::cast_precision_loss, reason = "a number up to 100")]
-    alert.set(field::EVENT_RISK_SCORE, Value::Double(info.severity.number() as f64));
+    alert.set(field::EVENT_RISK_SCORE, Value::Double(f64::from(i32::try_from(info.severity.number()).unwrap_or(0))));
     alert.set(field::MESSAGE, info.title.en.clone());
     if !found.tenant.is_empty() {
         alert.set(field::ORGANIZATION_ID, found.tenant.to_owned());

@@ -327,9 +327,12 @@ impl Detector {
             return;
         }
         self.counters.evaluated += 1;
-        let mut names = Vec::new();
-        let compiled = &rule.compiled;
-        if !compiled.conditions.iter().any(|one| eval_condition(one, &compiled.detections, hit.view, &mut names)) {
+        let matches = rule.plain.as_ref().and_then(|plain| plain.matches(hit.event)).unwrap_or_else(|| {
+            let mut names = Vec::new();
+            let compiled = &rule.compiled;
+            compiled.conditions.iter().any(|one| eval_condition(one, &compiled.detections, hit.view, &mut names))
+        });
+        if !matches {
             return;
         }
         let ids = hit.ids();

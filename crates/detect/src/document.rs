@@ -5,6 +5,8 @@
 //! value, and the finished event is filled slot by slot. Otherwise, and whenever a path comes that was not told,
 //! the document is the tree that VRL knows. Both say the same; a test holds that.
 
+use std::cell::Cell;
+
 use sakimori_model::Event;
 use sakimori_model::catalog::{self, Node};
 use vrl::compiler::{ProgramInfo, SecretTarget, Target};
@@ -14,7 +16,7 @@ use vrl::value::{ObjectMap, Value as Vrl};
 use crate::record;
 
 /// Places in which the slot of a path is remembered by its address in the program.
-const REMEMBERED: usize = 256;
+const REMEMBERED: usize = 4096;
 
 /// The paths of a program.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ pub(crate) struct Document {
     metadata: Vrl,
     /// Slots by the address of the path, which the program keeps for as long as it lives. Only a guess: the path
     /// is compared.
-    remembered: Vec<u16>,
+    remembered: Vec<Cell<u16>>,
     nothing: Vrl,
 }
 
@@ -95,7 +97,7 @@ impl Document {
             plan,
             tree: None,
             metadata: Vrl::Object(ObjectMap::new()),
-            remembered: vec![0; REMEMBERED],
+            remembered: vec![Cell::new(0); REMEMBERED],
             nothing: Vrl::Object(ObjectMap::new()),
         }
     }
@@ -161,16 +163,19 @@ impl Document {
         if self.tree.is_some() {
             return None;
         }
-        let guess = usize::from(*self.remembered.get(Self::address(path))?);
+        let remembered = self.remembered.get(Self::address(path))?;
+        let guess = usize::from(remembered.get());
         if self.plan.slots.get(guess).is_some_and(|slot| slot.path == *path) {
             return Some(guess);
         }
-        self.plan.find(path)
+        let found = self.plan.find(path)?;
+        remembered.set(u16::try_from(found).unwrap_or(0));
+        Some(found)
     }
 
     fn address(path: &OwnedValuePath) -> usize {
         let address = std::ptr::from_ref(path) as usize;
-        (address >> 3 ^ address >> 11) % REMEMBERED
+        (address >> 3 ^ address >> 13) % REMEMBERED
     }
 
     /// The document as a tree, from here on.
@@ -193,12 +198,6 @@ impl Target for Document {
         if path.prefix == PathPrefix::Metadata {
             self.metadata.insert(&path.path, value);
             return Ok(());
-        }
-        if let Some(at) = self.place(&path.path)
-            && let Ok(small) = u16::try_from(at)
-            && let Some(place) = self.remembered.get_mut(Self::address(&path.path))
-        {
-            *place = small;
         }
         self.put(&path.path, value);
         Ok(())

@@ -21,6 +21,7 @@ mod index;
 mod logsource;
 mod names;
 mod normalise;
+mod plain;
 mod record;
 mod rule;
 pub mod snapshot;

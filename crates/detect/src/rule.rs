@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::aliases;
 use crate::error::ContentError;
+use crate::plain::Plain;
 use crate::source::line_of_key;
 use crate::witness::{self, Witnesses};
 
@@ -71,6 +72,8 @@ pub(crate) struct Rule {
     pub logsource: LogSource,
     pub compiled: CompiledRule,
     pub witnesses: Witnesses,
+    /// Where it is no more than that.
+    pub plain: Option<Plain>,
 }
 
 /// A correlation as it was written.
@@ -158,7 +161,8 @@ impl Documents {
             aliases::rename(&mut rule);
             let compiled = compile_rule(&rule).map_err(|error| at("detection", error.to_string()))?;
             let witnesses = witness::of(&compiled);
-            self.rules.push(Rule { meta, logsource: rule.logsource, compiled, witnesses });
+            let plain = Plain::of(&compiled);
+            self.rules.push(Rule { meta, logsource: rule.logsource, compiled, witnesses, plain });
         }
         for rule in correlations {
             let meta = Meta::of_correlation(&rule, &outer.sakimori, file, line, several, digest);

@@ -76,7 +76,13 @@ impl Window {
                 return false;
             }
             self.entries.remove(at);
-        } else if self.entries.iter().rev().take(4).any(|other| other.id == entry.id && other.slot == entry.slot) {
+        } else if self
+            .entries
+            .iter()
+            .rev()
+            .take(4)
+            .any(|other| other.time == entry.time && other.slot == entry.slot && other.id == entry.id)
+        {
             return false;
         }
         let time = entry.time;
