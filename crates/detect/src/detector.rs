@@ -16,14 +16,15 @@ use rsigma_eval::compiler::eval_condition;
 use sakimori_model::id::EventId;
 use sakimori_model::rule::{RuleInfo, Scope};
 use sakimori_model::{Event, Timestamp, field};
-use sha2::{Digest, Sha256};
 
 use crate::alert::{Finding, alert};
 use crate::correlation::{Contribution, Correlation, group_key};
 use crate::error::ContentError;
+use crate::graph::{Graph, Quiet};
 use crate::index::Index;
 use crate::logsource;
-use crate::rule::{Documents, Meta, Rule, Written};
+use crate::options::{Counters, Options, Place};
+use crate::rule::{Documents, Meta, Rule};
 use crate::source::{LogSource, SigmaSource};
 use crate::view::View;
 
@@ -31,65 +32,6 @@ use crate::view::View;
 const FUTURE: i64 = 5 * 60 * 1_000_000;
 /// Most datasets whose rules are kept sorted; an agent that invents names cannot make it more.
 const MAX_DATASETS: usize = 256;
-
-/// Where a detector runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
-    /// In an agent: rules of host scope.
-    Agent,
-    /// In the manager: wide rules, and those of host scope on events that no agent judged.
-    Manager,
-    /// In a hunt or a test: every rule on every event.
-    #[default]
-    Anywhere,
-}
-
-/// How a detector works.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where it runs.
-    pub place: Place,
-    /// What datasets are in Sigma's words.
-    pub sources: Vec<(String, Vec<SigmaSource>)>,
-    /// Number of the bundle; alerts carry it.
-    pub bundle: Option<u64>,
-    /// Most open groups of a tenant in one correlation.
-    pub max_groups: usize,
-    /// Seconds by which an event may come late.
-    pub lateness_seconds: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { place: Place::Anywhere, sources: Vec::new(), bundle: None, max_groups: 20_000, lateness_seconds: 60 }
-    }
-}
-
-impl Options {
-    /// With what these log sources say of their datasets.
-    #[must_use]
-    pub fn with_sources(mut self, sources: &[LogSource]) -> Self {
-        self.sources.extend(sources.iter().map(|source| (source.dataset.clone(), source.sigma.clone())));
-        self
-    }
-}
-
-/// What happened so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Events that were judged.
-    pub events: u64,
-    /// Rules that were evaluated on them.
-    pub evaluated: u64,
-    /// Alerts.
-    pub alerts: u64,
-    /// Groups that had to go before their time, since there were too many.
-    pub evicted_groups: u64,
-    /// Groups of rules that are no more or were changed, at a restore.
-    pub dropped_groups: u64,
-    /// Groups that are open now.
-    pub open_groups: u64,
-}
 
 /// Rules at work, with their open windows.
 pub struct Detector {
@@ -446,147 +388,6 @@ impl Hit<'_> {
 /// Is it a file of rules, by its path in the content?
 pub(crate) fn is_rule(path: &str) -> bool {
     path.starts_with("sigma/") && (path.ends_with(".yml") || path.ends_with(".yaml")) && !path.ends_with(".tests.yaml")
-}
-
-/// Who is counted and makes no alert for that.
-#[derive(Debug, Default)]
-struct Quiet {
-    rules: Vec<bool>,
-    correlations: Vec<bool>,
-}
-
-/// Who counts whom.
-struct Graph {
-    rule_links: Vec<Vec<(usize, usize)>>,
-    correlation_links: Vec<Vec<(usize, usize)>>,
-    quiet: Quiet,
-}
-
-#[derive(Clone, Copy)]
-enum Node {
-    Rule(usize),
-    Correlation(usize),
-}
-
-impl Graph {
-    fn new(rules: &[Rule], correlations: usize) -> Self {
-        Self {
-            rule_links: vec![Vec::new(); rules.len()],
-            correlation_links: Vec::with_capacity(correlations),
-            quiet: Quiet { rules: vec![false; rules.len()], correlations: Vec::new() },
-        }
-    }
-
-    /// Orders correlations so that who counts stands after whom it counts, and links them.
-    fn place(
-        &mut self,
-        rules: &[Rule],
-        mut written: Vec<Written>,
-        options: &Options,
-        errors: &mut Vec<ContentError>,
-    ) -> Vec<Correlation> {
-        let mut placed: Vec<Correlation> = Vec::new();
-        loop {
-            let before = written.len();
-            let mut left = Vec::new();
-            for one in written {
-                let found: Option<Vec<Node>> =
-                    one.rule.rules.iter().map(|name| find(name, &one.meta.file, rules, &placed)).collect();
-                match found {
-                    Some(nodes) => self.link(one, &nodes, rules, &mut placed, options, errors),
-                    None => left.push(one),
-                }
-            }
-            written = left;
-            if written.is_empty() || written.len() == before {
-                break;
-            }
-        }
-        for one in written {
-            let missing = one.rule.rules.iter().filter(|name| find(name, &one.meta.file, rules, &placed).is_none());
-            let reason = format!(
-                "it counts {}, which is no rule that loads, or counts this one",
-                missing.cloned().collect::<Vec<_>>().join(", ")
-            );
-            // What it would have counted must not become alerts.
-            for name in &one.rule.rules {
-                if let Some(node) = find(name, &one.meta.file, rules, &placed) {
-                    self.mute(node);
-                }
-            }
-            errors.push(ContentError::new(&one.meta.file, one.meta.line, reason));
-        }
-        placed
-    }
-
-    fn link(
-        &mut self,
-        one: Written,
-        nodes: &[Node],
-        rules: &[Rule],
-        placed: &mut Vec<Correlation>,
-        options: &Options,
-        errors: &mut Vec<ContentError>,
-    ) {
-        if !one.rule.generate {
-            nodes.iter().for_each(|node| self.mute(*node));
-        }
-        let (file, line) = (one.meta.file.clone(), one.meta.line);
-        let lateness = i64::from(options.lateness_seconds) * 1_000_000;
-        let mut correlation = match Correlation::new(one.meta, &one.rule, lateness) {
-            Ok(correlation) => correlation,
-            Err(reason) => return errors.push(ContentError::new(file, line, reason)),
-        };
-        if correlation.meta.info.scope == Scope::Host && !correlation.stays_on_host() {
-            let reason = "scope host needs host.name, host.id or agent.id under `group-by`";
-            return errors.push(ContentError::new(file, line, reason));
-        }
-        let mut hash = Sha256::new();
-        hash.update(correlation.meta.digest);
-        let at = placed.len();
-        for (slot, node) in nodes.iter().enumerate() {
-            match node {
-                Node::Rule(rule) => {
-                    hash.update(rules.get(*rule).map_or([0; 32], |rule| rule.meta.digest));
-                    if let Some(links) = self.rule_links.get_mut(*rule) {
-                        links.push((at, slot));
-                    }
-                }
-                Node::Correlation(other) => {
-                    hash.update(placed.get(*other).map_or([0; 32], |other| other.definition));
-                    if let Some(links) = self.correlation_links.get_mut(*other) {
-                        links.push((at, slot));
-                    }
-                }
-            }
-        }
-        correlation.definition = hash.finalize().into();
-        placed.push(correlation);
-        self.correlation_links.push(Vec::new());
-        self.quiet.correlations.push(false);
-    }
-
-    fn mute(&mut self, node: Node) {
-        let place = match node {
-            Node::Rule(at) => self.quiet.rules.get_mut(at),
-            Node::Correlation(at) => self.quiet.correlations.get_mut(at),
-        };
-        if let Some(place) = place {
-            *place = true;
-        }
-    }
-}
-
-/// Whom a correlation names, by name, Sigma id or slug; in its own file first.
-fn find(name: &str, file: &str, rules: &[Rule], correlations: &[Correlation]) -> Option<Node> {
-    let is =
-        |meta: &Meta| meta.name.as_deref() == Some(name) || meta.uuid.as_deref() == Some(name) || meta.info.id == name;
-    let rule =
-        |near: bool| rules.iter().position(|rule| is(&rule.meta) && (!near || rule.meta.file == file)).map(Node::Rule);
-    let correlation = |near: bool| {
-        correlations.iter().position(|one| is(&one.meta) && (!near || one.meta.file == file)).map(Node::Correlation)
-    };
-    rule(true).or_else(|| correlation(true)).or_else(|| rule(false)).or_else(|| correlation(false))
 }
 
 #[cfg(test)]

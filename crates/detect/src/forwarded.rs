@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use sakimori_model::Network;
+use sakimori_model::{Event, Network, field};
 
 /// Most addresses of a list that are looked at, from the right.
 const MAX_HOPS: usize = 64;
@@ -40,6 +40,20 @@ pub fn client_behind(peer: IpAddr, header: &str, trusted: &[Network]) -> Behind 
         }
     }
     Behind { client, proxy: Some(peer) }
+}
+
+/// Puts the client in the place of the proxy.
+pub(crate) fn apply_forwarded(event: &mut Event, header: &str, trusted: &[Network]) {
+    let Some(peer) = event.ip(field::SOURCE_IP) else { return };
+    let behind = client_behind(peer, header, trusted);
+    let Some(proxy) = behind.proxy else { return };
+    event.set(field::SOURCE_IP, behind.client);
+    event.set(field::SOURCE_ADDRESS, behind.client.to_string());
+    event.set(field::NETWORK_FORWARDED_IP, behind.client);
+    event.set(field::SAKIMORI_PROXY_IP, proxy);
+    event.push(field::RELATED_IP, behind.client);
+    // The port was the proxy's.
+    event.remove(field::SOURCE_PORT);
 }
 
 /// One entry: an address, perhaps with a port, in brackets or quotation marks.

@@ -26,7 +26,7 @@ use vrl::value::{ObjectMap, Value as Vrl};
 
 use crate::document::{Document, Plan, is_text};
 use crate::error::{ContentError, line_of};
-use crate::forwarded::client_behind;
+use crate::forwarded::apply_forwarded;
 use crate::source::{EventTime, Framing, LogSource, ORIGINAL_BYTES};
 use crate::syslog::{self, Head, Zone};
 use crate::{functions, record};
@@ -383,20 +383,6 @@ impl Normaliser {
             event.remove(field::SAKIMORI_PROBE);
         }
     }
-}
-
-/// Puts the client in the place of the proxy.
-fn apply_forwarded(event: &mut Event, header: &str, trusted: &[Network]) {
-    let Some(peer) = event.ip(field::SOURCE_IP) else { return };
-    let behind = client_behind(peer, header, trusted);
-    let Some(proxy) = behind.proxy else { return };
-    event.set(field::SOURCE_IP, behind.client);
-    event.set(field::SOURCE_ADDRESS, behind.client.to_string());
-    event.set(field::NETWORK_FORWARDED_IP, behind.client);
-    event.set(field::SAKIMORI_PROXY_IP, proxy);
-    event.push(field::RELATED_IP, behind.client);
-    // The port was the proxy's.
-    event.remove(field::SOURCE_PORT);
 }
 
 /// The beginning of a line as text.

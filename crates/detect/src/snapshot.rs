@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::detector::{Counters, Detector};
+use crate::detector::Detector;
+use crate::options::Counters;
 use crate::window::Window;
 
 /// Version of windows and of what they mean.

@@ -30,9 +30,10 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 pub use crate::cases::Report;
-use crate::detector::{Detector, Options};
+use crate::detector::Detector;
 use crate::error::ContentError;
 use crate::normalise::{LineContext, Normaliser};
+use crate::options::Options;
 use crate::source::LogSource;
 
 /// The moment of `at: 0`.
