@@ -193,7 +193,8 @@ fn with_allocator_settings() {
         return;
     }
     let mut arguments = std::env::args_os();
-    let mut command = std::process::Command::new("/proc/self/exe");
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut command = std::process::Command::new(program);
     if let Some(name) = arguments.next() {
         command.arg0(name);
     }

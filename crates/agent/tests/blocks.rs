@@ -123,3 +123,23 @@ fn detection_state_outlives_a_sigkill() {
     let alerts = host.events("auth").iter().filter(|event| event.str(field::SAKIMORI_ALERT_ID).is_some()).count();
     assert_eq!(alerts, 1);
 }
+
+#[test]
+fn open_windows_come_back_from_a_snapshot() {
+    if !is_root() {
+        return;
+    }
+    let mut host = Host::new("");
+    host.append("auth.log", "");
+    host.start();
+    host.append("auth.log", failures("203.0.113.80", 4));
+    host.wait("lines are spooled", |host| host.lines("auth").len() == 4);
+    // The snapshot covers the four lines, so a start does not replay them.
+    host.wait("a snapshot is kept", |host| host.state().join("detection.snapshot").exists());
+    host.kill();
+    host.start();
+    host.append("auth.log", failures("203.0.113.80", 1));
+    host.wait("the block", |host| actions(host).iter().any(|action| action["state"] == "done"));
+    host.stop();
+    assert!(!host.output().contains("cannot be used"), "{}", host.output());
+}

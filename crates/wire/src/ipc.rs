@@ -49,6 +49,8 @@ pub enum ToLogs {
         /// Its name.
         name: String,
     },
+    /// Detection state as it was kept, before any replay.
+    Restore(Snapshot),
     /// A batch from the spool that the last snapshot does not cover: feed detection, say nothing.
     Replay(#[serde(with = "as_bytes")] Vec<u8>),
     /// The last replay was sent; go on live.
@@ -121,8 +123,6 @@ pub struct LogsStart {
     pub files: Vec<(String, Vec<u8>)>,
     /// Proxies whose X-Forwarded-For is believed.
     pub proxies: Vec<Network>,
-    /// Detection state and the sequence up to which it covers each stream.
-    pub snapshot: Option<Snapshot>,
     /// Batches that may be on their way unspooled at a time.
     pub credits: u32,
     /// What was in a log before it was read for the first time, and is older than this by its own time, leads to
@@ -135,7 +135,7 @@ pub struct LogsStart {
 pub struct Snapshot {
     /// Last sequence that is folded in, per stream.
     pub covers: Vec<(String, u64)>,
-    /// `Detector::snapshot`.
+    /// State of the engine, packed by the worker; empty where it was too large to keep.
     #[serde(with = "as_bytes")]
     pub state: Vec<u8>,
 }

@@ -67,7 +67,7 @@ impl Supervisor {
         }
         self.bundles.trial = true;
         let to = self.to.clone();
-        let start = self.logs_start((0, Vec::new()), None);
+        let start = self.logs_start((0, Vec::new()));
         std::thread::Builder::new()
             .name("bundle-trial".into())
             .spawn(move || {

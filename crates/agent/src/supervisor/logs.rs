@@ -199,7 +199,7 @@ impl Supervisor {
     }
 
     /// What a worker is told first.
-    pub(super) fn logs_start(&self, content: (u64, Files), snapshot: Option<Snapshot>) -> LogsStart {
+    pub(super) fn logs_start(&self, content: (u64, Files)) -> LogsStart {
         LogsStart {
             agent: self.agent.clone(),
             host_name: self.facts.name.clone(),
@@ -208,7 +208,6 @@ impl Supervisor {
             bundle: content.0,
             files: content.1,
             proxies: self.policy.policy.response.trusted_proxies.clone(),
-            snapshot,
             credits: CREDITS,
             history_seconds: self.config.log_inspection.history_seconds,
         }
@@ -239,8 +238,11 @@ impl Supervisor {
         tracing::debug!(pid = process.pid(), "the logs worker runs");
         let snapshot = self.logs.saver.load().filter(|snapshot| self.fits(snapshot));
         let covers = snapshot.as_ref().map(|snapshot| snapshot.covers.clone()).unwrap_or_default();
-        let start = self.logs_start(self.bundles.current(), snapshot);
+        let start = self.logs_start(self.bundles.current());
         process.send(&ToLogs::Start(Box::new(start)), vec![queue.try_clone()?]);
+        if let Some(snapshot) = snapshot {
+            process.send(&ToLogs::Restore(snapshot), Vec::new());
+        }
         process.replay(Replay::new(&self.spool, &covers));
         process.send(&ToLogs::Live, Vec::new());
         self.logs.process = Some(process);

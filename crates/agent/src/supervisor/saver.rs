@@ -10,9 +10,6 @@ use sakimori_wire::ipc::Snapshot;
 use super::Message;
 use crate::files::write_atomically;
 
-/// A snapshot beyond this is not kept: it would not fit into the message that gives it back.
-const MAX_BYTES: usize = 12 << 20;
-
 /// Writes snapshots.
 pub struct Saver {
     to: Sender<Snapshot>,
@@ -37,10 +34,6 @@ impl Saver {
                         snapshot = newer;
                     }
                     let Ok(bytes) = postcard::to_stdvec(&snapshot) else { continue };
-                    if bytes.len() > MAX_BYTES {
-                        tracing::warn!(bytes = bytes.len(), "a detection snapshot is too large to keep");
-                        continue;
-                    }
                     match write_atomically(&file, &bytes, 0o600) {
                         Ok(()) => {
                             let _ = done.send(Message::SnapshotKept(snapshot.covers));

@@ -38,6 +38,10 @@ const BACKSTOP: Duration = Duration::from_millis(100);
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
 /// Without credits for this long the spool may be full of what only a snapshot lets go.
 const STARVED: Duration = Duration::from_millis(200);
+/// Largest detection state that is kept, packed: it travels in one frame of the channel (16 MiB).
+const MAX_STATE: usize = 12 << 20;
+/// The same, unpacked.
+const MAX_UNPACKED: usize = 512 << 20;
 /// Between two reports of figures, and two steps of detection's clock.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -78,14 +82,7 @@ struct Worker {
 impl Worker {
     fn new(mut start: LogsStart, channel: Channel, queue: Option<OwnedFd>) -> Result<Self> {
         let files = std::mem::take(&mut start.files);
-        let (mut engine, errors) = Engine::load(&start, start.bundle, &files);
-        let mut covers = BTreeMap::new();
-        if let Some(snapshot) = start.snapshot.take() {
-            match engine.restore(&snapshot.state) {
-                Ok(()) => covers = snapshot.covers.into_iter().collect(),
-                Err(reason) => tracing::warn!(reason, "the detection state of before cannot be used"),
-            }
-        }
+        let (engine, errors) = Engine::load(&start, start.bundle, &files);
         let now = Instant::now();
         let worker = Self {
             credits: start.credits,
@@ -93,7 +90,7 @@ impl Worker {
             start,
             feeds: BTreeMap::new(),
             live: false,
-            covers,
+            covers: BTreeMap::new(),
             late: (Vec::new(), Vec::new()),
             snapshot_due: None,
             starved: None,
@@ -222,6 +219,13 @@ impl Worker {
             }
             ToLogs::Close { name } => {
                 self.feeds.remove(&name);
+            }
+            ToLogs::Restore(snapshot) => {
+                let unpacked = unpack(&snapshot.state);
+                match unpacked.and_then(|state| self.engine.restore(&state)) {
+                    Ok(()) => self.covers = snapshot.covers.into_iter().collect(),
+                    Err(reason) => tracing::warn!(reason, "the detection state of before cannot be used"),
+                }
             }
             ToLogs::Replay(bytes) => {
                 let batch = batch::decode(&bytes).context("a batch of the spool is damaged")?;
@@ -392,13 +396,26 @@ impl Worker {
     fn send_snapshot(&mut self) -> Result<()> {
         self.snapshot_due = None;
         let covers = self.covers.iter().map(|(name, sequence)| (name.clone(), *sequence)).collect();
-        let state = self.engine.snapshot();
+        let mut state = zstd::bulk::compress(&self.engine.snapshot(), 1).context("cannot pack the detection state")?;
+        if state.len() > MAX_STATE {
+            // Without any snapshot the spool could never let go of a batch, and reading would stop for good.
+            tracing::warn!(bytes = state.len(), "too many open windows to keep: a restart begins with none of them");
+            state = Vec::new();
+        }
         self.say(&FromLogs::Snapshot(Snapshot { covers, state }))
     }
 
     fn say(&self, message: &FromLogs) -> Result<()> {
         self.channel.send(&postcard::to_stdvec(message)?, &[]).context("the supervisor is gone")
     }
+}
+
+/// The state of a snapshot; an empty one is none.
+fn unpack(packed: &[u8]) -> Result<Vec<u8>, String> {
+    if packed.is_empty() {
+        return Err("it was too large to keep".into());
+    }
+    zstd::bulk::decompress(packed, MAX_UNPACKED).map_err(|error| format!("it is damaged: {error}"))
 }
 
 /// Empties the queue; what it says is known already: something grew.
