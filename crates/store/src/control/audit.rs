@@ -115,8 +115,41 @@ pub struct Verdict {
     pub broken_at: Option<i64>,
 }
 
+/// Who is being served, for entries that are written deep below the request and know a name only.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// As [`Entry::actor`].
+    pub actor: String,
+    /// As [`Entry::address`].
+    pub address: String,
+    /// As [`Entry::request`].
+    pub request: String,
+}
+
+tokio::task_local! {
+    static ORIGIN: Origin;
+}
+
+/// Does some work for somebody: entries that are written meanwhile, in the same task, and do not say where they
+/// come from say so.
+pub async fn within<F: Future>(origin: Origin, work: F) -> F::Output {
+    ORIGIN.scope(origin, work).await
+}
+
 /// Writes an entry and its outbox row in the transaction of `connection`.
 pub(super) async fn append(connection: &mut SqliteConnection, entry: &Entry<'_>) -> Result<Record> {
+    match ORIGIN.try_with(Clone::clone) {
+        Ok(origin) if entry.address.is_empty() => {
+            // What the program does of itself in consequence stays its own doing.
+            let actor = if entry.actor.starts_with("user:") { &origin.actor } else { entry.actor };
+            let (address, request) = (origin.address.as_str(), origin.request.as_str());
+            write(connection, &Entry { actor, address, request, ..entry.clone() }).await
+        }
+        _ => write(connection, entry).await,
+    }
+}
+
+async fn write(connection: &mut SqliteConnection, entry: &Entry<'_>) -> Result<Record> {
     let last = "SELECT hash FROM audit WHERE tenant = $1 ORDER BY sequence DESC LIMIT 1";
     let previous: Option<Vec<u8>> =
         sqlx::query_scalar(last).bind(entry.tenant).fetch_optional(&mut *connection).await?;
@@ -135,7 +168,8 @@ pub(super) async fn append(connection: &mut SqliteConnection, entry: &Entry<'_>)
         hash: Vec::new(),
         previous,
     };
-    record.hash = chain(&hash_of(&record.previous)?, &record.encoded()).to_vec();
+    let hash = chain(&hash_of(&record.previous)?, &record.encoded());
+    record.hash = hash.to_vec();
     let sql = "INSERT INTO audit (tenant, sequence, time, actor, action, target, before_hash, after_hash, address, \
                request, previous, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     sqlx::query(sql)
@@ -155,10 +189,16 @@ pub(super) async fn append(connection: &mut SqliteConnection, entry: &Entry<'_>)
         .await?;
     let payload = serde_json::json!({
         "sequence": record.sequence, "actor": record.actor, "action": record.action, "target": record.target,
+        "address": record.address, "request": record.request, "before": entry.before.map(hex),
+        "after": entry.after.map(hex), "hash": hex(hash),
     });
     let key = record.sequence.to_string();
     outbox::append(connection, entry.tenant, "audit", &key, &payload.to_string(), entry.time).await?;
     Ok(record)
+}
+
+fn hex(hash: Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn hash_of(bytes: &[u8]) -> Result<Hash> {
@@ -250,6 +290,34 @@ mod tests {
         };
         change.audit(&entry).await.unwrap();
         change.commit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_knows_a_name_only_says_who_was_served() {
+        let (_dir, control) = fresh().await;
+        let origin = Origin { actor: "token:ci".into(), address: "192.0.2.1".into(), request: "r7".into() };
+        let entry = Entry {
+            tenant: "default",
+            time: Timestamp::from_secs(7),
+            actor: "user:ci",
+            action: "actions:undo",
+            target: "a",
+            before: None,
+            after: None,
+            address: "",
+            request: "",
+        };
+        within(origin, async {
+            let mut change = control.begin().await.unwrap();
+            change.audit(&entry).await.unwrap();
+            change.audit(&Entry { actor: "system", ..entry.clone() }).await.unwrap();
+            change.commit().await.unwrap();
+        })
+        .await;
+        let list = list(control.read(), &Scope::All, None, 9).await.unwrap();
+        let said: Vec<_> =
+            list.iter().map(|one| (one.actor.as_str(), one.address.as_str(), one.request.as_str())).collect();
+        assert_eq!(said, [("system", "192.0.2.1", "r7"), ("token:ci", "192.0.2.1", "r7")]);
     }
 
     async fn broken_after(sql: &'static str) -> Vec<Option<i64>> {

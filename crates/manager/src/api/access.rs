@@ -1,0 +1,288 @@
+//! Who may do what: the table of permissions, and the check in front of every route.
+//!
+//! A permission is `resource:verb` and has the least role that holds it. A route names its permission in
+//! [`super::routes`]; nothing else grants anything. `everywhere` marks what concerns the whole installation:
+//! it needs a user or token over all tenants as well.
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use sakimori_model::Timestamp;
+use sakimori_store::control::audit::{Origin, within};
+use sakimori_store::control::users::Role;
+use sakimori_store::control::{ALL_TENANTS, DEFAULT_TENANT, Scope, sessions, tenants, tokens};
+
+use super::listen::Peer;
+use super::problem::{self, Problem};
+use super::{App, RequestId, secret};
+
+/// The header by which somebody over all tenants names one of them.
+pub const TENANT_HEADER: &str = "sakimori-tenant";
+/// The cookie of a session.
+pub const COOKIE: &str = "sakimori_session";
+/// How exactly the last use of a token is kept, in seconds: more would write at every request.
+const USE_SECONDS: i64 = 300;
+
+/// One permission.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Permission {
+    /// `resource:verb`.
+    pub name: &'static str,
+    /// The least role that holds it.
+    pub least: Role,
+    /// Is it for users and tokens over all tenants only?
+    pub everywhere: bool,
+}
+
+impl Permission {
+    const fn of(name: &'static str, least: Role) -> Self {
+        Self { name, least, everywhere: false }
+    }
+
+    const fn everywhere(name: &'static str, least: Role) -> Self {
+        Self { name, least, everywhere: true }
+    }
+
+    /// The permission of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        PERMISSIONS.iter().find(|permission| permission.name == name)
+    }
+
+    /// Does a role over one tenant, or over all, hold it?
+    pub fn held(&self, role: Role, over_all: bool) -> bool {
+        role >= self.least && (over_all || !self.everywhere)
+    }
+}
+
+/// All permissions.
+pub const PERMISSIONS: &[Permission] = &[
+    Permission::of("session:read", Role::Viewer),
+    Permission::of("session:end", Role::Viewer),
+    Permission::of("session:password", Role::Viewer),
+    Permission::of("events:read", Role::Viewer),
+    Permission::of("alerts:read", Role::Viewer),
+    Permission::of("alerts:write", Role::Operator),
+    Permission::of("actions:read", Role::Viewer),
+    Permission::of("actions:order", Role::Operator),
+    Permission::of("actions:undo", Role::Operator),
+    Permission::of("agents:read", Role::Viewer),
+    Permission::of("agents:revoke", Role::Admin),
+    Permission::of("agents:delete", Role::Admin),
+    Permission::of("enrolment-tokens:read", Role::Operator),
+    Permission::of("enrolment-tokens:write", Role::Operator),
+    Permission::of("policies:read", Role::Viewer),
+    Permission::of("policies:write", Role::Operator),
+    Permission::of("rules:read", Role::Viewer),
+    Permission::of("playbooks:read", Role::Viewer),
+    Permission::of("bundles:read", Role::Viewer),
+    Permission::everywhere("bundles:write", Role::Admin),
+    Permission::of("users:read", Role::Admin),
+    Permission::of("users:write", Role::Admin),
+    Permission::of("tokens:read", Role::Admin),
+    Permission::of("tokens:write", Role::Admin),
+    Permission::everywhere("tenants:read", Role::Admin),
+    Permission::everywhere("tenants:write", Role::Admin),
+    Permission::of("audit:read", Role::Admin),
+];
+
+/// Somebody whose request was let through.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// `user:<name>` or `token:<name>`, as the audit log says it.
+    pub actor: String,
+    /// Name of the user or token.
+    pub name: String,
+    /// Id of the user; none for a token.
+    pub user: Option<String>,
+    /// Tenant of the user or token, `*` for all.
+    pub home: String,
+    /// Role.
+    pub role: Role,
+    /// The tenant that the request named, where it did.
+    named: Option<String>,
+    /// The session, where it is one.
+    pub session: Option<String>,
+    /// When the session or token ends.
+    pub ends: Option<Timestamp>,
+    /// Where the request came from.
+    pub address: String,
+    /// Id of the request.
+    pub request: String,
+}
+
+impl Caller {
+    /// Is it somebody over all tenants?
+    pub fn over_all(&self) -> bool {
+        self.home == ALL_TENANTS
+    }
+
+    /// The tenant whose events, agents, actions and policies are meant.
+    pub fn tenant(&self) -> &str {
+        match &self.named {
+            Some(tenant) => tenant,
+            None if self.over_all() => DEFAULT_TENANT,
+            None => &self.home,
+        }
+    }
+
+    /// Whose users, tokens and audit entries are meant: somebody over all tenants sees those of all, unless the
+    /// request names one.
+    pub fn scope(&self) -> Scope {
+        match &self.named {
+            None if self.over_all() => Scope::All,
+            _ => Scope::One(self.tenant().to_owned()),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Problem::new(problem::AUTH_REQUIRED))
+    }
+}
+
+/// Lets a request through to its handler, with its [`Caller`], if it may do what the route does.
+pub(super) async fn check(
+    State((app, permission)): State<(App, &'static Permission)>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let mut caller = identify(&app, &parts).await?;
+    if !permission.held(caller.role, caller.over_all()) {
+        let over = if permission.everywhere { " over all tenants" } else { "" };
+        let need = format!("{} needs the role {}{over}", permission.name, permission.least.name());
+        return Err(Problem::new(problem::AUTH_FORBIDDEN).detail(need));
+    }
+    if let Some(named) = parts.headers.get(TENANT_HEADER) {
+        let named = named.to_str().unwrap_or_default();
+        let known = if caller.over_all() {
+            tenants::get(app.shared.control.read(), named).await?.is_some()
+        } else {
+            named == caller.home
+        };
+        if !known {
+            return Err(Problem::new(problem::TENANT_MISSING));
+        }
+        caller.named = Some(named.to_owned());
+    }
+    let origin =
+        Origin { actor: caller.actor.clone(), address: caller.address.clone(), request: caller.request.clone() };
+    parts.extensions.insert(caller);
+    Ok(within(origin, next.run(Request::from_parts(parts, body))).await)
+}
+
+async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
+    let required = || Problem::new(problem::AUTH_REQUIRED);
+    let headers = &parts.headers;
+    let (text, from_cookie) = match bearer(headers) {
+        Some(text) => (text, false),
+        None => (cookie(headers).ok_or_else(required)?, true),
+    };
+    if from_cookie && !same_origin(parts) {
+        return Err(Problem::new(problem::AUTH_ORIGIN));
+    }
+    let (kind, hash) = secret::read(text).ok_or_else(required)?;
+    let (control, now) = (&app.shared.control, app.shared.clock.now());
+    let address = parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
+    let id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    match kind {
+        secret::Kind::Session => {
+            let (session, user) = sessions::by_secret(control.read(), &hash, now).await?.ok_or_else(required)?;
+            Ok(Caller {
+                actor: format!("user:{}", user.name),
+                name: user.name,
+                user: Some(user.id),
+                home: user.tenant,
+                role: user.role,
+                named: None,
+                session: Some(session.id),
+                ends: Some(session.expires),
+                address,
+                request: id,
+            })
+        }
+        secret::Kind::Token if !from_cookie => {
+            let token = tokens::by_secret(control.read(), &hash, now).await?.ok_or_else(required)?;
+            if token.last_used.is_none_or(|last| now.since(last) > USE_SECONDS * 1_000_000) {
+                let mut change = control.begin().await?;
+                tokens::used(change.connection(), &token.tenant, &token.id, now).await?;
+                change.commit().await?;
+            }
+            Ok(Caller {
+                actor: format!("token:{}", token.name),
+                name: token.name,
+                user: None,
+                home: token.tenant,
+                role: token.role,
+                named: None,
+                session: None,
+                ends: token.expires,
+                address,
+                request: id,
+            })
+        }
+        secret::Kind::Token => Err(required()),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, text) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| text.trim())
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(';')).find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        (name == COOKIE).then_some(value)
+    })
+}
+
+/// A browser sends its cookie along with what other sites make it send: a change must come from our own.
+/// (`SameSite=Strict` keeps most of that away already.)
+fn same_origin(parts: &Parts) -> bool {
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        return true;
+    }
+    let headers = &parts.headers;
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).or_else(|| parts.uri.host());
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    #[test]
+    fn permissions_are_unique_and_higher_roles_hold_what_lower_ones_do() {
+        for (at, permission) in PERMISSIONS.iter().enumerate() {
+            assert_eq!(PERMISSIONS.iter().position(|other| other.name == permission.name), Some(at));
+            assert!(permission.held(Role::Admin, true));
+            assert!(!permission.everywhere || !permission.held(Role::Admin, false));
+            assert!(!permission.held(Role::Viewer, false) || permission.held(Role::Operator, false));
+        }
+    }
+
+    #[test]
+    fn a_cookie_from_another_site_changes_nothing() {
+        let request = |method: Method, origin: Option<&str>| {
+            let mut builder = Request::builder().method(method).header("host", "sakimori.example:7600");
+            if let Some(origin) = origin {
+                builder = builder.header("origin", origin);
+            }
+            same_origin(&builder.body(Body::empty()).unwrap().into_parts().0)
+        };
+        assert!(request(Method::POST, None) && request(Method::POST, Some("https://sakimori.example:7600")));
+        assert!(request(Method::GET, Some("https://evil.example")));
+        assert!(!request(Method::POST, Some("https://evil.example")) && !request(Method::DELETE, Some("null")));
+    }
+}

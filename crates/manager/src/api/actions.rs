@@ -1,0 +1,301 @@
+//! Actions: what was done about alerts, taking it back, and ordering one by hand.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use sakimori_model::action::{Cause, Target};
+use sakimori_model::policy::Response as Respect;
+use sakimori_model::{Action, ActionState, Order, Timestamp};
+use sakimori_respond::actions::{self as catalog, Runs, TargetKind, notify_webhook, waf_block};
+use sakimori_respond::guard::{self, Verdict};
+use sakimori_store::control::Scope;
+use sakimori_store::control::actions::{self, Filter, MANAGER};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+
+use super::access::Caller;
+use super::extract::{Body, Page, Query, limit, place};
+use super::problem::{self, Problem};
+use super::{App, agents};
+use crate::respond::{self, RespondError};
+
+/// Most actions that one request takes back; the answer says whether there are more.
+const MOST_UNDONE: usize = 2_000;
+/// Longest life of an order by hand, in seconds.
+const LONGEST: i64 = 30 * 86_400;
+
+/// One action with its whole state, as its ledger has it: `order` {`id`, `action`, `target`, `expiry`, `cause`
+/// {`alert`, `rule`, `title`, `events`, `by`}, …}, `place`, `state`, `reason`, `planned_at`, `done_at`, `ended_at`,
+/// `expires_at`, `prolonged`, `grace_until`, `undone_by`, …
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Action, value_type = Object)]
+pub struct ActionView(Action);
+
+/// Which actions.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ActionQuery {
+    /// States, with commas between.
+    pub state: Option<String>,
+    /// `block_address`, `waf_block`, `notify_webhook`.
+    pub action: Option<String>,
+    /// Who carries it out: an agent's id, or `manager`.
+    pub place: Option<String>,
+    /// An address, a network or a channel.
+    pub target: Option<String>,
+    /// Id of the alert.
+    pub alert: Option<String>,
+    /// Most actions, 1 to 1000; 100 where absent.
+    pub limit: Option<i64>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// Which actions are to be taken back; at least one of these is given.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UndoFilter {
+    /// `block_address` or `waf_block`.
+    pub action: Option<String>,
+    /// An agent's id, or `manager`.
+    pub place: Option<String>,
+    /// An address or a network.
+    pub target: Option<String>,
+    /// Id of the alert.
+    pub alert: Option<String>,
+    /// Every action that is in effect.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Undone {
+    /// Actions that are being taken back.
+    pub undone: u64,
+    /// Actions that ended by themselves meanwhile.
+    pub over: u64,
+    /// Are there more? Then ask again.
+    pub more: bool,
+}
+
+/// An order by hand.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAction {
+    /// `block_address`, `waf_block` or `notify_webhook`.
+    pub action: String,
+    /// An address, a network or a channel.
+    pub target: String,
+    /// The agent that carries it out, where a host does.
+    pub agent: Option<String>,
+    /// Seconds until it ends, 1 to 2592000; as policy says where absent.
+    pub seconds: Option<i64>,
+    /// Why, for those who read of it.
+    #[serde(default)]
+    pub reason: String,
+    /// Inputs beyond the target, by name.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
+    /// Say what would be done, and do nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// An order by hand, and what is known of it here.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Planned {
+    /// Id of the action; empty in a dry run.
+    pub id: String,
+    /// Who carries it out: an agent's id, or `manager`.
+    pub place: String,
+    /// `allowed`, `refused` or `no_effect`, as far as the manager knows; a host also asks its own surroundings.
+    pub verdict: &'static str,
+    /// Why not.
+    pub reason: String,
+    /// The order.
+    #[schema(value_type = Object)]
+    pub order: Value,
+}
+
+fn scope(caller: &Caller) -> Scope {
+    Scope::One(caller.tenant().to_owned())
+}
+
+/// `GET /actions`
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<ActionQuery>,
+) -> Result<Json<Page<ActionView>>, Problem> {
+    let limit = limit(query.limit)?;
+    let before: Option<(i64, String)> = place(query.cursor.as_deref())?;
+    let states = query.state.as_deref().map_or(Ok(Vec::new()), states)?;
+    let filter = Filter { states, kind: query.action, place: query.place, target: query.target, alert: query.alert };
+    let before = before.as_ref().map(|(time, id)| (Timestamp::from_micros(*time), id.as_str()));
+    let rows = actions::list(app.shared.control.read(), &scope(&caller), &filter, before, limit + 1).await?;
+    let at = |action: &Action| (action.planned_at.micros(), action.order.id.clone());
+    Ok(Json(Page::of(rows, limit, at, ActionView)))
+}
+
+fn states(text: &str) -> Result<Vec<ActionState>, Problem> {
+    text.split(',')
+        .take(16)
+        .map(|name| {
+            serde_json::from_value(json!(name.trim())).map_err(|_| {
+                Problem::new(problem::REQUEST_QUERY).fault("state", format!("{name:?} is no state of an action"))
+            })
+        })
+        .collect()
+}
+
+/// `GET /actions/{id}`
+pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<ActionView>, Problem> {
+    let job = actions::get(app.shared.control.read(), &scope(&caller), &id).await?;
+    Ok(Json(ActionView(job.action)))
+}
+
+/// `POST /actions/{id}/undo`
+pub async fn undo(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<ActionView>), Problem> {
+    let action = respond::undo(&app.shared, caller.tenant(), &id, &caller.name).await?;
+    Ok((StatusCode::ACCEPTED, Json(ActionView(action))))
+}
+
+/// `POST /actions/undo`
+pub async fn undo_all(
+    State(app): State<App>,
+    caller: Caller,
+    Body(wanted): Body<UndoFilter>,
+) -> Result<(StatusCode, Json<Undone>), Problem> {
+    let filter = Filter {
+        states: vec![ActionState::Approved, ActionState::Running, ActionState::Done],
+        kind: wanted.action,
+        place: wanted.place,
+        target: wanted.target,
+        alert: wanted.alert,
+    };
+    let named = [&filter.kind, &filter.place, &filter.target, &filter.alert].into_iter().any(Option::is_some);
+    if named == wanted.all {
+        let reason = "name which actions by action, place, target or alert, or give \"all\": true alone";
+        return Err(Problem::new(problem::ACTION_INVALID).detail(reason));
+    }
+    let most = i64::try_from(MOST_UNDONE).unwrap_or(i64::MAX);
+    let rows = actions::list(app.shared.control.read(), &scope(&caller), &filter, None, most + 1).await?;
+    let mut out = Undone { more: rows.len() > MOST_UNDONE, ..Undone::default() };
+    for action in rows.iter().take(MOST_UNDONE).filter(|action| action.order.action != notify_webhook::ID) {
+        match respond::undo(&app.shared, caller.tenant(), &action.order.id, &caller.name).await {
+            Ok(_) => out.undone += 1,
+            Err(RespondError::NothingToUndo { .. }) => out.over += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((StatusCode::ACCEPTED, Json(out)))
+}
+
+/// `POST /actions`
+pub async fn order(
+    State(app): State<App>,
+    caller: Caller,
+    Body(new): Body<NewAction>,
+) -> Result<(StatusCode, Json<Planned>), Problem> {
+    let known = catalog::find(&new.action).ok_or_else(|| {
+        let names: Vec<&str> = catalog::CATALOG.iter().map(|descriptor| descriptor.id).collect();
+        wrong("action", format!("expected one of {}", names.join(", ")))
+    })?;
+    let place = match (known.runs, &new.agent) {
+        (Runs::Manager, None) => MANAGER.to_owned(),
+        (Runs::Manager, Some(_)) => return Err(wrong("agent", "the manager carries this action out, no agent")),
+        (Runs::Host, None) => return Err(wrong("agent", "name the agent that carries this action out")),
+        (Runs::Host, Some(id)) => match agents::find(&app, &caller, id).await? {
+            agent if agent.revoked.is_some() => return Err(wrong("agent", "the agent is revoked")),
+            agent => agent.id,
+        },
+    };
+    let order = read(&new, known, &caller, app.shared.clock.now())?;
+    let respect = crate::policy::of_tenant(&app.shared, caller.tenant())
+        .await
+        .map_err(|reason| Problem::new(problem::POLICY_INVALID).detail(reason))?
+        .1
+        .policy
+        .response;
+    let (verdict, reason) = match judge(&app, &order, respect) {
+        Verdict::Allowed => ("allowed", String::new()),
+        Verdict::Refused(reason) => ("refused", reason),
+        Verdict::NoEffect(reason) => ("no_effect", reason),
+    };
+    let mut planned = Planned { id: String::new(), place, verdict, reason, order: json!(&order) };
+    if new.dry_run {
+        return Ok((StatusCode::OK, Json(planned)));
+    }
+    planned.id.clone_from(&order.id);
+    respond::order(&app.shared, caller.tenant(), &planned.place, order, &caller.name).await?;
+    Ok((StatusCode::ACCEPTED, Json(planned)))
+}
+
+fn wrong(place: &str, reason: impl std::fmt::Display) -> Problem {
+    Problem::new(problem::ACTION_INVALID).fault(place, reason)
+}
+
+fn read(new: &NewAction, known: &catalog::Descriptor, caller: &Caller, now: Timestamp) -> Result<Order, Problem> {
+    let target = match known.target {
+        TargetKind::Network => Target::Network(new.target.parse().map_err(|error| wrong("target", error))?),
+        TargetKind::Channel => Target::Channel(new.target.clone()),
+    };
+    if new.seconds.is_some_and(|seconds| !(1..=LONGEST).contains(&seconds)) {
+        return Err(wrong("seconds", format!("expected 1 to {LONGEST}")));
+    }
+    if new.reason.len() > 1_000 {
+        return Err(wrong("reason", "a reason has at most 1000 bytes"));
+    }
+    for (name, value) in &new.inputs {
+        match known.inputs.iter().find(|input| input.name == name) {
+            None => return Err(wrong(&format!("inputs.{name}"), format!("{} has no such input", known.id))),
+            Some(input) if value.len() > input.most => {
+                return Err(wrong(&format!("inputs.{name}"), format!("at most {} bytes", input.most)));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(Order {
+        id: sakimori_model::id::row_id(),
+        action: known.id.to_owned(),
+        target,
+        expiry: new.seconds.map(|seconds| now.plus_secs(seconds)),
+        // Without an alert: that is how an order by hand is known.
+        cause: Cause { by: caller.name.clone(), title: new.reason.clone(), ..Cause::default() },
+        via: None,
+        probe: false,
+        inputs: new.inputs.clone(),
+        signatures: Vec::new(),
+    })
+}
+
+/// What the manager can tell of an order before it is carried out.
+fn judge(app: &App, order: &Order, respect: Respect) -> Verdict {
+    match order.action.as_str() {
+        waf_block::ID => {
+            let context = waf_block::WafContext { allow: respect.allow, trusted_proxies: respect.trusted_proxies };
+            match waf_block::judge(order, &context) {
+                Verdict::Allowed if app.shared.waf.is_none() => {
+                    Verdict::NoEffect("cloud actions are off until cloud.waf is configured".into())
+                }
+                verdict => verdict,
+            }
+        }
+        notify_webhook::ID => {
+            notify_webhook::judge(order, app.shared.config.notify.iter().map(|channel| channel.name.as_str()))
+        }
+        _ => match &order.target {
+            Target::Network(network) => guard::shared(network, &respect.allow, &respect.trusted_proxies)
+                .map_or(Verdict::Allowed, Verdict::Refused),
+            Target::Channel(_) => Verdict::Allowed,
+        },
+    }
+}

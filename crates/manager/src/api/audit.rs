@@ -1,0 +1,115 @@
+//! The audit log: who changed what, newest first, and whether its chain of hashes is whole.
+
+use axum::Json;
+use axum::extract::State;
+use sakimori_model::Timestamp;
+use sakimori_store::control::audit::{self, Record, Verdict};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::App;
+use super::access::Caller;
+use super::extract::{Page, PageQuery, Query, limit, place};
+use super::problem::Problem;
+
+/// An entry of the audit log.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditEntry {
+    /// Whose chain, `*` for the installation's.
+    pub tenant: String,
+    /// From 1 in its chain, without gaps.
+    pub sequence: i64,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub time: Timestamp,
+    /// `user:<name>`, `token:<name>`, `agent:<id>` or `system`.
+    pub actor: String,
+    /// `resource:verb`.
+    pub action: String,
+    /// Id of what changed.
+    pub target: String,
+    /// SHA-256 of the thing before, hex.
+    pub before: Option<String>,
+    /// SHA-256 of the thing after, hex.
+    pub after: Option<String>,
+    /// Where the request came from.
+    pub address: String,
+    /// Id of the request.
+    pub request: String,
+    /// Hash of the entry before, hex.
+    pub previous: String,
+    /// Hash of this entry, hex.
+    pub hash: String,
+}
+
+impl From<Record> for AuditEntry {
+    fn from(record: Record) -> Self {
+        Self {
+            tenant: record.tenant,
+            sequence: record.sequence,
+            time: record.time,
+            actor: record.actor,
+            action: record.action,
+            target: record.target,
+            before: record.before.map(hex::encode),
+            after: record.after.map(hex::encode),
+            address: record.address,
+            request: record.request,
+            previous: hex::encode(record.previous),
+            hash: hex::encode(record.hash),
+        }
+    }
+}
+
+/// How the chains stand.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Verified {
+    /// Are all of them whole?
+    pub whole: bool,
+    /// Each chain.
+    pub chains: Vec<Chain>,
+}
+
+/// How one chain stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Chain {
+    /// Whose, `*` for the installation's.
+    pub tenant: String,
+    /// Entries in order, from the first.
+    pub entries: i64,
+    /// Hash of the last of them, hex.
+    pub head: String,
+    /// The first entry that is altered or missing.
+    pub broken_at: Option<i64>,
+}
+
+impl From<Verdict> for Chain {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            tenant: verdict.tenant,
+            entries: verdict.entries,
+            head: hex::encode(verdict.head),
+            broken_at: verdict.broken_at,
+        }
+    }
+}
+
+/// `GET /audit`
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<AuditEntry>>, Problem> {
+    let limit = limit(query.limit)?;
+    let before: Option<(i64, String, i64)> = place(query.cursor.as_deref())?;
+    let rows = audit::list(app.shared.control.read(), &caller.scope(), before.as_ref(), limit + 1).await?;
+    let at = |record: &Record| (record.time.micros(), record.tenant.clone(), record.sequence);
+    Ok(Json(Page::of(rows, limit, at, AuditEntry::from)))
+}
+
+/// `GET /audit/verify`
+pub async fn verify(State(app): State<App>, caller: Caller) -> Result<Json<Verified>, Problem> {
+    let verdicts = audit::verify(app.shared.control.read(), &caller.scope()).await?;
+    let chains: Vec<Chain> = verdicts.into_iter().map(Chain::from).collect();
+    Ok(Json(Verified { whole: chains.iter().all(|chain| chain.broken_at.is_none()), chains }))
+}

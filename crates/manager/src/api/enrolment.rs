@@ -1,0 +1,175 @@
+//! Enrolment tokens: one line of text with which one host joins. It carries the manager's address and the
+//! SHA-256 of its CA, so the host's first connection is verified already, and it works once.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sakimori_model::Timestamp;
+use sakimori_store::control::enrolment::{self, Token};
+use sakimori_store::control::{ControlError, Scope};
+use sakimori_wire::token::EnrolmentToken;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+use super::access::Caller;
+use super::extract::{Body, Page, PageQuery, Query, limit, place};
+use super::problem::{self, Problem};
+use super::{App, Done, secret};
+
+/// Longest life of a token, in hours.
+const HOURS: i64 = 24 * 30;
+
+/// An enrolment token, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Enrolment)]
+pub struct EnrolmentView {
+    /// UUIDv7.
+    pub id: String,
+    /// Tenant of the agent that it makes.
+    pub tenant: String,
+    /// Name for people.
+    pub name: String,
+    /// Tags that its agent gets.
+    pub tags: Vec<String>,
+    /// Who made it.
+    pub created_by: String,
+    /// When made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created: Timestamp,
+    /// Until when it is good.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires: Timestamp,
+    /// When it was used.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub used: Option<Timestamp>,
+    /// The agent that it made.
+    pub used_by: Option<String>,
+}
+
+impl From<Token> for EnrolmentView {
+    fn from(token: Token) -> Self {
+        Self {
+            id: token.id,
+            tenant: token.tenant,
+            name: token.name,
+            tags: token.tags,
+            created_by: token.created_by,
+            created: token.created,
+            expires: token.expires,
+            used: token.used,
+            used_by: token.used_by,
+        }
+    }
+}
+
+/// An enrolment token to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewEnrolment {
+    /// Name for people, 1 to 64 characters.
+    pub name: String,
+    /// Tags that its agent gets.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Hours that it is good for, 1 to 720; 24 where absent.
+    pub hours: Option<i64>,
+}
+
+/// An enrolment token that was made.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MadeEnrolment {
+    /// What is given to `sakimori-agent enroll`: shown now and never again.
+    pub token: String,
+    /// The token.
+    pub enrolment: EnrolmentView,
+}
+
+/// `GET /enrolment-tokens`
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<EnrolmentView>>, Problem> {
+    let limit = limit(query.limit)?;
+    let after: String = place(query.cursor.as_deref())?.unwrap_or_default();
+    let scope = Scope::One(caller.tenant().to_owned());
+    let rows = enrolment::list(app.shared.control.read(), &scope, &after, limit + 1).await?;
+    Ok(Json(Page::of(rows, limit, |token| token.id.clone(), EnrolmentView::from)))
+}
+
+/// `POST /enrolment-tokens`
+pub async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(new): Body<NewEnrolment>,
+) -> Result<(StatusCode, Json<MadeEnrolment>), Problem> {
+    let wrong = |place: &str, reason: &str| Problem::new(problem::ENROLMENT_INVALID).fault(place, reason);
+    if !(1..=64).contains(&new.name.chars().count()) || new.name.chars().any(char::is_control) {
+        return Err(wrong("name", "a name has 1 to 64 characters"));
+    }
+    if new.tags.len() > 32 || !new.tags.iter().all(|tag| slug(tag)) {
+        return Err(wrong("tags", "at most 32 tags, each of 1 to 63 lower-case letters, digits, - and _"));
+    }
+    let hours = new.hours.unwrap_or(24);
+    if !(1..=HOURS).contains(&hours) {
+        return Err(wrong("hours", "expected 1 to 720"));
+    }
+    let shared = &app.shared;
+    let (now, secret) = (shared.clock.now(), URL_SAFE_NO_PAD.encode(secret::random::<32>()));
+    let token = Token {
+        tenant: caller.tenant().to_owned(),
+        id: sakimori_model::id::row_id(),
+        name: new.name,
+        tags: new.tags,
+        created_by: caller.actor.clone(),
+        created: now,
+        expires: now.plus_secs(hours * 3_600),
+        used: None,
+        used_by: None,
+    };
+    let mut change = shared.control.begin().await?;
+    enrolment::create(change.connection(), &token, &Sha256::digest(secret.as_bytes()).into()).await?;
+    let enrolment = EnrolmentView::from(token);
+    let done = Done {
+        tenant: &enrolment.tenant,
+        action: "enrolment-tokens:create",
+        target: &enrolment.id,
+        before: None,
+        after: Some(&enrolment),
+    };
+    app.done(change, &caller, done).await?;
+    let text = EnrolmentToken { address: address(&app), ca_sha256: shared.authority.ca_sha256(), secret };
+    Ok((StatusCode::CREATED, Json(MadeEnrolment { token: text.to_string(), enrolment })))
+}
+
+/// `DELETE /enrolment-tokens/{id}`: a token that was used goes from the list; its agent stays.
+pub async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    let scope = Scope::One(caller.tenant().to_owned());
+    let mut change = app.shared.control.begin().await?;
+    match enrolment::delete(change.connection(), &scope, &id).await {
+        Err(ControlError::Missing(_)) => return Err(Problem::new(problem::ENROLMENT_MISSING)),
+        other => other?,
+    }
+    let done: Done<'_, ()> =
+        Done { tenant: caller.tenant(), action: "enrolment-tokens:delete", target: &id, before: None, after: None };
+    app.done(change, &caller, done).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How agents reach the manager: as configured, else as it listens.
+fn address(app: &App) -> String {
+    let config = &app.shared.config.link;
+    if !config.advertise.is_empty() {
+        return config.advertise.clone();
+    }
+    app.shared.link_address.get().unwrap_or(&config.listen).to_string()
+}
+
+/// May this be a tag, which names a policy layer too?
+pub(super) fn slug(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_')
+}

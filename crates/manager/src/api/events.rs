@@ -1,0 +1,224 @@
+//! Events: search, SQL, counts, the balance of the books, and a live feed.
+//!
+//! The search language is the one of `sakimori_store::query`; the live feed judges each new event with the same
+//! expression, so that it never disagrees with a search.
+
+use std::convert::Infallible;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::sse::{Event as Sent, KeepAlive, Sse};
+use futures::Stream;
+use sakimori_model::{Event, Timestamp, field};
+use sakimori_store::lake::Interval;
+use sakimori_store::query::{self, Expr};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokio::sync::broadcast::error::RecvError;
+use utoipa::{IntoParams, ToSchema};
+
+use super::App;
+use super::access::Caller;
+use super::extract::{Body, Page, Query, limit};
+use super::problem::{self, Problem};
+use crate::books;
+
+/// A search.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct SearchQuery {
+    /// Search text, `source.ip:198.51.100.0/24 and not user.name:ro*`; everything where absent.
+    pub q: Option<String>,
+    /// Earliest `@timestamp`, RFC 3339.
+    pub from: Option<String>,
+    /// Before this `@timestamp`, RFC 3339.
+    pub to: Option<String>,
+    /// Most events, 1 to 1000; 100 where absent.
+    pub limit: Option<i64>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// What to count.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct CountQuery {
+    /// Search text; everything where absent.
+    pub q: Option<String>,
+    /// Earliest `@timestamp`, RFC 3339.
+    pub from: Option<String>,
+    /// Before this `@timestamp`, RFC 3339.
+    pub to: Option<String>,
+}
+
+/// What to watch.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct TailQuery {
+    /// Search text; everything where absent.
+    pub q: Option<String>,
+}
+
+/// A statement.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Statement {
+    /// One SELECT over the table `events`; columns are field names in double quotes.
+    pub sql: String,
+}
+
+/// An ECS document, nested.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(value_type = Object)]
+pub struct Document(pub Map<String, Value>);
+
+impl From<Event> for Document {
+    fn from(event: Event) -> Self {
+        Self(event.to_json())
+    }
+}
+
+/// The result of a statement.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Rows {
+    /// Names of its columns.
+    pub columns: Vec<String>,
+    /// Its rows.
+    #[schema(value_type = Vec<Vec<Object>>)]
+    pub rows: Vec<Vec<Value>>,
+    /// Were there more rows than a result may have? Then these are the first.
+    pub more: bool,
+}
+
+/// A count.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Count {
+    /// How many.
+    pub count: u64,
+}
+
+/// The books: what came in, what is stored, what was lost and where.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Balance {
+    /// One row an agent and stream.
+    #[schema(value_type = Vec<Object>)]
+    pub items: Vec<books::Row>,
+    /// Do all of them balance?
+    pub balanced: bool,
+}
+
+/// The expression of a search text.
+pub(super) fn expression(text: Option<&str>) -> Result<Expr, Problem> {
+    Ok(text.map_or(Ok(Expr::All), query::parse)?)
+}
+
+/// The interval of a search.
+pub(super) fn interval(from: Option<&str>, to: Option<&str>) -> Result<Interval, Problem> {
+    let read = |place: &str, text: Option<&str>| match text {
+        None => Ok(None),
+        Some(text) => match Timestamp::parse(text) {
+            Some(time) => Ok(Some(time)),
+            None => Err(Problem::new(problem::REQUEST_QUERY)
+                .fault(place, format!("expected a time such as 2026-01-02T03:04:05Z, found {text:?}"))),
+        },
+    };
+    Ok(Interval { from: read("from", from)?, to: read("to", to)? })
+}
+
+/// `GET /events`
+pub async fn search(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<SearchQuery>,
+) -> Result<Json<Page<Document>>, Problem> {
+    let expression = expression(query.q.as_deref())?;
+    let page = find(&app, &caller, &expression, &query).await?;
+    Ok(Json(page))
+}
+
+/// A page of what an expression finds in the interval of a search.
+pub(super) async fn find<T: From<Event>>(
+    app: &App,
+    caller: &Caller,
+    expression: &Expr,
+    query: &SearchQuery,
+) -> Result<Page<T>, Problem> {
+    let interval = interval(query.from.as_deref(), query.to.as_deref())?;
+    let most = usize::try_from(limit(query.limit)?).unwrap_or(1);
+    // The lake's cursors name a place in its order; outside they are opaque as all of ours.
+    let cursor: Option<String> = super::extract::place(query.cursor.as_deref())?;
+    let found = app.shared.lake.search(caller.tenant(), expression, interval, most, cursor.as_deref()).await?;
+    let items = found.hits.into_iter().map(|hit| hit.event.into()).collect();
+    Ok(Page { items, next: found.cursor.map(|cursor| super::extract::cursor(&cursor)) })
+}
+
+/// `GET /events/count`
+pub async fn count(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<CountQuery>,
+) -> Result<Json<Count>, Problem> {
+    let expression = expression(query.q.as_deref())?;
+    let interval = interval(query.from.as_deref(), query.to.as_deref())?;
+    Ok(Json(Count { count: app.shared.lake.count(caller.tenant(), &expression, interval).await? }))
+}
+
+/// `POST /events/sql`
+pub async fn sql(
+    State(app): State<App>,
+    caller: Caller,
+    Body(statement): Body<Statement>,
+) -> Result<Json<Rows>, Problem> {
+    let table = app.shared.lake.sql(caller.tenant(), &statement.sql).await?;
+    Ok(Json(Rows { columns: table.columns, rows: table.rows, more: table.more }))
+}
+
+/// `GET /events/balance`
+pub async fn balance(State(app): State<App>, caller: Caller) -> Result<Json<Balance>, Problem> {
+    let items = books::balance(&app.shared, caller.tenant()).await.map_err(|error| Problem::failed(&error))?;
+    Ok(Json(Balance { balanced: items.iter().all(|row| row.balanced), items }))
+}
+
+/// `GET /events/tail`: new events as server-sent events. One that cannot keep up is told how many it missed.
+pub async fn tail(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<TailQuery>,
+) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
+    let expression = expression(query.q.as_deref())?;
+    let permit = std::sync::Arc::clone(&app.feeds)
+        .try_acquire_owned()
+        .map_err(|_| Problem::new(problem::EVENTS_BUSY).retry_after(10))?;
+    let (live, stop, tenant) = (app.shared.live.subscribe(), app.shared.stop.clone(), caller.tenant().to_owned());
+    let feed = futures::stream::unfold((live, permit), move |(mut live, permit)| {
+        let (stop, tenant, expression) = (stop.clone(), tenant.clone(), expression.clone());
+        async move {
+            loop {
+                let next = tokio::select! {
+                    next = live.recv() => next,
+                    () = stop.wait() => return None,
+                };
+                let sent = match next {
+                    Ok(new) if new.tenant == tenant && expression.matches(&new.event) => sent(&new.event),
+                    Ok(_) => continue,
+                    Err(RecvError::Lagged(count)) => {
+                        Sent::default().event("lost").data(json!({"count": count}).to_string())
+                    }
+                    Err(RecvError::Closed) => return None,
+                };
+                return Some((Ok(sent), (live, permit)));
+            }
+        }
+    });
+    Ok(Sse::new(feed).keep_alive(KeepAlive::default()))
+}
+
+fn sent(event: &Event) -> Sent {
+    let sent = Sent::default().event("event");
+    let sent = match event.str(field::EVENT_ID) {
+        // A line break would end the field and begin another.
+        Some(id) if !id.chars().any(char::is_control) => sent.id(id),
+        _ => sent,
+    };
+    sent.data(Value::Object(event.to_json()).to_string())
+}

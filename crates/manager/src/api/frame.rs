@@ -1,0 +1,63 @@
+//! Around every request: an id, a time limit, headers that keep browsers careful, errors written out.
+
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::problem::{self, Problem};
+use super::{App, RequestId};
+use crate::metrics::Metrics;
+
+/// A request that takes longer is given up; searches have their own, shorter limit in the lake.
+const LONGEST: Duration = Duration::from_secs(75);
+/// The header that carries the request's id.
+const ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers of every answer. The API serves no page of its own, so a browser may do nothing with an answer but
+/// read it as what it says it is.
+const CAREFUL: [(HeaderName, &str); 6] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// Runs a request.
+pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    Metrics::add(&app.shared.metrics.requests, 1);
+    let id = sakimori_model::id::row_id();
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let asked = request.headers().clone();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = match tokio::time::timeout(LONGEST, next.run(request)).await {
+        Ok(mut response) => match response.extensions_mut().remove::<Problem>() {
+            Some(problem) => problem.write(&asked, &id),
+            None => response,
+        },
+        Err(_) => Problem::new(problem::REQUEST_TIMEOUT).retry_after(5).write(&asked, &id),
+    };
+    tracing::debug!(%method, path, status = response.status().as_u16(), request = id, "answered");
+    let headers = response.headers_mut();
+    for (name, value) in CAREFUL {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(ID, value);
+    }
+    response
+}
+
+/// A path that is no route.
+pub(super) async fn no_route() -> Problem {
+    Problem::new(problem::REQUEST_PATH)
+}
+
+/// A method that the path has not.
+pub(super) async fn no_method() -> Problem {
+    Problem::new(problem::REQUEST_METHOD)
+}

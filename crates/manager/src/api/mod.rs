@@ -1,0 +1,128 @@
+//! The REST API: `/api/v1`, one file a resource, one table of routes ([`routes`]).
+//!
+//! ```text
+//! connection (listen: TLS, bounds) → frame (id, time limit, headers, errors) → access (who, may they) → handler
+//! ```
+//!
+//! A handler that changes something writes rows, audit entry and outbox row in one transaction ([`App::done`]).
+//! There is no CORS: a page of another site can read nothing, and change nothing with a cookie.
+
+pub mod access;
+mod extract;
+mod frame;
+mod listen;
+mod openapi;
+pub mod password;
+pub mod problem;
+mod route;
+mod routes;
+mod secret;
+
+mod actions;
+mod agents;
+mod alerts;
+mod audit;
+mod bundles;
+mod enrolment;
+mod events;
+mod health;
+mod playbooks;
+mod policies;
+mod rules;
+mod session;
+mod tenants;
+mod tokens;
+mod users;
+
+use std::sync::Arc;
+
+use sakimori_model::ledger::Hash;
+use sakimori_store::control::{Change, audit::Entry};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+
+use self::access::Caller;
+use self::password::Hasher;
+use self::problem::Problem;
+use crate::shared::Shared;
+
+pub use self::listen::{check_listen, serve};
+pub use self::openapi::{document, document_text};
+pub use self::password::{ensure_first_user, reset_password};
+
+/// Most live feeds at a time.
+const FEEDS: usize = 64;
+
+/// What handlers share.
+#[derive(Clone)]
+pub(crate) struct App {
+    /// The manager.
+    pub shared: Arc<Shared>,
+    /// Computes password hashes.
+    pub hasher: Hasher,
+    /// One permit a live feed.
+    pub feeds: Arc<Semaphore>,
+    /// The bundle in force, taken apart.
+    pub content: bundles::Content,
+    /// Whether it is ready.
+    pub readiness: health::Once<health::Readiness>,
+    /// Its figures.
+    pub figures: health::Once<String>,
+}
+
+/// Id of a request, in logs, errors and audit entries.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub String);
+
+/// A change of one thing: its tenant, what was done, its id, and how it looked before and looks after. What is
+/// given is what the API shows, so a hash never covers a secret.
+pub(crate) struct Done<'a, T> {
+    /// Whose the thing is; `*` for the installation.
+    pub tenant: &'a str,
+    /// `resource:verb`.
+    pub action: &'a str,
+    /// Its id.
+    pub target: &'a str,
+    /// None where it is new.
+    pub before: Option<&'a T>,
+    /// None where it is gone.
+    pub after: Option<&'a T>,
+}
+
+impl App {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            hasher: Hasher::default(),
+            feeds: Arc::new(Semaphore::new(FEEDS)),
+            content: bundles::Content::default(),
+            readiness: health::Once::default(),
+            figures: health::Once::default(),
+        }
+    }
+
+    /// Writes the audit entry of a change and commits both.
+    pub async fn done<T: Serialize>(&self, mut change: Change, by: &Caller, done: Done<'_, T>) -> Result<(), Problem> {
+        change
+            .audit(&Entry {
+                tenant: done.tenant,
+                time: self.shared.clock.now(),
+                actor: &by.actor,
+                action: done.action,
+                target: done.target,
+                before: done.before.map(hash_of),
+                after: done.after.map(hash_of),
+                address: &by.address,
+                request: &by.request,
+            })
+            .await?;
+        change.commit().await?;
+        self.shared.outbox_changed.notify_one();
+        Ok(())
+    }
+}
+
+fn hash_of(thing: &impl Serialize) -> Hash {
+    Sha256::digest(serde_json::to_vec(thing).unwrap_or_default()).into()
+}

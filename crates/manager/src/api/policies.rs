@@ -1,0 +1,236 @@
+//! Policies: the layers of a tenant, their history, and what applies to a host and why.
+//!
+//! A layer is written whole. It is merged over the layers below and under those above before it is kept, so that
+//! what is kept can always be used; what is wrong comes back with layer and path.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use sakimori_model::Timestamp;
+use sakimori_model::policy::{Layer, default_layer, merge};
+use sakimori_store::control::policies::{self, Version};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::access::Caller;
+use super::enrolment::slug;
+use super::extract::{Body, Page, PageQuery, Query, limit, place};
+use super::problem::{self, Problem};
+use super::{App, Done, agents};
+use crate::policy::{TENANT_LAYER, of_agent};
+use crate::shared::Command;
+
+/// A version of a layer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PolicyLayer {
+    /// `tenant`, `group:<tag>` or `host:<agent id>`.
+    pub layer: String,
+    /// Grows over all layers of the tenant.
+    pub number: i64,
+    /// What it says.
+    #[schema(value_type = Object)]
+    pub tree: Map<String, Value>,
+    /// Who wrote it.
+    pub author: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub created: Timestamp,
+}
+
+impl From<Version> for PolicyLayer {
+    fn from(version: Version) -> Self {
+        Self {
+            layer: version.layer,
+            number: version.number,
+            tree: version.tree,
+            author: version.author,
+            created: version.created,
+        }
+    }
+}
+
+/// The layers of a tenant.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Layers {
+    /// The layer under all others, which is part of the program.
+    #[schema(value_type = Object)]
+    pub default: Map<String, Value>,
+    /// Those in force.
+    pub layers: Vec<PolicyLayer>,
+}
+
+/// A layer to be written: as a tree or as YAML text, one of them. An empty one says nothing.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewLayer {
+    /// The tree.
+    #[schema(value_type = Option<Object>)]
+    pub tree: Option<Map<String, Value>>,
+    /// YAML text.
+    pub yaml: Option<String>,
+    /// The number that the layer had when it was read, 0 where it was not there: refused if it has another by now.
+    /// Without it, it is written in any case.
+    pub over: Option<i64>,
+}
+
+/// What applies to a host.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EffectivePolicy {
+    /// Its number; an agent never takes an older one.
+    pub number: u64,
+    /// What applies.
+    #[schema(value_type = Object)]
+    pub policy: Value,
+    /// For each leaf, by dotted path, the layers that set it, the deciding one last.
+    pub origin: BTreeMap<String, Vec<String>>,
+}
+
+/// `GET /policies/layers`
+pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Layers>, Problem> {
+    let mut connection = app.shared.control.read().acquire().await.map_err(|error| Problem::failed(&error))?;
+    let layers = policies::current(&mut connection, caller.tenant()).await?;
+    Ok(Json(Layers { default: default_layer().tree, layers: layers.into_iter().map(PolicyLayer::from).collect() }))
+}
+
+/// `GET /policies/layers/{layer}/history`
+pub async fn history(
+    State(app): State<App>,
+    caller: Caller,
+    Path(layer): Path<String>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<PolicyLayer>>, Problem> {
+    check_layer(&app, &caller, &layer).await?;
+    let limit = limit(query.limit)?;
+    let before: i64 = place(query.cursor.as_deref())?.unwrap_or(i64::MAX);
+    let rows = policies::history(app.shared.control.read(), caller.tenant(), &layer, before, limit + 1).await?;
+    Ok(Json(Page::of(rows, limit, |version| version.number, PolicyLayer::from)))
+}
+
+/// `PUT /policies/layers/{layer}`
+pub async fn put(
+    State(app): State<App>,
+    caller: Caller,
+    Path(layer): Path<String>,
+    Body(new): Body<NewLayer>,
+) -> Result<Json<PolicyLayer>, Problem> {
+    check_layer(&app, &caller, &layer).await?;
+    let over = new.over;
+    let tree = tree(&layer, new)?;
+    let mut change = app.shared.control.begin().await?;
+    let current = policies::current(change.connection(), caller.tenant()).await?;
+    let before = current.iter().find(|version| version.layer == layer);
+    let number = before.map_or(0, |version| version.number);
+    if over.is_some_and(|over| over != number) {
+        return Err(Problem::new(problem::POLICY_STALE).detail(format!("{layer} has the number {number} by now")));
+    }
+    check_merge(&layer, &tree, &current)?;
+    let before = before.cloned().map(PolicyLayer::from);
+    let now = app.shared.clock.now();
+    let after = policies::put(change.connection(), caller.tenant(), &layer, tree, &caller.actor, now).await?;
+    let after = PolicyLayer::from(after);
+    let done = Done {
+        tenant: caller.tenant(),
+        action: "policies:write",
+        target: &layer,
+        before: before.as_ref(),
+        after: Some(&after),
+    };
+    app.done(change, &caller, done).await?;
+    app.shared.links.tell_all(&Command::Policy);
+    Ok(Json(after))
+}
+
+/// `GET /agents/{id}/policy`
+pub async fn effective(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<EffectivePolicy>, Problem> {
+    let agent = agents::find(&app, &caller, &id).await?;
+    let (number, effective) =
+        of_agent(&app.shared, &agent).await.map_err(|reason| Problem::new(problem::POLICY_INVALID).detail(reason))?;
+    let policy = serde_json::to_value(&effective.policy).map_err(|error| Problem::failed(&error))?;
+    Ok(Json(EffectivePolicy { number, policy, origin: effective.origin }))
+}
+
+/// A layer is the tenant's, a tag's, or that of an agent that is there.
+async fn check_layer(app: &App, caller: &Caller, layer: &str) -> Result<(), Problem> {
+    match layer.split_once(':') {
+        None if layer == TENANT_LAYER => Ok(()),
+        Some(("group", tag)) if slug(tag) => Ok(()),
+        Some(("host", id)) => agents::find(app, caller, id).await.map(|_| ()),
+        _ => Err(Problem::new(problem::POLICY_LAYER).detail("a layer is tenant, group:<tag> or host:<agent id>")),
+    }
+}
+
+fn tree(layer: &str, new: NewLayer) -> Result<Map<String, Value>, Problem> {
+    match (new.tree, new.yaml) {
+        (Some(tree), None) => Ok(tree),
+        (None, Some(text)) => match yaml_serde::from_str::<Value>(&text) {
+            Ok(Value::Object(tree)) => Ok(tree),
+            Ok(Value::Null) => Ok(Map::new()),
+            Ok(_) => Err(Problem::new(problem::POLICY_INVALID).fault(layer, "expected groups of settings")),
+            Err(error) => Err(Problem::new(problem::POLICY_INVALID).fault(layer, error)),
+        },
+        _ => Err(Problem::new(problem::REQUEST_BODY).detail("give tree or yaml, one of them")),
+    }
+}
+
+/// Merges the new layer with the tenant's below it and with every layer that lies above it.
+fn check_merge(name: &str, tree: &Map<String, Value>, current: &[Version]) -> Result<(), Problem> {
+    let new = Layer { name: name.to_owned(), tree: tree.clone() };
+    let layer = |version: &Version| Layer { name: version.layer.clone(), tree: version.tree.clone() };
+    let mut stacks = Vec::new();
+    if name == TENANT_LAYER {
+        stacks.push(vec![default_layer(), new.clone()]);
+        let others = current.iter().filter(|version| version.layer != name);
+        stacks.extend(others.map(|version| vec![default_layer(), new.clone(), layer(version)]));
+    } else {
+        let mut stack = vec![default_layer()];
+        stack.extend(current.iter().filter(|version| version.layer == TENANT_LAYER).map(layer));
+        stack.push(new);
+        stacks.push(stack);
+    }
+    let mut faults: Vec<(String, String)> = Vec::new();
+    for error in stacks.iter().filter_map(|stack| merge(stack).err()) {
+        let fault = (format!("{}: {}", error.layer, error.path), error.reason);
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let problem = Problem::new(problem::POLICY_INVALID);
+    Err(faults.into_iter().take(20).fold(problem, |problem, (place, reason)| problem.fault(place, reason)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(json: Value) -> Map<String, Value> {
+        json.as_object().cloned().unwrap()
+    }
+
+    #[test]
+    fn a_tenant_layer_that_breaks_a_host_is_refused() {
+        let host = Version {
+            tenant: "default".into(),
+            layer: "host:a".into(),
+            number: 1,
+            tree: object(json!({"response": {"allow": {"add": ["192.0.2.0/24"]}}})),
+            author: "user:ann".into(),
+            created: Timestamp::from_secs(1),
+        };
+        let fine = object(json!({"modules": {"block_address": {"mode": "detect"}}}));
+        check_merge("tenant", &fine, std::slice::from_ref(&host)).unwrap();
+        let typo = object(json!({"modules": {"block_adress": {}}}));
+        let problem = check_merge("tenant", &typo, std::slice::from_ref(&host)).unwrap_err();
+        assert_eq!(problem.code.code, "policies/invalid");
+        assert!(format!("{problem:?}").contains("tenant: modules.block_adress"), "{problem:?}");
+    }
+}

@@ -1,0 +1,109 @@
+//! The table of routes: method, path, permission, handler. It is the only place that names them; the router, the
+//! OpenAPI document with its security and the test of permissions are derived from it.
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+
+use super::route::{Route, delete, get, patch, post, put};
+use super::{App, actions, agents, alerts, audit, bundles, enrolment, events, extract, frame, health};
+use super::{playbooks, policies, rules, session, tenants, tokens, users};
+
+/// Open to everybody.
+const OPEN: &str = "";
+
+/// All routes.
+#[rustfmt::skip]
+pub fn table() -> Vec<Route> {
+    vec![
+        get("/healthz", OPEN, health::alive).does("Is the process alive?").answers_text("text/plain"),
+        get("/readyz", OPEN, health::ready).does("Can it do its work?").answers::<health::Readiness>(200).answers::<health::Readiness>(503),
+        get("/metrics", OPEN, health::metrics).does("Figures in Prometheus form").answers_text("text/plain"),
+
+        post("/api/v1/session", OPEN, session::open).does("Logs in").takes::<session::Login>().answers::<session::Opened>(201),
+        get("/api/v1/session", "session:read", session::get).does("Who am I, and what may I do?").answers::<session::Who>(200),
+        delete("/api/v1/session", "session:end", session::end).does("Logs out").answers_nothing(),
+        put("/api/v1/session/password", "session:password", session::set_password).does("Sets my password").takes::<session::OwnPassword>().answers_nothing(),
+
+        get("/api/v1/users", "users:read", users::list).does("Lists users").query::<extract::PageQuery>().answers_page::<users::UserView>(),
+        post("/api/v1/users", "users:write", users::create).does("Makes a user").takes::<users::NewUser>().answers::<users::UserView>(201),
+        get("/api/v1/users/{id}", "users:read", users::get).does("Shows a user").answers::<users::UserView>(200),
+        patch("/api/v1/users/{id}", "users:write", users::patch).does("Changes a user's role, or disables the user").takes::<users::UserPatch>().answers::<users::UserView>(200),
+        put("/api/v1/users/{id}/password", "users:write", users::set_password).does("Sets a user's password").takes::<users::NewPassword>().answers_nothing(),
+        delete("/api/v1/users/{id}", "users:write", users::delete).does("Deletes a user").answers_nothing(),
+
+        get("/api/v1/tokens", "tokens:read", tokens::list).does("Lists API tokens").query::<extract::PageQuery>().answers_page::<tokens::TokenView>(),
+        post("/api/v1/tokens", "tokens:write", tokens::create).does("Makes an API token").takes::<tokens::NewToken>().answers::<tokens::MadeToken>(201),
+        delete("/api/v1/tokens/{id}", "tokens:write", tokens::delete).does("Deletes an API token").answers_nothing(),
+
+        get("/api/v1/tenants", "tenants:read", tenants::list).does("Lists tenants").query::<extract::PageQuery>().answers_page::<tenants::TenantView>(),
+        post("/api/v1/tenants", "tenants:write", tenants::create).does("Makes a tenant").takes::<tenants::NewTenant>().answers::<tenants::TenantView>(201),
+
+        get("/api/v1/agents", "agents:read", agents::list).does("Lists agents").query::<extract::PageQuery>().answers_page::<agents::AgentView>(),
+        get("/api/v1/agents/{id}", "agents:read", agents::get).does("Shows an agent").answers::<agents::AgentView>(200),
+        get("/api/v1/agents/{id}/policy", "policies:read", policies::effective).does("What applies to an agent, and why").answers::<policies::EffectivePolicy>(200),
+        post("/api/v1/agents/{id}/revoke", "agents:revoke", agents::revoke).does("Revokes an agent").answers::<agents::AgentView>(200),
+        delete("/api/v1/agents/{id}", "agents:delete", agents::delete).does("Forgets a revoked agent").answers_nothing(),
+
+        get("/api/v1/enrolment-tokens", "enrolment-tokens:read", enrolment::list).does("Lists enrolment tokens").query::<extract::PageQuery>().answers_page::<enrolment::EnrolmentView>(),
+        post("/api/v1/enrolment-tokens", "enrolment-tokens:write", enrolment::create).does("Makes a one-time enrolment token").takes::<enrolment::NewEnrolment>().answers::<enrolment::MadeEnrolment>(201),
+        delete("/api/v1/enrolment-tokens/{id}", "enrolment-tokens:write", enrolment::delete).does("Takes an enrolment token back").answers_nothing(),
+
+        get("/api/v1/policies/layers", "policies:read", policies::list).does("Lists the policy layers in force").answers::<policies::Layers>(200),
+        put("/api/v1/policies/layers/{layer}", "policies:write", policies::put).does("Writes a policy layer").takes::<policies::NewLayer>().answers::<policies::PolicyLayer>(200),
+        get("/api/v1/policies/layers/{layer}/history", "policies:read", policies::history).does("Former versions of a policy layer").query::<extract::PageQuery>().answers_page::<policies::PolicyLayer>(),
+
+        get("/api/v1/events", "events:read", events::search).does("Searches events, newest first").query::<events::SearchQuery>().answers_page::<events::Document>(),
+        get("/api/v1/events/count", "events:read", events::count).does("Counts events").query::<events::CountQuery>().answers::<events::Count>(200),
+        post("/api/v1/events/sql", "events:read", events::sql).does("Runs one SELECT over events").takes::<events::Statement>().answers::<events::Rows>(200),
+        get("/api/v1/events/balance", "events:read", events::balance).does("What came in, what is stored, what was lost").answers::<events::Balance>(200),
+        get("/api/v1/events/tail", "events:read", events::tail).does("New events, as server-sent events").query::<events::TailQuery>().answers_text("text/event-stream"),
+
+        get("/api/v1/alerts", "alerts:read", alerts::list).does("Searches alerts, newest first").query::<events::SearchQuery>().answers_page::<alerts::AlertView>(),
+        get("/api/v1/alerts/{id}", "alerts:read", alerts::get).does("Shows an alert").answers::<alerts::AlertView>(200),
+        patch("/api/v1/alerts/{id}", "alerts:write", alerts::patch).does("Sets status and comment of an alert").takes::<alerts::AlertPatch>().answers::<alerts::AlertView>(200),
+
+        get("/api/v1/actions", "actions:read", actions::list).does("Lists actions, newest first").query::<actions::ActionQuery>().answers_page::<actions::ActionView>(),
+        post("/api/v1/actions", "actions:order", actions::order).does("Orders an action by hand, or says what it would do").takes::<actions::NewAction>().answers::<actions::Planned>(200).answers::<actions::Planned>(202),
+        post("/api/v1/actions/undo", "actions:undo", actions::undo_all).does("Takes back all actions of a kind").takes::<actions::UndoFilter>().answers::<actions::Undone>(202),
+        get("/api/v1/actions/{id}", "actions:read", actions::get).does("Shows an action").answers::<actions::ActionView>(200),
+        post("/api/v1/actions/{id}/undo", "actions:undo", actions::undo).does("Takes an action back").answers::<actions::ActionView>(202),
+
+        get("/api/v1/playbooks", "playbooks:read", playbooks::list).does("Lists playbooks").answers::<playbooks::Playbooks>(200),
+        get("/api/v1/rules", "rules:read", rules::list).does("Lists rules and how often they fired").answers::<rules::Rules>(200),
+        get("/api/v1/bundles/current", "bundles:read", bundles::current).does("Shows the rule bundle in force").answers::<bundles::BundleView>(200),
+        put("/api/v1/bundles/current", "bundles:write", bundles::upload).does("Takes a newer rule bundle").takes_bytes(bundles::MOST).answers::<bundles::BundleView>(200),
+
+        get("/api/v1/audit", "audit:read", audit::list).does("Lists audit entries, newest first").query::<extract::PageQuery>().answers_page::<audit::AuditEntry>(),
+        get("/api/v1/audit/verify", "audit:read", audit::verify).does("Is the audit log whole?").answers::<audit::Verified>(200),
+    ]
+}
+
+/// The router over the table.
+pub(super) fn router(app: &App) -> Router {
+    let routes = table().into_iter().fold(Router::new(), |router, route| route.mount(router, app));
+    routes
+        .fallback(frame::no_route)
+        .method_not_allowed_fallback(frame::no_method)
+        .layer(from_fn_with_state(app.clone(), frame::frame))
+        .with_state(app.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::access::PERMISSIONS;
+
+    #[test]
+    fn every_permission_is_asked_for_somewhere_and_no_route_is_there_twice() {
+        let table = table();
+        for permission in PERMISSIONS {
+            assert!(table.iter().any(|route| route.permission == Some(permission)), "{}", permission.name);
+        }
+        for (at, route) in table.iter().enumerate() {
+            let same = |other: &Route| other.path == route.path && other.method == route.method;
+            assert_eq!(table.iter().position(same), Some(at), "{}", route.path);
+        }
+        let open: Vec<&str> = table.iter().filter(|route| route.permission.is_none()).map(|route| route.path).collect();
+        assert_eq!(open, ["/healthz", "/readyz", "/metrics", "/api/v1/session"]);
+    }
+}
