@@ -1,0 +1,119 @@
+//! The tree of commands and what all of them share. Each group's own arguments are in its file under `commands`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{
+    actions, alerts, bundle, config, doctor, enrol_token, events, hunt, logs, manager, policy, rules, token, user,
+};
+use crate::platform;
+
+/// Detects attacks on your hosts, blocks them, tells you, and takes it back when its time is up.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sakimori",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  \
+        sudo sakimori up                                   start everything on this machine\n  \
+        sudo sakimori alerts                               what was detected\n  \
+        sudo sakimori events search 'source.ip:203.0.113.0/24' --from 1h\n  \
+        sakimori logs parse /var/log/auth.log              read a log without a manager\n  \
+        sakimori hunt --rules content/sigma auth.log       look for attacks in old logs\n  \
+        sakimori completions bash > /etc/bash_completion.d/sakimori"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub shared: Shared,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Args)]
+pub struct Shared {
+    /// URL of the manager [default: as `sakimori up` wrote to cli.toml]
+    #[arg(long, global = true, value_name = "URL", env = "SAKIMORI_SERVER")]
+    pub server: Option<String>,
+    /// API token [default: as `sakimori up` wrote to cli.toml]
+    #[arg(long, global = true, value_name = "TOKEN", env = "SAKIMORI_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// The tenant that is meant, where the token is one over all tenants
+    #[arg(long, global = true, value_name = "ID", env = "SAKIMORI_TENANT")]
+    pub tenant: Option<String>,
+    /// Folder of the platform that `up` starts
+    #[arg(long, global = true, value_name = "DIR", env = "SAKIMORI_STATE", default_value = "/var/lib/sakimori")]
+    pub state: PathBuf,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the whole platform on this machine and prove that the loop works
+    Up(platform::UpArgs),
+    /// Stop it and leave the host's nftables as it was
+    Down,
+    /// Run the manager in the foreground
+    Manager(manager::ManagerArgs),
+    /// The agent of this host: enroll, run, status, uninstall and more
+    Agent {
+        /// As sakimori-agent understands them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Say what this machine lacks, and what to do
+    Doctor(doctor::DoctorArgs),
+    /// Search, watch and count events
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    /// Show and close alerts
+    Alerts {
+        #[command(subcommand)]
+        command: Option<alerts::AlertsCommand>,
+    },
+    /// Show, undo and order actions
+    Actions {
+        #[command(subcommand)]
+        command: Option<actions::ActionsCommand>,
+    },
+    /// Check and test rules, log sources and playbooks, without a manager
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
+    /// Show and set policy
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Users
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// API tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// One-time tokens with which hosts join
+    #[command(subcommand)]
+    EnrolToken(enrol_token::EnrolTokenCommand),
+    /// Configuration files
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Rule bundles
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
+    /// Log files, without a manager
+    #[command(subcommand)]
+    Logs(logs::LogsCommand),
+    /// Look for attacks in files, without a manager: Sigma over raw logs or events
+    Hunt(hunt::HuntArgs),
+    /// Print shell completions
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a folder
+    Man {
+        /// The folder
+        dir: PathBuf,
+    },
+}
