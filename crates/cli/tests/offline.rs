@@ -1,0 +1,232 @@
+//! The commands that need no manager, run as a user runs them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn sakimori(arguments: &[&str]) -> Output {
+    command(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sakimori"));
+    command.args(arguments);
+    for name in ["SAKIMORI_SERVER", "SAKIMORI_TOKEN", "SAKIMORI_STATE", "SAKIMORI_TENANT"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+fn failures(address: &str, count: u32) -> String {
+    (0..count)
+        .map(|at| format!("Nov 24 10:00:{at:02} gate sshd[77]: Failed password for root from {address} port {} ssh2\n", 4_000 + at))
+        .collect()
+}
+
+#[test]
+fn a_log_becomes_ecs_documents_and_its_source_is_told_from_its_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "auth", &failures("198.51.100.9", 2));
+    for arguments in [vec!["logs", "parse", &file], vec!["logs", "parse", &file, "--source", "linux/auth"]] {
+        let output = sakimori(&arguments);
+        assert!(output.status.success(), "{}", err(&output));
+        let events: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(events.len(), 2);
+        assert_eq!(events[0]["source"]["ip"], "198.51.100.9");
+        assert_eq!(events[0]["user"]["name"], "root");
+        assert_eq!(events[1]["event"]["outcome"], "failure");
+    }
+}
+
+#[test]
+fn a_log_that_nobody_knows_is_an_error_with_the_next_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "x", "neither this\nnor that\n");
+    let output = sakimori(&["logs", "parse", &file]);
+    assert!(!output.status.success());
+    assert!(err(&output).contains("--source") && err(&output).contains("linux/auth"), "{}", err(&output));
+    let output = sakimori(&["logs", "parse", &file, "--source", "linux/aut"]);
+    assert!(err(&output).contains("there is no log source linux/aut"), "{}", err(&output));
+}
+
+#[test]
+fn a_hunt_finds_the_attacker_in_raw_lines_and_in_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = failures("198.51.100.9", 6) + &failures("198.51.100.10", 2);
+    let file = write(dir.path(), "auth", &text);
+    let raw = sakimori(&["hunt", "--json", &file]);
+    assert!(raw.status.success(), "{}", err(&raw));
+    let found = |output: &Output| -> Vec<(String, String)> {
+        let one = |line: &str| -> Value { serde_json::from_str(line).unwrap() };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        out(output).lines().map(one).map(|alert| (text(&alert["rule"]["id"]), text(&alert["source"]["ip"]))).collect()
+    };
+    assert_eq!(found(&raw), [("ssh-brute-force".to_owned(), "198.51.100.9".to_owned())]);
+    let events = sakimori(&["logs", "parse", &file]);
+    let mut child = command(&["hunt", "--json", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&events.stdout).unwrap();
+    assert_eq!(found(&child.wait_with_output().unwrap()), found(&raw));
+}
+
+const RULE: &str = "title: Root tried\nid: 7a0c0a51-4d0e-4a53-9a3c-0f3e6a6c1b01\nlogsource:\n  product: linux\n  service: auth\n\
+    detection:\n  root:\n    user.name: root\n  condition: root\nlevel: low\n";
+
+#[test]
+fn a_hunt_uses_the_rules_of_a_folder_and_leaves_out_the_broken_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules");
+    write(&rules, "root.yml", RULE);
+    let broken = write(&rules, "broken.yml", &RULE.replace("condition: root", "condition: nobody"));
+    let file = write(dir.path(), "auth", &failures("198.51.100.9", 1));
+    let output = sakimori(&["hunt", "--rules", rules.to_str().unwrap(), "--json", &file]);
+    assert!(output.status.success(), "{}", err(&output));
+    assert_eq!(out(&output).lines().count(), 1, "{}", out(&output));
+    assert!(out(&output).contains("Root tried"));
+    assert!(err(&output).contains(&broken), "{}", err(&output));
+}
+
+#[test]
+fn a_malformed_rule_is_named_with_file_line_and_reason_and_the_others_still_count() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "good.yml", RULE);
+    let bad = write(dir.path(), "bad.yml", "title: Bad\nlogsource:\n  product: [\n");
+    let output = sakimori(&["rules", "check", dir.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let line = out(&output).lines().find(|line| line.starts_with(&format!("{bad}:"))).unwrap().to_owned();
+    let number: usize = line[bad.len() + 1..].split(':').next().unwrap().parse().unwrap();
+    assert!(number >= 3, "{line}");
+    assert!(out(&output).contains("1 rules") && out(&output).contains("1 problems"), "{}", out(&output));
+    std::fs::remove_file(&bad).unwrap();
+    let output = sakimori(&["rules", "check", "--json", dir.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", out(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["ok"], &report["rules"]), (&Value::Bool(true), &Value::from(1)));
+}
+
+#[test]
+fn tests_beside_a_rule_are_run_and_a_rule_without_any_is_a_problem() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_str().unwrap();
+    write(dir.path(), "root.yml", RULE);
+    let output = sakimori(&["rules", "test", folder]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("root.tests.yaml"), "{}", out(&output));
+    let line = |user: &str| format!("Nov 24 10:00:00 gate sshd[77]: Failed password for {user} from 198.51.100.9 port 1 ssh2");
+    let tests = |positive: &str, negative: &str| {
+        format!(
+            "source: linux/auth\npositive:\n  - name: root\n    lines:\n      - at: 0\n        line: \"{}\"\nnegative:\n  - name: another\n    lines:\n      - at: 0\n        line: \"{}\"\n",
+            line(positive),
+            line(negative)
+        )
+    };
+    write(dir.path(), "root.tests.yaml", &tests("root", "aiko"));
+    let output = sakimori(&["rules", "test", folder]);
+    assert!(output.status.success(), "{}", out(&output));
+    write(dir.path(), "root.tests.yaml", &tests("root", "root"));
+    let output = sakimori(&["rules", "test", folder]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("another"), "{}", out(&output));
+}
+
+#[test]
+fn an_unknown_key_of_a_configuration_is_named_with_file_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = write(dir.path(), "good.toml", "[lake]\nflush_seconds = 5\n");
+    assert!(sakimori(&["config", "check", &good]).status.success());
+    let bad = write(dir.path(), "bad.toml", "[lake]\nflush_seconds = 5\nflush_second = 6\n");
+    let output = sakimori(&["config", "check", &bad]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains(&format!("{bad}:3:")) && err(&output).contains("flush_second"), "{}", err(&output));
+}
+
+#[test]
+fn a_bundle_is_built_verified_and_refused_when_it_was_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let output = sakimori(&["bundle", "build", "--key", &path("key"), "--number", "7", "--out", &path("b"), "--json"]);
+    assert!(output.status.success(), "{}", err(&output));
+    let built: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let key = built["key"].as_str().unwrap();
+    assert!(sakimori(&["bundle", "verify", &path("b"), "--key", key]).status.success());
+    assert!(!sakimori(&["bundle", "verify", &path("b"), "--key", key, "--newer-than", "7"]).status.success());
+    let mut bytes = std::fs::read(path("b")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path("b"), bytes).unwrap();
+    let output = sakimori(&["bundle", "verify", &path("b"), "--key", key]);
+    assert!(!output.status.success() && err(&output).contains("refused"), "{}", err(&output));
+}
+
+#[test]
+fn every_command_has_help_and_completions_and_man_pages_are_made() {
+    let help = out(&sakimori(&["--help"]));
+    for command in ["up", "down", "manager", "agent", "doctor", "events", "alerts", "actions", "rules", "policy", "hunt"] {
+        assert!(help.contains(&format!("\n  {command}")), "{command} is missing in\n{help}");
+        let output = sakimori(&["help", command]);
+        assert!(output.status.success() && !out(&output).is_empty(), "{command}");
+    }
+    assert!(help.contains("Examples:"));
+    for shell in ["bash", "zsh", "fish"] {
+        let output = sakimori(&["completions", shell]);
+        assert!(output.status.success() && out(&output).contains("sakimori"), "{shell}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert!(sakimori(&["man", dir.path().to_str().unwrap()]).status.success());
+    let page = std::fs::read_to_string(dir.path().join("sakimori-events-search.1")).unwrap();
+    assert!(page.contains("sakimori"));
+}
+
+#[test]
+fn without_a_manager_the_error_names_the_next_step_and_nothing_is_coloured() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().to_str().unwrap();
+    let output = sakimori(&["--state", state, "alerts"]);
+    assert!(!output.status.success());
+    assert!(err(&output).contains("sakimori up"), "{}", err(&output));
+    assert!(!err(&output).contains('\u{1b}'));
+    let output = sakimori(&["--server", "http://127.0.0.1:9", "--token", "t", "--state", state, "alerts"]);
+    assert!(err(&output).contains("no manager answers at http://127.0.0.1:9"), "{}", err(&output));
+    let output = sakimori(&["--state", state, "down"]);
+    assert!(output.status.success(), "{}", err(&output));
+}
+
+#[test]
+fn a_forgotten_password_is_reset_where_the_database_lies() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("manager");
+    let config = write(dir.path(), "manager.toml", &format!("state_dir = \"{}\"\n", state.display()));
+    let arguments = ["user", "reset-password", "admin", "--config", &config, "--json"];
+    let output = sakimori(&arguments);
+    assert!(!output.status.success() && err(&output).contains("control.db"), "{}", err(&output));
+    std::fs::create_dir_all(&state).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime.block_on(async {
+        let url = format!("sqlite:{}", state.join("control.db").display());
+        let control = sakimori_store::control::Control::open(&url).await.unwrap();
+        let made = sakimori_manager::api::ensure_first_user(&control, &sakimori_runtime::SystemClock).await.unwrap();
+        control.close().await;
+        made.unwrap()
+    });
+    let output = sakimori(&arguments);
+    assert!(output.status.success(), "{}", err(&output));
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(made["password"].as_str().unwrap().len() >= 12 && made["password"] != first.as_str());
+}
