@@ -117,3 +117,30 @@ pub enum Command {
         dir: PathBuf,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// Options that every command understands must not be taken by one for something else: clap finds that only
+    /// when the command runs.
+    #[test]
+    fn no_command_takes_an_option_of_all() {
+        fn look(command: &clap::Command, shared: &[String]) {
+            for below in command.get_subcommands() {
+                for own in below.get_arguments().filter(|own| !own.is_global_set()) {
+                    let id = own.get_id().to_string();
+                    assert!(!shared.contains(&id), "{} of {}", id, below.get_name());
+                }
+                look(below, shared);
+            }
+        }
+        Cli::command().debug_assert();
+        let command = Cli::command();
+        let shared: Vec<String> =
+            command.get_arguments().filter(|one| one.is_global_set()).map(|one| one.get_id().to_string()).collect();
+        assert!(shared.len() >= 5);
+        look(&command, &shared);
+    }
+}

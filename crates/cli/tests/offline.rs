@@ -37,7 +37,12 @@ fn write(dir: &Path, name: &str, text: &str) -> String {
 
 fn failures(address: &str, count: u32) -> String {
     (0..count)
-        .map(|at| format!("Nov 24 10:00:{at:02} gate sshd[77]: Failed password for root from {address} port {} ssh2\n", 4_000 + at))
+        .map(|at| {
+            format!(
+                "Nov 24 10:00:{at:02} gate sshd[77]: Failed password for root from {address} port {} ssh2\n",
+                4_000 + at
+            )
+        })
         .collect()
 }
 
@@ -129,7 +134,8 @@ fn tests_beside_a_rule_are_run_and_a_rule_without_any_is_a_problem() {
     let output = sakimori(&["rules", "test", folder]);
     assert_eq!(output.status.code(), Some(1));
     assert!(out(&output).contains("root.tests.yaml"), "{}", out(&output));
-    let line = |user: &str| format!("Nov 24 10:00:00 gate sshd[77]: Failed password for {user} from 198.51.100.9 port 1 ssh2");
+    let line =
+        |user: &str| format!("Nov 24 10:00:00 gate sshd[77]: Failed password for {user} from 198.51.100.9 port 1 ssh2");
     let tests = |positive: &str, negative: &str| {
         format!(
             "source: linux/auth\npositive:\n  - name: root\n    lines:\n      - at: 0\n        line: \"{}\"\nnegative:\n  - name: another\n    lines:\n      - at: 0\n        line: \"{}\"\n",
@@ -178,7 +184,9 @@ fn a_bundle_is_built_verified_and_refused_when_it_was_changed() {
 #[test]
 fn every_command_has_help_and_completions_and_man_pages_are_made() {
     let help = out(&sakimori(&["--help"]));
-    for command in ["up", "down", "manager", "agent", "doctor", "events", "alerts", "actions", "rules", "policy", "hunt"] {
+    for command in
+        ["up", "down", "manager", "agent", "doctor", "events", "alerts", "actions", "rules", "policy", "hunt"]
+    {
         assert!(help.contains(&format!("\n  {command}")), "{command} is missing in\n{help}");
         let output = sakimori(&["help", command]);
         assert!(output.status.success() && !out(&output).is_empty(), "{command}");

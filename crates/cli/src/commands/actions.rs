@@ -11,10 +11,11 @@ use crate::output::{self, text};
 #[derive(Debug, Subcommand)]
 pub enum ActionsCommand {
     /// List actions, newest first
+    #[command(after_help = "Example:\n  sakimori actions list --in done,running")]
     List {
         /// States, with commas between: planned, approved, running, done, undone, expired, refused, no_effect, failed
-        #[arg(long)]
-        state: Option<String>,
+        #[arg(long = "in", value_name = "STATES")]
+        states: Option<String>,
         /// An address or network
         #[arg(long)]
         target: Option<String>,
@@ -66,9 +67,9 @@ pub enum ActionsCommand {
 }
 
 pub async fn run(api: &Api, command: Option<ActionsCommand>, json: bool) -> Result<()> {
-    match command.unwrap_or(ActionsCommand::List { state: None, target: None, limit: 50 }) {
-        ActionsCommand::List { state, target, limit } => {
-            let parts = [("state", state), ("target", target)];
+    match command.unwrap_or(ActionsCommand::List { states: None, target: None, limit: 50 }) {
+        ActionsCommand::List { states, target, limit } => {
+            let parts = [("state", states), ("target", target)];
             let query: Vec<(&str, String)> =
                 parts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
             let found = api.list("/api/v1/actions", &query, limit).await?;

@@ -52,41 +52,27 @@ pub async fn run(api: &Api, paths: &Paths) -> Result<Proof> {
     begin_log(paths)?;
     add_input(api, paths, &agent).await?;
     wait("the agent reads the probe's log", paths, async || reads(paths).await).await?;
+    warm(api, paths).await?;
     let address = unused(api, &agent).await?;
     let began = Instant::now();
     write_lines(paths, &address)?;
-
     let kernel = if sakimori_runtime::doctor::program("nft") { "nft" } else { "sakimori-agent" };
-    let mut steps: Vec<Step> = Vec::new();
-    let mut missing = vec!["blocked in nftables", "alert in the lake", "events in the lake", "action in the manager"];
-    let mut action = None;
-    while !missing.is_empty() {
-        if began.elapsed() > PATIENCE {
-            bail!(
-                "the loop does not close: {} did not happen for {address} in {} s; next: sudo sakimori doctor, and the logs in {}",
-                missing.join(", "),
-                PATIENCE.as_secs(),
-                paths.logs.display()
-            );
-        }
-        for what in missing.clone() {
-            let seen_by = match what {
-                "blocked in nftables" => blocked(paths, &address).await.then_some(kernel),
-                "alert in the lake" => alert(api, &address).await?.then_some("search"),
-                "events in the lake" => (events(api, &address).await? >= ATTEMPTS).then_some("search"),
-                _ => {
-                    action = find_action(api, &agent, &address).await?;
-                    action.as_ref().and(Some("API"))
-                }
-            };
-            if let Some(seen_by) = seen_by {
-                missing.retain(|one| *one != what);
-                steps.push(Step { what, seen_by, milliseconds: began.elapsed().as_millis() });
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let id = action.as_ref().map(|action| text(action, "order.id")).context("the action has no id")?;
+    // All at once, so that each is seen when it happens and not when its turn comes.
+    let seen = Seen { began, address: &address, paths };
+    let (blocked_after, alert_after, events_after, action) = tokio::try_join!(
+        seen.when("blocked in nftables", async || Ok(blocked(paths, &address).await.then_some(()))),
+        seen.when("alert in the lake", async || Ok(alert(api, &address).await?.then_some(()))),
+        seen.when("events in the lake", async || Ok((events(api, &address).await? >= ATTEMPTS).then_some(()))),
+        seen.when("action in the manager", async || find_action(api, &agent, &address).await),
+    )?;
+    let step = |what, seen_by, milliseconds| Step { what, seen_by, milliseconds };
+    let mut steps = vec![
+        step("blocked in nftables", kernel, blocked_after.1),
+        step("events in the lake", "search", events_after.1),
+        step("alert in the lake", "search", alert_after.1),
+        step("action in the manager", "API", action.1),
+    ];
+    let id = text(&action.0, "order.id");
     let began = Instant::now();
     api.send(Method::POST, &format!("/api/v1/actions/{}/undo", part(&id)), &json!({}))
         .await
@@ -100,6 +86,69 @@ pub async fn run(api: &Api, paths: &Paths) -> Result<Proof> {
     .await?;
     steps.push(Step { what: "undo recorded", seen_by: "API", milliseconds: began.elapsed().as_millis() });
     Ok(Proof { address, steps })
+}
+
+/// Waits for conditions, and says when each held.
+struct Seen<'a> {
+    began: Instant,
+    address: &'a str,
+    paths: &'a Paths,
+}
+
+impl Seen<'_> {
+    async fn when<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<(T, u128)> {
+        loop {
+            if let Some(found) = look().await? {
+                return Ok((found, self.began.elapsed().as_millis()));
+            }
+            if self.began.elapsed() > PATIENCE {
+                bail!(
+                    "the loop does not close: {what} did not happen for {} in {} s; next: sudo sakimori doctor, and \
+                     the logs in {}",
+                    self.address,
+                    PATIENCE.as_secs(),
+                    self.paths.logs.display()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Waits until the agent works with the manager's rules: after a start it loads them first. A line that means
+/// nothing shows that it reads with them.
+async fn warm(api: &Api, paths: &Paths) -> Result<()> {
+    let bundle = text(&api.get("/api/v1/bundles/current", &[]).await?, "number");
+    wait("the agent has the manager's rules", paths, async || {
+        ask(paths, &["--json", "status"]).await.is_some_and(|status| text(&status, "bundle") == bundle)
+    })
+    .await?;
+    let before = lines_read(paths).await.unwrap_or_default();
+    append(paths, &format!("{} sakimori-probe sshd[4000]: Server listening on 127.0.0.1 port 22.\n", stamp()))?;
+    wait("the agent reads a first line", paths, async || {
+        lines_read(paths).await.is_some_and(|lines| lines != before && lines > 0)
+    })
+    .await?;
+    Ok(())
+}
+
+/// Lines that the agent has read of the probe's log since it began.
+async fn lines_read(paths: &Paths) -> Option<u64> {
+    input(&ask(paths, &["--json", "status"]).await?)?.get("lines")?.as_u64()
+}
+
+fn input(status: &Value) -> Option<&Value> {
+    status.get("inputs")?.as_array()?.iter().find(|input| text(input, "name") == INPUT)
+}
+
+fn stamp() -> String {
+    let time: DateTime<Utc> = now().to_chrono();
+    time.format("%b %e %H:%M:%S").to_string()
+}
+
+fn append(paths: &Paths, lines: &str) -> Result<()> {
+    let mut file = std::fs::OpenOptions::new().append(true).open(&paths.probe)?;
+    file.write_all(lines.as_bytes()).with_context(|| format!("cannot write {}", paths.probe.display()))
 }
 
 /// Makes the log, empty where it was long.
@@ -116,19 +165,15 @@ fn begin_log(paths: &Paths) -> Result<()> {
 }
 
 fn write_lines(paths: &Paths, address: &str) -> Result<()> {
-    let time: DateTime<Utc> = now().to_chrono();
-    let time = time.format("%b %e %H:%M:%S");
-    let lines: String = (0..ATTEMPTS)
-        .map(|at| {
-            format!(
-                "{time} sakimori-probe sshd[{}]: Failed password for root from {address} port {} ssh2\n",
-                4_000 + at,
-                40_000 + at
-            )
-        })
-        .collect();
-    let mut file = std::fs::OpenOptions::new().append(true).open(&paths.probe)?;
-    file.write_all(lines.as_bytes()).with_context(|| format!("cannot write {}", paths.probe.display()))
+    let time = stamp();
+    let line = |at| {
+        format!(
+            "{time} sakimori-probe sshd[{}]: Failed password for root from {address} port {} ssh2\n",
+            4_000 + at,
+            40_000 + at
+        )
+    };
+    append(paths, &(0..ATTEMPTS).map(line).collect::<String>())
 }
 
 /// Adds the probe's input to this host's own layer, where it is not there.
@@ -181,9 +226,7 @@ fn with_input(layer: &Map<String, Value>, input: Value) -> Option<Map<String, Va
 /// Does the agent read the probe's log?
 async fn reads(paths: &Paths) -> bool {
     let status = ask(paths, &["--json", "status"]).await;
-    status.as_ref().and_then(|status| status.get("inputs")).and_then(Value::as_array).is_some_and(|inputs| {
-        inputs.iter().any(|input| text(input, "name") == INPUT && text(input, "state") == "reading")
-    })
+    status.as_ref().and_then(input).is_some_and(|input| text(input, "state") == "reading")
 }
 
 async fn ask(paths: &Paths, arguments: &[&str]) -> Option<Value> {
