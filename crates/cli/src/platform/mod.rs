@@ -109,7 +109,12 @@ pub fn up(shared: &Shared, args: &UpArgs) -> Result<ExitCode> {
     }
     agent_program()?;
     let progress = Progress::begin(shared.json);
-    let already = running(&paths);
+    let mut already = running(&paths);
+    if already.as_ref().is_some_and(process::Run::outdated) {
+        progress.say("the programs are newer than what runs; starting again");
+        process::end_all(&paths, END)?;
+        already = None;
+    }
     let password = match &already {
         Some(_) => {
             progress.say("it runs already; looking whether it is well");
@@ -122,17 +127,19 @@ pub fn up(shared: &Shared, args: &UpArgs) -> Result<ExitCode> {
             progress.say("preparing");
             process::end_leftovers(&paths, END)?;
             prepare::configs(&paths, args.api, args.link)?;
-            let password = prepare::access(&paths)?;
+            // Before a first user is made, whose password must not be lost to an error.
             prepare::free_ports(&paths)?;
-            progress.say("starting manager and agent");
-            supervise::begin(&paths)?;
-            password
+            prepare::access(&paths)?
         }
     };
     let access = Access::load(&paths.state)?.context("cli.toml is missing; run sakimori up again")?;
-    let api = Api::new(&access, None)?;
     let outcome = block_on(async {
+        if already.is_none() {
+            progress.say("starting manager and agent");
+            supervise::begin(&paths)?;
+        }
         progress.say("waiting for the manager");
+        let api = Api::new(&access, None)?;
         wait("the manager is ready", &paths, async || api.status("/readyz").await == Some(200)).await?;
         progress.say("waiting for the agent");
         wait("the agent is connected", &paths, async || connected(&api, &paths).await).await?;

@@ -49,6 +49,11 @@ impl Run {
             .with_context(|| format!("cannot write {}", paths.run.display()))
     }
 
+    /// Does a part of it run a program that was replaced since?
+    pub fn outdated(&self) -> bool {
+        [Some(self.supervisor), self.manager, self.agent].into_iter().flatten().any(Known::outdated)
+    }
+
     fn load(paths: &Paths) -> Option<Self> {
         let run: Self = serde_json::from_slice(&std::fs::read(&paths.run).ok()?).ok()?;
         (run.boot == boot()).then_some(run)
@@ -71,6 +76,12 @@ impl Known {
     /// Does it run?
     pub fn alive(self) -> bool {
         Self::of(self.pid) == Some(self)
+    }
+
+    /// Was its program's file replaced or removed since it started, by a newer build say?
+    fn outdated(self) -> bool {
+        let file = std::fs::read_link(format!("/proc/{}/exe", self.pid));
+        self.alive() && file.is_ok_and(|file| file.to_string_lossy().ends_with(" (deleted)"))
     }
 
     /// A descriptor of it, `None` where it is gone.

@@ -65,6 +65,8 @@ pub fn run(paths: &Paths) -> Result<()> {
     // Fails where it leads a session already, started by hand in a fresh one; then it is detached enough.
     let _ = rustix::process::setsid();
     telemetry::init(LogFormat::Text, "info");
+    // Asked for now: once the file is replaced by a newer build, the kernel names it as deleted.
+    let own = std::env::current_exe().context("cannot find this program's own file")?;
     let lock =
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(paths.state.join("run.lock"))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)
@@ -78,10 +80,10 @@ pub fn run(paths: &Paths) -> Result<()> {
         let work = async {
             book.lock().await.save(paths)?;
             let agent = async {
-                keep(paths, &stop, &book, Part::Agent).await;
+                keep(paths, &own, &stop, &book, Part::Agent).await;
                 manager_stop.tell();
             };
-            tokio::join!(agent, keep(paths, &manager_stop, &book, Part::Manager));
+            tokio::join!(agent, keep(paths, &own, &manager_stop, &book, Part::Manager));
             anyhow::Ok(())
         };
         let (heard, worked) = tokio::join!(signals, async {
@@ -104,12 +106,12 @@ enum Part {
 }
 
 /// Keeps a program running until the stop, then ends it.
-async fn keep(paths: &Paths, stop: &Stop, book: &Mutex<Run>, part: Part) {
+async fn keep(paths: &Paths, own: &Path, stop: &Stop, book: &Mutex<Run>, part: Part) {
     let mut back_off = BACK_OFF.0;
     while !stop.told() {
         let began = Instant::now();
         let outcome = tokio::select! {
-            outcome = start(paths, part) => outcome,
+            outcome = start(paths, own, part) => outcome,
             () = stop.wait() => return,
         };
         match outcome {
@@ -136,16 +138,16 @@ async fn keep(paths: &Paths, stop: &Stop, book: &Mutex<Run>, part: Part) {
     }
 }
 
-async fn start(paths: &Paths, part: Part) -> Result<Child> {
+async fn start(paths: &Paths, own: &Path, part: Part) -> Result<Child> {
     let (name, mut command) = match part {
         Part::Manager => {
-            let mut command = Command::new(std::env::current_exe()?);
+            let mut command = Command::new(own);
             command.arg("manager").arg("--config").arg(&paths.manager_config);
             ("manager", command)
         }
         Part::Agent => {
             enrol(paths).await?;
-            let mut command = Command::new(agent_program()?);
+            let mut command = Command::new(own.with_file_name("sakimori-agent"));
             command.arg("--config").arg(&paths.agent_config).arg("run");
             ("agent", command)
         }
