@@ -1,3 +1,37 @@
-//! Side-by-side measurements against peers.
+//! sakimori-bench: the demo, and measurements beside the programs that we are compared with.
+//!
+//! Figures are of the build that this program belongs to: it uses the binaries beside it, and says their profile.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod api;
+mod demo;
+mod platform;
+mod story;
+mod syslog;
+
+use clap::{Parser, Subcommand};
+
+/// Plays the demo and measures.
+#[derive(Debug, Parser)]
+#[command(name = "sakimori-bench", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play the attack story in network namespaces; exits non-zero where a step did not happen
+    Demo(demo::Options),
+    /// Receive syslog datagrams into a file (the demo's syslog daemon)
+    #[command(hide = true)]
+    Syslog(syslog::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    sakimori_runtime::http::install_crypto();
+    match Cli::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Syslog(options) => syslog::run(&options),
+    }
+}

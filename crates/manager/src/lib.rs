@@ -1,1 +1,216 @@
-//! The control plane: API, agent channel, ingest, jobs.
+//! The control plane: API, agent channel, ingest, detection, reconcilers.
+//!
+//! Start: [`Manager::start`] opens control state, journal and lake, settles what a crash left open, replays the
+//! journal, and gives its tasks to the one supervisor.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
+
+pub mod api;
+pub mod books;
+pub mod ca;
+pub mod config;
+pub mod fold;
+pub mod ingest;
+mod jobs;
+pub mod link;
+mod messenger;
+pub mod metrics;
+mod orders;
+pub mod policy;
+mod recover;
+pub mod release;
+pub mod respond;
+pub mod shared;
+mod stream;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use sakimori_cloud::aws::waf::WafSets;
+use sakimori_respond::ports::AddressSet;
+use sakimori_runtime::{Restart, Stop, Supervisor, SystemClock, Task, clock::SharedClock};
+use sakimori_store::control::Control;
+use sakimori_store::lake::{Lake, LakeOptions};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Notify, broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::ingest::{Ingest, IngestHandle};
+use crate::shared::{Links, Release, Shared};
+
+/// Name under which this process commits to the lake. One manager process writes (D7).
+pub const WRITER: &str = "manager";
+/// New events that a slow reader of the live feed may fall behind.
+const LIVE: usize = 4_096;
+/// How long a stop waits for tasks.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A manager.
+#[derive(Debug)]
+pub struct Manager;
+
+/// A running manager.
+pub struct Running {
+    /// Where the API answers.
+    pub api_addr: SocketAddr,
+    /// Where agents connect.
+    pub link_addr: SocketAddr,
+    /// Password of the user `admin`, where this start made it.
+    pub first_password: Option<String>,
+    /// Its parts, for tests and the command line.
+    pub shared: Arc<Shared>,
+    stop: Stop,
+    supervisor: Supervisor,
+}
+
+impl Running {
+    /// Stops in good order: what was acknowledged is flushed.
+    pub async fn stop(self) {
+        self.stop.tell();
+        self.finish().await;
+    }
+
+    /// Waits for the stop that a signal or a failing task tells, then ends in good order.
+    pub async fn finish(self) {
+        self.supervisor.finish(PATIENCE).await;
+        self.shared.control.close().await;
+    }
+
+    /// Tells it to stop.
+    pub fn stopper(&self) -> Stop {
+        self.stop.clone()
+    }
+}
+
+impl Manager {
+    /// Starts a manager with the machine's clock.
+    ///
+    /// # Errors
+    /// What could not be opened or listened on, with the next step.
+    pub async fn start(config: Config) -> anyhow::Result<Running> {
+        Self::start_with(config, Arc::new(SystemClock)).await
+    }
+
+    /// Starts a manager with this clock.
+    ///
+    /// # Errors
+    /// As [`Manager::start`].
+    pub async fn start_with(config: Config, clock: SharedClock) -> anyhow::Result<Running> {
+        sakimori_runtime::http::install_crypto();
+        let state = config.state_dir.clone();
+        make_private(&state)?;
+        api::check_listen(&config).map_err(anyhow::Error::msg)?;
+        let stop = Stop::new();
+        let control = Control::open(&format!("sqlite:{}", state.join("control.db").display())).await?;
+        let first_password = api::ensure_first_user(&control, &*clock).await?;
+        let api_listener = listen(config.api.listen, "api.listen").await?;
+        let link_listener = listen(config.link.listen, "link.listen").await?;
+        let (api_addr, link_addr) = (api_listener.local_addr()?, link_listener.local_addr()?);
+        let authority = ca::Authority::open(
+            &state.join("ca"),
+            &[link_addr.ip().to_string(), config.link.advertise.clone()],
+            clock.now(),
+        )?;
+        let (release, files, key) =
+            release::prepare(&state, config.content_dir.as_deref(), &*clock).map_err(anyhow::Error::msg)?;
+        let mut options = LakeOptions::new(state.join("lake"), WRITER);
+        options.flush_seconds = config.lake.flush_seconds;
+        options.flush_bytes = config.lake.flush_bytes;
+        let lake = Lake::open(options).await?;
+        let waf: Option<Arc<dyn AddressSet>> = match &config.cloud.waf {
+            Some(waf) => Some(Arc::new(WafSets::open(waf.clone()).await?)),
+            None => None,
+        };
+        let messenger = messenger::Webhooks::open(&config.notify, Arc::clone(&clock)).map_err(anyhow::Error::msg)?;
+        let recovered = recover::open(&config, &control, &lake).await?;
+        let (ingest, receiver) = IngestHandle::new(recovered.streams.clone());
+        let fold = fold::Fold::load(&files, release.number);
+        for problem in fold.errors() {
+            tracing::warn!("content was left out: {problem}");
+        }
+        let shared = Arc::new(Shared {
+            bundle: ArcSwap::from_pointee(Release { number: release.number, bytes: release.bytes }),
+            bundle_key: key.verifying_key(),
+            clock,
+            stop: stop.clone(),
+            control,
+            lake,
+            authority,
+            ingest,
+            links: Links::default(),
+            waf,
+            messenger: Arc::new(messenger),
+            live: broadcast::channel(LIVE).0,
+            actions_changed: Notify::new(),
+            outbox_changed: Notify::new(),
+            message_waiting: Notify::new(),
+            flush_now: Notify::new(),
+            flush_claimed: watch::channel(0).0,
+            rules: watch::channel(release.number).0,
+            ingest_done: CancellationToken::new(),
+            metrics: metrics::Metrics::default(),
+            api_address: OnceLock::from(api_addr),
+            link_address: OnceLock::from(link_addr),
+            config,
+        });
+        let journal = Arc::clone(&recovered.journal);
+        let task = recovered.replay(&shared, fold, receiver).await.map_err(anyhow::Error::msg)?;
+        let mut supervisor = Supervisor::new(stop.clone());
+        start_ingest(&mut supervisor, &shared, task);
+        jobs::start(&mut supervisor, &shared, &journal);
+        serve(&mut supervisor, &shared, api_listener, link_listener);
+        Ok(Running { api_addr, link_addr, first_password, shared, stop, supervisor })
+    }
+}
+
+/// The ingest task owns the order of everything: where it fails, the process ends and a new start replays.
+fn start_ingest(supervisor: &mut Supervisor, shared: &Arc<Shared>, task: Ingest) {
+    let task = Arc::new(Mutex::new(task));
+    let shared = Arc::clone(shared);
+    supervisor.start(Task { name: "ingest", restart: Restart::Never }, move |_| {
+        let (task, shared) = (Arc::clone(&task), Arc::clone(&shared));
+        async move {
+            let outcome = task.lock().await.run().await;
+            shared.ingest_done.cancel();
+            outcome
+        }
+    });
+}
+
+fn serve(supervisor: &mut Supervisor, shared: &Arc<Shared>, api: TcpListener, link: TcpListener) {
+    let listener = Arc::new(Mutex::new(Some(api)));
+    let handles = Arc::clone(shared);
+    supervisor.start(Task { name: "api", restart: Restart::Never }, move |_| {
+        let (shared, listener) = (Arc::clone(&handles), Arc::clone(&listener));
+        async move {
+            let Some(listener) = listener.lock().await.take() else { return Err("it was started twice".into()) };
+            api::serve(shared, listener).await
+        }
+    });
+    let listener = Arc::new(Mutex::new(Some(link)));
+    let handles = Arc::clone(shared);
+    supervisor.start(Task { name: "link", restart: Restart::Never }, move |_| {
+        let (shared, listener) = (Arc::clone(&handles), Arc::clone(&listener));
+        async move {
+            let Some(listener) = listener.lock().await.take() else { return Err("it was started twice".into()) };
+            link::serve(shared, listener).await
+        }
+    });
+}
+
+async fn listen(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        anyhow::anyhow!("listen on {address}: {error}; choose another address with {setting} in the configuration")
+    })
+}
+
+/// The state folder is root's alone: keys and everybody's events lie in it.
+fn make_private(dir: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let fail = |error: std::io::Error| anyhow::anyhow!("use {} as state_dir: {error}", dir.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(fail)
+}

@@ -50,7 +50,8 @@ pub fn document_text() -> String {
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(object) => {
-            let ordered: BTreeMap<String, Value> = object.into_iter().map(|(name, value)| (name, sorted(value))).collect();
+            let ordered: BTreeMap<String, Value> =
+                object.into_iter().map(|(name, value)| (name, sorted(value))).collect();
             Value::Object(ordered.into_iter().collect())
         }
         Value::Array(list) => list.into_iter().map(sorted).collect(),

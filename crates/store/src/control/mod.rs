@@ -8,7 +8,12 @@
 //! together (D23). Functions of the files below take its connection, so that several of them make one
 //! change.
 
+pub mod actions;
+pub mod agents;
+pub mod alerts;
 pub mod audit;
+pub mod enrolment;
+pub mod flushes;
 pub mod outbox;
 pub mod policies;
 pub mod sessions;

@@ -1,0 +1,266 @@
+//! The manager's own certificate authority, and the TLS of its two listeners.
+//!
+//! The CA's key never leaves its folder. An agent's certificate carries its id as common name, lives 90 days,
+//! and is made of nothing of the request but its public key. The link asks for a client certificate without
+//! insisting, since enrolment has none yet; the chain is verified here, times by [`crate::link`], so that an
+//! expired agent can still renew (D22).
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName as Name, RootCertStore, ServerConfig, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use sakimori_model::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::config::Api;
+
+/// How long an agent's certificate lives.
+pub const AGENT_DAYS: i64 = 90;
+/// How long a server certificate lives; a new one is made at every start.
+const SERVER_DAYS: i64 = 365;
+const CA_DAYS: i64 = 20 * 365;
+
+/// The authority.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    ca_pem: String,
+    ca_der: CertificateDer<'static>,
+    names: Vec<String>,
+    now: Timestamp,
+}
+
+/// A certificate of an agent.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// PEM.
+    pub pem: String,
+    /// Its serial, hex.
+    pub serial: String,
+}
+
+impl Authority {
+    /// Opens the authority in a folder, making it where there is none. `names` are the names and addresses that
+    /// the server certificates are for, beside the machine's own.
+    ///
+    /// # Errors
+    /// A folder that cannot be used, or a damaged key.
+    pub fn open(dir: &Path, names: &[String], now: Timestamp) -> Result<Self> {
+        let (key_file, ca_file) = (dir.join("ca.key"), dir.join("ca.pem"));
+        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        if !ca_file.exists() {
+            let key = KeyPair::generate()?;
+            let certificate = ca_params(now)?.self_signed(&key)?;
+            write_private(&key_file, &key.serialize_pem())?;
+            write_private(&ca_file, &certificate.pem())?;
+        }
+        let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+        let key = KeyPair::from_pem(&read(&key_file)?).with_context(|| format!("{} is damaged", key_file.display()))?;
+        let ca_pem = read(&ca_file)?;
+        let ca_der = CertificateDer::from_pem_slice(ca_pem.as_bytes()).context("the CA's certificate is damaged")?;
+        let issuer = Issuer::from_ca_cert_der(&ca_der, key).context("the CA's certificate is damaged")?;
+        let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+        for name in names {
+            let name = sakimori_wire::token::split_address(name).map_or(name.as_str(), |(host, _)| host);
+            if !name.is_empty() && !all.iter().any(|known| known == name) {
+                all.push(name.to_owned());
+            }
+        }
+        Ok(Self { issuer, ca_pem, ca_der, names: all, now })
+    }
+
+    /// The CA's certificate, PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// SHA-256 of the CA certificate's DER: what an enrolment token carries.
+    pub fn ca_sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self.ca_der).into()
+    }
+
+    /// A certificate for an agent. Of the request only the public key is taken.
+    ///
+    /// # Errors
+    /// A request that cannot be read.
+    pub fn sign_agent(&self, csr_pem: &str, agent: &str, now: Timestamp) -> Result<Signed> {
+        let request =
+            CertificateSigningRequestParams::from_pem(csr_pem).context("the certificate request is damaged")?;
+        let mut params = CertificateParams::new(Vec::<String>::new())?;
+        params.distinguished_name = common_name(agent);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        valid(&mut params, now, AGENT_DAYS)?;
+        let serial: [u8; 16] = rand::random();
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        let certificate = params.signed_by(&request.public_key, &self.issuer)?;
+        Ok(Signed { pem: certificate.pem(), serial: hex::encode(serial) })
+    }
+
+    /// TLS 1.3 of the agents' channel.
+    ///
+    /// # Errors
+    /// A certificate that cannot be made.
+    pub fn link_tls(&self) -> Result<Arc<ServerConfig>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.ca_der.clone())?;
+        let provider = Arc::new(ring::default_provider());
+        let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+        let (certificates, key) = self.server_certificate()?;
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(Arc::new(Agents { chain, provider }))
+            .with_single_cert(certificates, key)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// TLS of the API: a certificate of the user's, or one of the CA.
+    ///
+    /// # Errors
+    /// A certificate that cannot be read or made.
+    pub fn api_tls(&self, api: &Api) -> Result<Arc<ServerConfig>> {
+        let (certificates, key) = match (&api.certificate, &api.key) {
+            (Some(chain), Some(key)) => (
+                CertificateDer::pem_file_iter(chain)
+                    .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                    .with_context(|| format!("read api.certificate {}", chain.display()))?,
+                PrivateKeyDer::from_pem_file(key).with_context(|| format!("read api.key {}", key.display()))?,
+            ),
+            (None, None) => self.server_certificate()?,
+            _ => anyhow::bail!("api.certificate and api.key belong together; give both or none"),
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_no_client_auth()
+            .with_single_cert(certificates, key)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    fn server_certificate(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::<String>::new())?;
+        params.distinguished_name = common_name("sakimori manager");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        for name in &self.names {
+            params.subject_alt_names.push(match name.parse::<IpAddr>() {
+                Ok(ip) => SanType::IpAddress(ip),
+                Err(_) => {
+                    SanType::DnsName(name.as_str().try_into().with_context(|| format!("{name} is no host name"))?)
+                }
+            });
+        }
+        valid(&mut params, self.now, SERVER_DAYS)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        // The CA goes along: a host that enrols knows its hash only.
+        let chain = vec![certificate.der().clone(), self.ca_der.clone()];
+        Ok((chain, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()))))
+    }
+}
+
+fn ca_params(now: Timestamp) -> Result<CertificateParams> {
+    let mut params = CertificateParams::new(Vec::<String>::new())?;
+    params.distinguished_name = common_name("Sakimori CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    valid(&mut params, now, CA_DAYS)?;
+    Ok(params)
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut whole = DistinguishedName::new();
+    whole.push(DnType::CommonName, name);
+    whole
+}
+
+/// From a day ago (clocks differ) for so many days.
+fn valid(params: &mut CertificateParams, now: Timestamp, days: i64) -> Result<()> {
+    let date = |time: Timestamp| {
+        use chrono::Datelike;
+        let day = time.to_chrono();
+        let (month, date) = (u8::try_from(day.month())?, u8::try_from(day.day())?);
+        anyhow::Ok(rcgen::date_time_ymd(day.year(), month, date))
+    };
+    params.not_before = date(now.plus_secs(-86_400))?;
+    params.not_after = date(now.plus_secs(days * 86_400))?;
+    Ok(())
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("write {}", path.display()))
+}
+
+/// Verifies a client's chain against the CA at the moment that its certificate names as its beginning: whether
+/// it is expired now is for the link to say.
+#[derive(Debug)]
+struct Agents {
+    chain: Arc<dyn ClientCertVerifier>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for Agents {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[Name] {
+        self.chain.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let bad = || rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding);
+        let (_, parsed) = x509_parser::parse_x509_certificate(end_entity).map_err(|_| bad())?;
+        let from = u64::try_from(parsed.validity().not_before.timestamp()).map_err(|_| bad())?;
+        let until = u64::try_from(parsed.validity().not_after.timestamp()).map_err(|_| bad())?;
+        let at = if now.as_secs() > until {
+            UnixTime::since_unix_epoch(std::time::Duration::from_secs(from + 1))
+        } else {
+            now
+        };
+        self.chain.verify_client_cert(end_entity, intermediates, at)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.3 is required".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,142 @@
+//! The manager's configuration, one TOML file. Every value has a default that is safe for production.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use sakimori_cloud::aws::waf::WafConfig;
+use sakimori_runtime::telemetry::LogFormat;
+use serde::Deserialize;
+
+/// All of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where everything lies that must not be lost.
+    pub state_dir: PathBuf,
+    /// Where logs go and how.
+    pub log: Log,
+    /// The REST API.
+    pub api: Api,
+    /// The agents' channel.
+    pub link: Link,
+    /// When the lake writes.
+    pub lake: LakeConfig,
+    /// Cloud accounts; nothing is done in any until one is named here.
+    pub cloud: Cloud,
+    /// Where messages go.
+    pub notify: Vec<Channel>,
+    /// A folder whose files are added to, or replace, the built-in content.
+    pub content_dir: Option<PathBuf>,
+}
+
+/// Logs of the program itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// `info`, `debug`, or a `tracing` filter.
+    pub level: String,
+}
+
+/// The REST API.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    /// Address and port; anything but loopback is served by TLS only.
+    pub listen: SocketAddr,
+    /// Serve TLS on loopback too.
+    pub tls: bool,
+    /// A certificate chain of your own, PEM, instead of one of the manager's CA.
+    pub certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub key: Option<PathBuf>,
+}
+
+/// The agents' channel: always TLS 1.3.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// How agents reach it, `host:port`; written into enrolment tokens. Empty: as listened on.
+    pub advertise: String,
+}
+
+/// The lake.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LakeConfig {
+    /// Seconds after which what is in memory is written to the table.
+    pub flush_seconds: i64,
+    /// Bytes after which it is.
+    pub flush_bytes: usize,
+    /// Largest journal; agents wait while it is full.
+    pub journal_bytes: u64,
+}
+
+/// Cloud accounts.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cloud {
+    /// AWS WAF.
+    pub waf: Option<WafConfig>,
+}
+
+/// A webhook.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// What playbooks call it.
+    pub name: String,
+    /// Where it is posted to.
+    pub url: String,
+    /// File that holds the key of the HMAC signature.
+    pub secret_file: Option<PathBuf>,
+    /// Messages about one alert rule within this many seconds become one.
+    #[serde(default = "burst")]
+    pub burst_seconds: u64,
+}
+
+fn burst() -> u64 {
+    5
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/sakimori/manager".into(),
+            log: Log::default(),
+            api: Api::default(),
+            link: Link::default(),
+            lake: LakeConfig::default(),
+            cloud: Cloud::default(),
+            notify: Vec::new(),
+            content_dir: None,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7600)), tls: false, certificate: None, key: None }
+    }
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7601)), advertise: String::new() }
+    }
+}
+
+impl Default for LakeConfig {
+    fn default() -> Self {
+        Self { flush_seconds: 60, flush_bytes: 128 << 20, journal_bytes: 4 << 30 }
+    }
+}

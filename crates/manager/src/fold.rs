@@ -1,0 +1,270 @@
+//! Detection and playbooks as a fold over the journal (D8): what was folded once may be folded again after a
+//! crash, and nothing comes of it twice.
+//!
+//! Events that an agent judged carry its bundle; host-scope rules are judged here only on those without. An
+//! alert of the manager's own rules becomes a batch of its own in the journal, named by the alert's id, so
+//! that a replay finds it there. Orders are keyed by alert; a host action's events are projected into rows.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use sakimori_content::files::Files;
+use sakimori_detect::{Detector, LogSource, Options, Place};
+use sakimori_model::rule::Scope;
+use sakimori_model::{Action, Event, Order, Value, field};
+use sakimori_respond::playbook::{Playbook, Setting};
+use sakimori_store::control::{actions, flushes};
+use sakimori_store::lake::{LakeError, StampedBatch};
+use sakimori_wire::batch::{Batch, BatchHeader};
+use tracing::{error, warn};
+
+use crate::ingest::{MANAGER, Record};
+use crate::metrics::Metrics;
+use crate::respond;
+use crate::shared::{LiveEvent, Shared};
+
+/// Name of the stored state.
+pub const CHECKPOINT: &str = "detect";
+/// Version of the engine whose snapshots can be restored.
+pub const ENGINE: &str = concat!("sakimori-detect ", env!("CARGO_PKG_VERSION"));
+
+/// Rules and playbooks at work.
+pub struct Fold {
+    detector: Detector,
+    playbooks: Vec<Playbook>,
+    /// Own alerts that lie in the journal after the checkpoint.
+    told: HashSet<String>,
+    errors: Vec<String>,
+}
+
+/// Alerts of the manager's own rules, by tenant.
+pub type OwnAlerts = Vec<(String, Vec<Event>)>;
+
+impl Fold {
+    /// Loads rules and playbooks; what cannot be loaded is in [`Fold::errors`].
+    pub fn load(files: &Files, bundle: u64) -> Self {
+        let (sources, mut problems) = LogSource::load_all(files);
+        let options =
+            Options { place: Place::Manager, bundle: Some(bundle), ..Options::default() }.with_sources(&sources);
+        let (detector, more) = Detector::from_files(files, options);
+        problems.extend(more);
+        let mut errors: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let (playbooks, more) = playbooks(files);
+        errors.extend(more);
+        Self { detector, playbooks, told: HashSet::new(), errors }
+    }
+
+    /// What could not be loaded, each with file, line and reason.
+    pub fn errors(&self) -> &[String] {
+        &self.errors
+    }
+
+    /// Takes stored windows; where they are of another engine it begins with none and says so.
+    pub fn restore(&mut self, checkpoint: &flushes::Checkpoint) {
+        if checkpoint.engine != ENGINE {
+            warn!(found = checkpoint.engine, "detection's state is of another engine; windows begin empty");
+        } else if let Err(problem) = self.detector.restore(&checkpoint.state) {
+            warn!(error = %problem, "detection's state cannot be restored; windows begin empty");
+        }
+    }
+
+    /// Open windows.
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.detector.snapshot()
+    }
+
+    /// New rules; windows of rules that are unchanged go on.
+    pub fn swap(&mut self, files: &Files, bundle: u64) {
+        let state = self.detector.snapshot();
+        let told = std::mem::take(&mut self.told);
+        *self = Self { told, ..Self::load(files, bundle) };
+        if let Err(problem) = self.detector.restore(&state) {
+            warn!(error = %problem, "windows begin empty after the change of rules");
+        }
+    }
+
+    /// An own alert batch that lies in the journal.
+    pub fn note_told(&mut self, batch: &str) {
+        self.told.insert(batch.to_owned());
+    }
+
+    /// After a checkpoint: what is before it is not folded again.
+    pub fn forget_told(&mut self) {
+        self.told.clear();
+    }
+
+    /// Folds one journal record. `into_lake` is false where the table has it already. Returns own alerts that
+    /// are not in the journal yet.
+    ///
+    /// # Errors
+    /// Control state that fails: the record is then folded again after a restart.
+    pub async fn batch(
+        &mut self,
+        shared: &Arc<Shared>,
+        position: u64,
+        record: &Record,
+        mut batch: Batch,
+        into_lake: bool,
+    ) -> Result<OwnAlerts, String> {
+        let header = batch.header.clone();
+        if header.bundle > 0 {
+            for event in &mut batch.events {
+                event.set(field::SAKIMORI_DETECT_BUNDLE, header.bundle.cast_signed());
+            }
+        }
+        let mut found = Vec::new();
+        let mut alerts = Vec::new();
+        let mut host_actions = Vec::new();
+        for (index, event) in batch.events.iter().enumerate() {
+            let is_alert =
+                event.get(field::SAKIMORI_ALERT_ID).is_some() && event.str(field::EVENT_KIND) == Some("alert");
+            if is_alert {
+                alerts.push(event.clone());
+            }
+            if header.origin != MANAGER {
+                self.detector.feed(event, &batch.event_id(index), record.received, &record.tenant, &mut found);
+                if let Some(action) = projected(event, &header) {
+                    host_actions.push(action);
+                }
+            }
+        }
+        if into_lake {
+            self.store(shared, record, batch).await;
+        }
+        let mut orders = Vec::new();
+        for alert in &alerts {
+            orders.extend(self.orders(alert, record));
+        }
+        Metrics::add(&shared.metrics.alerts, alerts.len() as u64);
+        self.write(shared, position, record, &header, host_actions, orders).await?;
+        found
+            .retain(|alert| alert.str(field::SAKIMORI_ALERT_ID).is_some_and(|id| self.told.insert(alert_batch_id(id))));
+        Ok(if found.is_empty() { Vec::new() } else { vec![(record.tenant.clone(), found)] })
+    }
+
+    fn orders(&self, alert: &Event, record: &Record) -> Vec<Order> {
+        let Some(id) = alert.str(field::SAKIMORI_ALERT_ID) else { return Vec::new() };
+        let setting = Setting { place: MANAGER, now: record.received, scope: Scope::Wide };
+        self.playbooks.iter().flat_map(|playbook| playbook.evaluate(alert, id, &setting)).collect()
+    }
+
+    /// Into the lake's memory. While that is full it waits for the flush: senders wait behind it.
+    pub async fn store(&self, shared: &Arc<Shared>, record: &Record, batch: Batch) {
+        let watched = shared.live.receiver_count() > 0;
+        if watched {
+            for (index, event) in batch.events.iter().enumerate() {
+                let mut event = event.clone();
+                let id = batch.event_id(index);
+                sakimori_store::lake::stamp(&mut event, &record.tenant, &id, &batch.header.stream, record.received);
+                let _ = shared.live.send(Arc::new(LiveEvent { tenant: record.tenant.clone(), event }));
+            }
+        }
+        let stamped = Arc::new(StampedBatch {
+            tenant: record.tenant.clone(),
+            header: batch.header,
+            events: batch.events,
+            arrival: record.received,
+            first_sequence: record.arrival,
+        });
+        loop {
+            match shared.lake.ingest(Arc::clone(&stamped)) {
+                Ok(()) | Err(LakeError::Repeated(_)) => return,
+                Err(LakeError::Full(_)) => {
+                    // The claimed flush is being written; what it frees is seen here.
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    if shared.lake.sealed().is_empty() {
+                        // Nothing is being written: memory is full of what is not sealed, which the journal holds.
+                        error!(
+                            "the lake's memory is full and nothing is sealed; a batch waits in the journal for a restart"
+                        );
+                        return;
+                    }
+                }
+                Err(problem) => {
+                    error!(error = %problem, batch = stamped.header.id, "a batch could not be taken into the lake; the journal holds it");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        shared: &Arc<Shared>,
+        position: u64,
+        record: &Record,
+        header: &BatchHeader,
+        host_actions: Vec<Action>,
+        orders: Vec<Order>,
+    ) -> Result<(), String> {
+        let tenant = &record.tenant;
+        if !host_actions.is_empty() || !header.losses.is_empty() {
+            let outcome = async {
+                let mut change = shared.control.begin().await?;
+                let connection = change.connection();
+                for action in &host_actions {
+                    actions::put(connection, tenant, action, position.cast_signed(), record.received).await?;
+                }
+                let sequence = header.sequence.cast_signed();
+                flushes::put_losses(connection, tenant, &header.origin, &header.stream, sequence, &header.losses)
+                    .await?;
+                change.commit().await
+            };
+            outcome.await.map_err(|error| error.to_string())?;
+        }
+        if !orders.is_empty() {
+            respond::plan(shared, tenant, orders, record.received).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// A host's action as its agent tells it: only of its own place.
+fn projected(event: &Event, header: &BatchHeader) -> Option<Action> {
+    let Some(Value::Json(record)) = event.get(field::SAKIMORI_ACTION_RECORD) else { return None };
+    let action: Action = serde_json::from_value((**record).clone()).ok()?;
+    (action.place == header.origin).then_some(action)
+}
+
+fn alert_batch_id(alert: &str) -> String {
+    format!("{MANAGER}:alert:{alert}")
+}
+
+/// A batch of own alerts. Its id is that of its first alert.
+pub fn alert_batch(alerts: Vec<Event>, sequence: u64, first_event: u64) -> Batch {
+    let id = alerts.first().and_then(|alert| alert.str(field::SAKIMORI_ALERT_ID)).map(alert_batch_id);
+    let header = BatchHeader {
+        id: id.unwrap_or_default(),
+        origin: MANAGER.into(),
+        stream: "detect".into(),
+        sequence,
+        first_event,
+        ..BatchHeader::default()
+    };
+    Batch { header, events: alerts }
+}
+
+/// Ids under which the alerts of a journalled batch of the manager's are known.
+pub fn told_ids(batch: &Batch) -> impl Iterator<Item = String> + '_ {
+    let own = batch.header.origin == MANAGER && batch.header.stream == "detect";
+    batch.events.iter().filter(move |_| own).filter_map(|event| event.str(field::SAKIMORI_ALERT_ID)).map(alert_batch_id)
+}
+
+/// Playbooks of a bundle, and what could not be loaded.
+pub fn playbooks(files: &BTreeMap<String, Vec<u8>>) -> (Vec<Playbook>, Vec<String>) {
+    let mut loaded = Vec::new();
+    let mut errors = Vec::new();
+    for (path, bytes) in files {
+        if !path.starts_with("playbooks/") || !path.ends_with(".yml") {
+            continue;
+        }
+        match std::str::from_utf8(bytes) {
+            Err(_) => errors.push(format!("{path}:1: not UTF-8")),
+            Ok(text) => match Playbook::parse(path, text) {
+                Ok(playbook) => loaded.push(playbook),
+                Err(error) => errors.push(error.to_string()),
+            },
+        }
+    }
+    (loaded, errors)
+}

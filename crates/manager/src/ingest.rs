@@ -1,0 +1,477 @@
+//! The way in: batches are journalled, made durable together, acknowledged, and then folded.
+//!
+//! One task owns the order of things. It gathers what waits, appends each batch to the journal, syncs once for
+//! all of them, and only then answers the senders. What is durable goes into the lake's memory, where it is
+//! searchable at once, and through detection and playbooks ([`crate::fold`]). A flush is begun here too, so
+//! that what it claims, the state of detection and the journal position are of one moment; the writing itself
+//! is another task's ([`crate::jobs::flush`]).
+//!
+//! A batch is accepted once: its sequence must be the next of its stream. One that is here already is
+//! acknowledged and not stored; one that leaves a gap is refused, and the sender goes back.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sakimori_journal::Journal;
+use sakimori_model::Timestamp;
+use sakimori_store::control::{ControlError, flushes};
+use sakimori_wire::batch::{self, Batch};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::fold::Fold;
+use crate::metrics::Metrics;
+use crate::shared::Shared;
+
+/// Origin of the manager's own streams.
+pub const MANAGER: &str = "manager";
+/// Batches that wait for the task.
+const QUEUE: usize = 256;
+/// Bytes that one sync covers at the most.
+const GROUP_BYTES: usize = 32 << 20;
+
+/// A journal record.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Whose it is, from the authenticated sender.
+    pub tenant: String,
+    /// When it came.
+    pub received: Timestamp,
+    /// Arrival sequence of its first event.
+    pub arrival: u64,
+    /// The batch in its framing.
+    #[serde(with = "bytes")]
+    pub batch: Vec<u8>,
+}
+
+mod bytes {
+    pub fn serialize<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl serde::de::Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        deserializer.deserialize_byte_buf(Bytes)
+    }
+}
+
+/// Why a batch was not taken.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum IngestError {
+    /// Damaged, too large, or of somebody else.
+    #[error("batch refused: {0}")]
+    Refused(String),
+    /// Not the next of its stream.
+    #[error("stream {stream} goes on at {expected}, not at {found}")]
+    Gap {
+        /// Which.
+        stream: String,
+        /// Where it goes on.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
+    /// The journal is full or failing; try again later.
+    #[error("not ready: {0}")]
+    NotReady(String),
+}
+
+/// A batch that is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its stream.
+    pub stream: String,
+    /// Its sequence.
+    pub sequence: u64,
+}
+
+/// How far a stream has come: last sequence, events.
+pub type Streams = HashMap<(String, String, String), (u64, u64)>;
+
+/// A batch on its way in.
+pub struct Incoming {
+    tenant: String,
+    bytes: Vec<u8>,
+    batch: Batch,
+    reply: oneshot::Sender<Result<Accepted, IngestError>>,
+}
+
+/// The sender's end. Cheap to clone.
+#[derive(Clone)]
+pub struct IngestHandle {
+    sender: mpsc::Sender<Incoming>,
+    streams: Arc<Mutex<Streams>>,
+    ready: Arc<AtomicBool>,
+}
+
+impl IngestHandle {
+    /// A handle and what the task needs.
+    pub fn new(streams: Streams) -> (Self, mpsc::Receiver<Incoming>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (Self { sender, streams: Arc::new(Mutex::new(streams)), ready: Arc::new(AtomicBool::new(true)) }, receiver)
+    }
+
+    /// Hands a batch in; returns once it is durable, or was so before.
+    ///
+    /// # Errors
+    /// See [`IngestError`].
+    pub async fn submit(&self, tenant: &str, origin: &str, bytes: Vec<u8>) -> Result<Accepted, IngestError> {
+        let (handed_in, _) = oneshot::channel();
+        self.submit_after(tenant, origin, bytes, None, handed_in).await
+    }
+
+    /// As [`Self::submit`], but queued behind another hand-in of the same sender, whose order must be kept:
+    /// waits for `before`, and tells `handed_in` once the batch is in the queue.
+    ///
+    /// # Errors
+    /// See [`IngestError`].
+    pub async fn submit_after(
+        &self,
+        tenant: &str,
+        origin: &str,
+        bytes: Vec<u8>,
+        before: Option<oneshot::Receiver<()>>,
+        handed_in: oneshot::Sender<()>,
+    ) -> Result<Accepted, IngestError> {
+        let batch = checked(origin, &bytes);
+        if let Some(before) = before {
+            // One that failed has said so to the stream, which ends then.
+            let _ = before.await;
+        }
+        let (reply, answer) = oneshot::channel();
+        let stopped = || IngestError::NotReady("the manager is stopping".into());
+        let incoming = Incoming { tenant: tenant.to_owned(), bytes, batch: batch?, reply };
+        self.sender.send(incoming).await.map_err(|_| stopped())?;
+        let _ = handed_in.send(());
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Last durable sequence of each stream of an origin.
+    pub fn received(&self, tenant: &str, origin: &str) -> Vec<(String, u64)> {
+        self.streams.lock().map_or_else(
+            |_| Vec::new(),
+            |streams| {
+                streams
+                    .iter()
+                    .filter(|((of, by, _), _)| of == tenant && by == origin)
+                    .map(|((_, _, stream), (sequence, _))| (stream.clone(), *sequence))
+                    .collect()
+            },
+        )
+    }
+
+    /// Last sequence and events of one stream.
+    pub fn stream(&self, tenant: &str, origin: &str, stream: &str) -> (u64, u64) {
+        let key = (tenant.to_owned(), origin.to_owned(), stream.to_owned());
+        self.streams.lock().ok().and_then(|streams| streams.get(&key).copied()).unwrap_or_default()
+    }
+
+    /// All streams of a tenant: origin, stream, last sequence, events.
+    pub fn streams(&self, tenant: &str) -> Vec<(String, String, u64, u64)> {
+        self.streams.lock().map_or_else(
+            |_| Vec::new(),
+            |streams| {
+                streams
+                    .iter()
+                    .filter(|((of, _, _), _)| of == tenant)
+                    .map(|((_, origin, stream), (sequence, events))| {
+                        (origin.clone(), stream.clone(), *sequence, *events)
+                    })
+                    .collect()
+            },
+        )
+    }
+
+    /// Can batches be taken?
+    pub fn ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed) && !self.sender.is_closed()
+    }
+
+    fn note(&self, tenant: &str, origin: &str, stream: &str, sequence: u64, events: u64) {
+        if let Ok(mut streams) = self.streams.lock() {
+            let entry = streams.entry((tenant.to_owned(), origin.to_owned(), stream.to_owned())).or_default();
+            *entry = (sequence, entry.1 + events);
+        }
+    }
+
+    fn rows(&self) -> Vec<flushes::Stream> {
+        self.streams.lock().map_or_else(
+            |_| Vec::new(),
+            |streams| {
+                streams
+                    .iter()
+                    .map(|((tenant, origin, stream), (sequence, events))| flushes::Stream {
+                        tenant: tenant.clone(),
+                        origin: origin.clone(),
+                        stream: stream.clone(),
+                        sequence: sequence.cast_signed(),
+                        events: events.cast_signed(),
+                    })
+                    .collect()
+            },
+        )
+    }
+}
+
+/// The task.
+pub struct Ingest {
+    /// Handles.
+    pub shared: Arc<Shared>,
+    /// The journal.
+    pub journal: Arc<Journal>,
+    /// Next arrival sequence.
+    pub arrival: u64,
+    /// Last journal record that is folded.
+    pub position: u64,
+    /// Detection and playbooks.
+    pub fold: Fold,
+    /// Batches from senders.
+    pub receiver: mpsc::Receiver<Incoming>,
+    /// Sealed, and not claimed yet.
+    pub unclaimed: Option<Claim>,
+}
+
+impl Ingest {
+    /// Runs until the stop is told and what waited is done.
+    ///
+    /// # Errors
+    /// A journal that fails: nothing may be acknowledged any more.
+    pub async fn run(&mut self) -> Result<(), String> {
+        let shared = Arc::clone(&self.shared);
+        let mut rules = shared.rules.subscribe();
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                incoming = self.receiver.recv() => match incoming {
+                    Some(first) => self.take(first).await?,
+                    None => return Ok(()),
+                },
+                _ = tick.tick() => {
+                    if shared.lake.due(shared.clock.now()) {
+                        self.begin_flush().await;
+                    }
+                }
+                () = shared.flush_now.notified() => self.begin_flush().await,
+                changed = rules.changed() => if changed.is_ok() { self.swap_rules() },
+                () = shared.stop.wait() => {
+                    while let Ok(first) = self.receiver.try_recv() {
+                        self.take(first).await?;
+                    }
+                    self.begin_flush().await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Takes a batch and all that wait behind it, with one sync.
+    async fn take(&mut self, first: Incoming) -> Result<(), String> {
+        let mut group = vec![first];
+        let mut size = group.iter().map(|one| one.bytes.len()).sum::<usize>();
+        while size < GROUP_BYTES
+            && let Ok(next) = self.receiver.try_recv()
+        {
+            size += next.bytes.len();
+            group.push(next);
+        }
+        let mut answers = Vec::with_capacity(group.len());
+        let mut taken = Vec::with_capacity(group.len());
+        for incoming in group {
+            match self.append(&incoming) {
+                Ok(None) => {
+                    Metrics::add(&self.shared.metrics.batches_repeated, 1);
+                    let accepted = accepted(&incoming.batch);
+                    answers.push((incoming.reply, Ok(accepted)));
+                }
+                Ok(Some((position, record))) => {
+                    let accepted = accepted(&incoming.batch);
+                    answers.push((incoming.reply, Ok(accepted)));
+                    taken.push((position, record, incoming.batch));
+                }
+                Err(error) => {
+                    Metrics::add(&self.shared.metrics.batches_refused, 1);
+                    answers.push((incoming.reply, Err(error)));
+                }
+            }
+        }
+        self.sync().await?;
+        for (reply, answer) in answers {
+            // A sender that has gone away asks again.
+            let _ = reply.send(answer);
+        }
+        for (position, record, batch) in taken {
+            self.fold(position, record, batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends where it is the next of its stream; `None` where it is here already.
+    fn append(&mut self, incoming: &Incoming) -> Result<Option<(u64, Record)>, IngestError> {
+        let header = &incoming.batch.header;
+        let handle = self.shared.ingest.clone();
+        let (last, _) = handle.stream(&incoming.tenant, &header.origin, &header.stream);
+        if header.sequence <= last {
+            return Ok(None);
+        }
+        // The manager's own streams are numbered by the outbox, which may leave numbers out.
+        if header.origin != MANAGER && header.sequence != last + 1 {
+            return Err(IngestError::Gap { stream: header.stream.clone(), expected: last + 1, found: header.sequence });
+        }
+        let record = Record {
+            tenant: incoming.tenant.clone(),
+            received: self.shared.clock.now(),
+            arrival: self.arrival,
+            batch: incoming.bytes.clone(),
+        };
+        let encoded = postcard(&record)?;
+        let position = self.journal.append(&encoded).map_err(|error| {
+            if matches!(error, sakimori_journal::Error::Full { .. }) {
+                self.shared.flush_now.notify_one();
+            }
+            IngestError::NotReady(error.to_string())
+        })?;
+        let events = incoming.batch.events.len() as u64;
+        self.arrival += events;
+        handle.note(&incoming.tenant, &header.origin, &header.stream, header.sequence, events);
+        Metrics::add(&self.shared.metrics.batches, 1);
+        Metrics::add(&self.shared.metrics.events, events);
+        Ok(Some((position, record)))
+    }
+
+    /// The bundle changed: the same windows under new rules.
+    fn swap_rules(&mut self) {
+        let release = self.shared.bundle.load_full();
+        match sakimori_content::bundle::verify(
+            &release.bytes,
+            &self.shared.bundle_key,
+            release.number.saturating_sub(1),
+        ) {
+            Ok(bundle) => self.fold.swap(&bundle.files, bundle.number),
+            Err(problem) => {
+                tracing::error!(error = %problem, "the bundle in force cannot be read; rules stay as they are")
+            }
+        }
+    }
+
+    async fn sync(&self) -> Result<(), String> {
+        let journal = Arc::clone(&self.journal);
+        let outcome = tokio::task::spawn_blocking(move || journal.sync()).await;
+        outcome.map_err(|error| error.to_string())?.map_err(|error| {
+            self.shared.ingest.ready.store(false, Ordering::Relaxed);
+            format!("make the journal durable: {error}")
+        })
+    }
+
+    /// Into the lake and through detection; what the manager's own rules find follows at once.
+    async fn fold(&mut self, position: u64, record: Record, batch: Batch) -> Result<(), String> {
+        let own = self.fold.batch(&self.shared, position, &record, batch, true).await?;
+        self.position = position;
+        self.append_own(own).await
+    }
+
+    /// Journals and folds what the manager's own rules found.
+    pub async fn append_own(&mut self, mut own: crate::fold::OwnAlerts) -> Result<(), String> {
+        while let Some((tenant, alerts)) = own.pop() {
+            let (last, first_event) = self.shared.ingest.stream(&tenant, MANAGER, "detect");
+            let batch = crate::fold::alert_batch(alerts, last + 1, first_event);
+            let bytes = batch::encode(&batch).map_err(|error| error.to_string())?;
+            let (reply, _) = oneshot::channel();
+            let incoming = Incoming { tenant, bytes, batch, reply };
+            if let Some((position, record)) = self.append(&incoming).map_err(|error| error.to_string())? {
+                self.sync().await?;
+                own.extend(self.fold.batch(&self.shared, position, &record, incoming.batch, true).await?);
+                self.position = position;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals what is in memory, claims it, and stores detection's state of the same moment. A claim that fails
+    /// is made again with what was sealed then: unclaimed nothing is written.
+    async fn begin_flush(&mut self) {
+        if self.unclaimed.is_none() {
+            // One flush at a time: what is sealed and not yet committed goes first.
+            if !self.shared.lake.sealed().is_empty() {
+                return;
+            }
+            match self.shared.lake.seal() {
+                Ok(None) => return,
+                Ok(Some(set)) => {
+                    let flush = flushes::Flush {
+                        number: set.number.cast_signed(),
+                        position: self.position.cast_signed(),
+                        arrival: self.arrival.cast_signed(),
+                        committed: false,
+                    };
+                    self.unclaimed = Some((flush, set.batches, self.fold.snapshot(), self.shared.ingest.rows()));
+                }
+                Err(problem) => {
+                    tracing::error!(error = %problem, "a flush could not be sealed; it is tried again");
+                    return;
+                }
+            }
+        }
+        if let Some(claim) = &self.unclaimed {
+            match self.claim(claim).await {
+                Ok(()) => {
+                    self.shared.flush_claimed.send_replace(claim.0.number.cast_unsigned());
+                    self.unclaimed = None;
+                    // Alerts before the checkpoint are not found again by a replay.
+                    self.fold.forget_told();
+                }
+                Err(problem) => tracing::error!(error = %problem, "a flush could not be claimed; it is tried again"),
+            }
+        }
+    }
+
+    async fn claim(&self, (flush, batches, state, rows): &Claim) -> Result<(), ControlError> {
+        let mut change = self.shared.control.begin().await?;
+        let connection = change.connection();
+        flushes::claim(connection, crate::WRITER, *flush, batches, self.shared.clock.now()).await?;
+        for row in rows {
+            flushes::put_stream(connection, row).await?;
+        }
+        let checkpoint = flushes::Checkpoint {
+            position: flush.position,
+            engine: crate::fold::ENGINE.to_owned(),
+            state: state.clone(),
+        };
+        flushes::put_checkpoint(connection, crate::fold::CHECKPOINT, &checkpoint).await?;
+        change.commit().await
+    }
+}
+
+/// A sealed flush with what is stored beside its claim: batches, detection's state, streams.
+pub type Claim = (flushes::Flush, Vec<String>, Vec<u8>, Vec<flushes::Stream>);
+
+/// Decodes a batch of this origin.
+fn checked(origin: &str, bytes: &[u8]) -> Result<Batch, IngestError> {
+    let batch = batch::decode(bytes).map_err(|error| IngestError::Refused(error.to_string()))?;
+    if batch.header.origin != origin {
+        return Err(IngestError::Refused(format!("its origin is {}, the sender is {origin}", batch.header.origin)));
+    }
+    let id = sakimori_model::id::batch_id(origin, &batch.header.stream, batch.header.sequence);
+    if origin != MANAGER && batch.header.id != id {
+        return Err(IngestError::Refused(format!("its id is {}, not {id}", batch.header.id)));
+    }
+    Ok(batch)
+}
+
+fn accepted(batch: &Batch) -> Accepted {
+    Accepted { stream: batch.header.stream.clone(), sequence: batch.header.sequence }
+}
+
+fn postcard(record: &Record) -> Result<Vec<u8>, IngestError> {
+    postcard::to_stdvec(record).map_err(|error| IngestError::Refused(error.to_string()))
+}

@@ -1,0 +1,40 @@
+//! Reconcilers: idempotent, without input, run by a timer or a signal. One file each; the catalog is in
+//! [`start`].
+
+mod flush;
+mod notify;
+mod outbox;
+mod waf;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sakimori_journal::Journal;
+use sakimori_runtime::{Restart, Supervisor, Task};
+use tokio::sync::Notify;
+
+use crate::shared::Shared;
+
+/// Gives all reconcilers to the supervisor.
+pub fn start(supervisor: &mut Supervisor, shared: &Arc<Shared>, journal: &Arc<Journal>) {
+    let (handles, log) = (Arc::clone(shared), Arc::clone(journal));
+    supervisor.start(Task { name: "flush", restart: Restart::USUAL }, move |_| {
+        flush::run(Arc::clone(&handles), Arc::clone(&log))
+    });
+    let handles = Arc::clone(shared);
+    supervisor.start(Task { name: "waf", restart: Restart::USUAL }, move |_| waf::run(Arc::clone(&handles)));
+    let handles = Arc::clone(shared);
+    supervisor.start(Task { name: "notify", restart: Restart::USUAL }, move |_| notify::run(Arc::clone(&handles)));
+    let handles = Arc::clone(shared);
+    supervisor.start(Task { name: "outbox", restart: Restart::USUAL }, move |_| outbox::run(Arc::clone(&handles)));
+}
+
+/// Waits for a signal, this long at the most, or the stop. False when it is to stop.
+async fn wake(shared: &Shared, signal: &Notify, longest: Duration) -> bool {
+    tokio::select! {
+        () = signal.notified() => {}
+        () = tokio::time::sleep(longest) => {}
+        () = shared.stop.wait() => return false,
+    }
+    true
+}

@@ -1,0 +1,353 @@
+//! The agents' channel: our own TLS acceptor feeding tonic. Enrolment is open to who has a token; the link is
+//! for known, unrevoked agents, and an expired one may do one thing: renew.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+use sakimori_model::Timestamp;
+use sakimori_model::ledger::Hash;
+use sakimori_store::control::agents::{self, Agent};
+use sakimori_store::control::{ControlError, Scope, audit, enrolment};
+use sakimori_wire::agent as proto;
+use sakimori_wire::agent::enrolment_server::{Enrolment, EnrolmentServer};
+use sakimori_wire::agent::link_server::{Link, LinkServer};
+use sakimori_wire::token::EnrolmentToken;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{info, warn};
+
+use crate::shared::{Command, Shared};
+use crate::stream::{Peer, serve_stream};
+
+/// Handshakes that are under way at a time: more wait.
+const HANDSHAKES: usize = 256;
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// Largest message of an agent: a batch with its frame.
+const MESSAGE: usize = sakimori_wire::MAX_BATCH + 1024;
+/// Days before its end within which a certificate is renewed.
+const COMMANDS: usize = 64;
+
+/// Serves until the stop is told.
+///
+/// # Errors
+/// TLS that cannot be set up, or a listener that fails.
+pub async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<(), String> {
+    let acceptor = TlsAcceptor::from(shared.authority.link_tls().map_err(|error| format!("{error:#}"))?);
+    let (sender, connections) = mpsc::channel::<io::Result<Connection>>(64);
+    let service = Service { shared: Arc::clone(&shared), next: Arc::default() };
+    let server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .add_service(EnrolmentServer::new(service.clone()).max_decoding_message_size(64 * 1024))
+        .add_service(LinkServer::new(service).max_decoding_message_size(MESSAGE))
+        .serve_with_incoming(ReceiverStream::new(connections));
+    let mut handshakes = JoinSet::new();
+    let free = Arc::new(Semaphore::new(HANDSHAKES));
+    let accept = async {
+        loop {
+            while handshakes.try_join_next().is_some() {}
+            let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(problem) => {
+                    warn!(error = %problem, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (acceptor, sender) = (acceptor.clone(), sender.clone());
+            handshakes.spawn(async move {
+                let _permit = permit;
+                let _ = stream.set_nodelay(true);
+                match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        let _ = sender.send(Ok(Connection { stream, address })).await;
+                    }
+                    Ok(Err(problem)) => info!(%address, error = %problem, "a handshake failed"),
+                    Err(_) => info!(%address, "a handshake took too long"),
+                }
+            });
+        }
+    };
+    tokio::select! {
+        outcome = server => outcome.map_err(|error| error.to_string()),
+        () = accept => Ok(()),
+        () = shared.stop.wait() => Ok(()),
+    }
+}
+
+/// A connection after its handshake.
+struct Connection {
+    stream: TlsStream<TcpStream>,
+    address: SocketAddr,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Presented;
+    fn connect_info(&self) -> Presented {
+        let certificates = self.stream.get_ref().1.peer_certificates();
+        Presented {
+            certificate: certificates.and_then(<[_]>::first).map(|one| one.clone().into_owned()),
+            address: self.address,
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// What the handshake showed.
+#[derive(Clone)]
+struct Presented {
+    certificate: Option<CertificateDer<'static>>,
+    address: SocketAddr,
+}
+
+#[derive(Clone)]
+struct Service {
+    shared: Arc<Shared>,
+    next: Arc<AtomicU64>,
+}
+
+impl Service {
+    /// The agent that presented a certificate of ours. `expired_too` for renewing.
+    async fn agent<T>(&self, request: &Request<T>, expired_too: bool) -> Result<Agent, Status> {
+        let presented = request.extensions().get::<Presented>();
+        let certificate = presented.and_then(|presented| presented.certificate.as_ref());
+        let Some(certificate) = certificate else {
+            return Err(Status::unauthenticated("a certificate of an enrolled agent is needed; enrol this host first"));
+        };
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
+            .map_err(|_| Status::unauthenticated("the certificate cannot be read"))?;
+        let now = self.shared.clock.now();
+        let until = Timestamp::from_secs(parsed.validity().not_after.timestamp());
+        if until < now && !expired_too {
+            return Err(Status::unauthenticated("the certificate is expired; renew it"));
+        }
+        let id = parsed.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).unwrap_or_default();
+        let agent = match agents::get(self.shared.control.read(), &Scope::All, id).await {
+            Ok(agent) => agent,
+            Err(ControlError::Missing(_)) => return Err(Status::permission_denied("this agent is not known here")),
+            Err(problem) => return Err(internal(problem)),
+        };
+        if agent.revoked.is_some() {
+            return Err(Status::permission_denied("this agent is revoked"));
+        }
+        if hex::encode(parsed.raw_serial()).trim_start_matches('0') != agent.serial.trim_start_matches('0') {
+            return Err(Status::permission_denied("this certificate was replaced by a newer one"));
+        }
+        Ok(agent)
+    }
+}
+
+fn internal(problem: impl std::fmt::Display) -> Status {
+    Status::unavailable(problem.to_string())
+}
+
+fn hash(secret: &str) -> Hash {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+#[tonic::async_trait]
+impl Enrolment for Service {
+    async fn enrol(&self, request: Request<proto::EnrolRequest>) -> Result<Response<proto::EnrolReply>, Status> {
+        let address =
+            request.extensions().get::<Presented>().map(|one| one.address.ip().to_string()).unwrap_or_default();
+        let request = request.into_inner();
+        let shared = &self.shared;
+        let now = shared.clock.now();
+        let id = sakimori_model::id::row_id();
+        let signed = shared
+            .authority
+            .sign_agent(&request.csr_pem, &id, now)
+            .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
+        let mut change = shared.control.begin().await.map_err(internal)?;
+        let token = enrolment::consume(change.connection(), &hash(&request.token), &id, now).await.map_err(internal)?;
+        let entry = |tenant, target, action| audit::Entry {
+            tenant,
+            time: now,
+            actor: "system",
+            action,
+            target,
+            before: None,
+            after: None,
+            address: &address,
+            request: "",
+        };
+        let Some(token) = token else {
+            change
+                .audit(&entry(sakimori_store::control::DEFAULT_TENANT, "", "agents:enrol-refused"))
+                .await
+                .map_err(internal)?;
+            change.commit().await.map_err(internal)?;
+            shared.outbox_changed.notify_one();
+            return Err(Status::permission_denied("this token is unknown, used or expired; ask for a new one"));
+        };
+        let host = request.host.unwrap_or_default();
+        let agent = Agent {
+            tenant: token.tenant.clone(),
+            id: id.clone(),
+            name: host.name.chars().take(255).collect(),
+            tags: token.tags,
+            host: crate::stream::host_json(&host),
+            versions: "{}".into(),
+            status: "{}".into(),
+            enrolled: now,
+            last_seen: None,
+            serial: signed.serial,
+            revoked: None,
+        };
+        agents::create(change.connection(), &agent).await.map_err(internal)?;
+        change.audit(&entry(&agent.tenant, &id, "agents:enrol")).await.map_err(internal)?;
+        change.commit().await.map_err(internal)?;
+        shared.outbox_changed.notify_one();
+        Ok(Response::new(proto::EnrolReply {
+            agent_id: id,
+            certificate_pem: signed.pem,
+            ca_pem: shared.authority.ca_pem().to_owned(),
+            bundle_key: shared.bundle_key.to_bytes().to_vec(),
+            link_address: advertised(shared),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl Link for Service {
+    type OpenStream = ReceiverStream<Result<proto::Down, Status>>;
+
+    async fn open(&self, request: Request<Streaming<proto::Up>>) -> Result<Response<Self::OpenStream>, Status> {
+        let agent = self.agent(&request, false).await?;
+        let (down, answers) = mpsc::channel(COMMANDS);
+        let (commands, told) = mpsc::channel(COMMANDS);
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.shared.links.add(&agent.id, id, commands);
+        let peer = Peer { agent, stream: id };
+        serve_stream(Arc::clone(&self.shared), peer, request.into_inner(), down, told);
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn renew(&self, request: Request<proto::RenewRequest>) -> Result<Response<proto::RenewReply>, Status> {
+        let agent = self.agent(&request, true).await?;
+        let now = self.shared.clock.now();
+        let signed = self
+            .shared
+            .authority
+            .sign_agent(&request.into_inner().csr_pem, &agent.id, now)
+            .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
+        let mut change = self.shared.control.begin().await.map_err(internal)?;
+        agents::set_serial(change.connection(), &agent.id, &signed.serial).await.map_err(internal)?;
+        change.commit().await.map_err(internal)?;
+        Ok(Response::new(proto::RenewReply { certificate_pem: signed.pem }))
+    }
+}
+
+/// How agents reach the link.
+fn advertised(shared: &Shared) -> String {
+    if shared.config.link.advertise.is_empty() {
+        shared.link_address.get().map(ToString::to_string).unwrap_or_default()
+    } else {
+        shared.config.link.advertise.clone()
+    }
+}
+
+/// Makes a one-time enrolment token; its text is shown once and kept nowhere.
+///
+/// # Errors
+/// Control state that cannot be written.
+pub async fn enrolment_token(
+    shared: &Shared,
+    tenant: &str,
+    name: &str,
+    tags: Vec<String>,
+    seconds: i64,
+    by: &str,
+) -> Result<(enrolment::Token, String), ControlError> {
+    let now = shared.clock.now();
+    let secret = hex::encode(rand::random::<[u8; 24]>());
+    let token = enrolment::Token {
+        tenant: tenant.to_owned(),
+        id: sakimori_model::id::row_id(),
+        name: name.to_owned(),
+        tags,
+        created_by: by.to_owned(),
+        created: now,
+        expires: now.plus_secs(seconds),
+        used: None,
+        used_by: None,
+    };
+    let mut change = shared.control.begin().await?;
+    enrolment::create(change.connection(), &token, &hash(&secret)).await?;
+    let actor = format!("user:{by}");
+    let entry = audit::Entry {
+        tenant,
+        time: now,
+        actor: &actor,
+        action: "enrolment-tokens:create",
+        target: &token.id,
+        before: None,
+        after: None,
+        address: "",
+        request: "",
+    };
+    change.audit(&entry).await?;
+    change.commit().await?;
+    shared.outbox_changed.notify_one();
+    let text = EnrolmentToken { address: advertised(shared), ca_sha256: shared.authority.ca_sha256(), secret };
+    Ok((token, text.to_string()))
+}
+
+/// Revokes an agent: its streams close at once, its certificate is refused from now on.
+///
+/// # Errors
+/// No such agent, or control state that cannot be written.
+pub async fn revoke(shared: &Shared, tenant: &str, agent: &str, by: &str) -> Result<(), ControlError> {
+    let now = shared.clock.now();
+    let mut change = shared.control.begin().await?;
+    agents::revoke(change.connection(), &Scope::One(tenant.to_owned()), agent, now).await?;
+    let actor = format!("user:{by}");
+    let entry = audit::Entry {
+        tenant,
+        time: now,
+        actor: &actor,
+        action: "agents:revoke",
+        target: agent,
+        before: None,
+        after: None,
+        address: "",
+        request: "",
+    };
+    change.audit(&entry).await?;
+    change.commit().await?;
+    shared.outbox_changed.notify_one();
+    shared.links.tell(agent, &Command::Close);
+    Ok(())
+}

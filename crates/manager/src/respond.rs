@@ -1,0 +1,205 @@
+//! What the manager does about alerts: orders become rows, rows are driven by the reconcilers in
+//! [`crate::jobs`], and every step is in ledger, audit log and outbox of one transaction.
+
+use sakimori_model::ledger::Change as Step;
+use sakimori_model::{Action, ActionState, Order, Timestamp};
+use sakimori_respond::actions::{notify_webhook, waf_block};
+use sakimori_respond::guard::Verdict;
+use sakimori_respond::wide::{self, Limits, Undo};
+use sakimori_store::control::actions::{self, MANAGER};
+use sakimori_store::control::{Change, ControlError, Scope};
+use sakimori_wire::agent::{Down, UndoDown, down};
+
+use crate::shared::{Command, Shared};
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum RespondError {
+    /// Control state failed, or there is no such action.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// It is not in a state that can be taken back.
+    #[error("action {id} is {state}: there is nothing to take back")]
+    NothingToUndo {
+        /// Its id.
+        id: String,
+        /// Its state.
+        state: &'static str,
+    },
+    /// The policy of the tenant cannot be read.
+    #[error("{0}")]
+    Policy(String),
+    /// No such action on the catalog, or one for another place.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// Plans the orders of an alert as actions of the manager. An order that is known already is left as it is;
+/// one for a target that is in effect prolongs what is there.
+///
+/// # Errors
+/// Control state or policy; nothing is planned then.
+pub async fn plan(shared: &Shared, tenant: &str, orders: Vec<Order>, now: Timestamp) -> Result<(), RespondError> {
+    let context = Context::of(shared, tenant).await?;
+    let mut change = shared.control.begin().await?;
+    for order in orders {
+        plan_one(shared, &mut change, tenant, order, &context, now).await?;
+    }
+    change.commit().await?;
+    shared.actions_changed.notify_waiters();
+    shared.outbox_changed.notify_one();
+    Ok(())
+}
+
+struct Context {
+    limits: Limits,
+    waf: waf_block::WafContext,
+}
+
+impl Context {
+    async fn of(shared: &Shared, tenant: &str) -> Result<Self, RespondError> {
+        let (_, effective) = crate::policy::of_tenant(shared, tenant).await.map_err(RespondError::Policy)?;
+        let response = effective.policy.response;
+        let waf = waf_block::WafContext { allow: response.allow, trusted_proxies: response.trusted_proxies };
+        Ok(Self { limits: Limits::from(&effective.policy.modules.block_address), waf })
+    }
+}
+
+async fn plan_one(
+    shared: &Shared,
+    change: &mut Change,
+    tenant: &str,
+    order: Order,
+    context: &Context,
+    now: Timestamp,
+) -> Result<(), RespondError> {
+    if actions::exists(change.connection(), tenant, &order.id).await? {
+        return Ok(());
+    }
+    let mut action = wide::plan(order, MANAGER, now, &context.limits);
+    if action.order.action == notify_webhook::ID {
+        // A message that was sent stays sent.
+        action.expires_at = None;
+        action.expires_at_most = None;
+    }
+    let verdict = judge(shared, change, tenant, &action, context, now).await?;
+    actions::begin(change, tenant, &action, now).await?;
+    let id = action.order.id.clone();
+    let step = match verdict {
+        Verdict::Allowed => wide::to(&id, ActionState::Approved),
+        Verdict::Refused(reason) => wide::because(&id, ActionState::Refused, reason),
+        Verdict::NoEffect(reason) => wide::because(&id, ActionState::NoEffect, reason),
+    };
+    advance(change, tenant, &mut action, step, now).await?;
+    Ok(())
+}
+
+async fn judge(
+    shared: &Shared,
+    change: &mut Change,
+    tenant: &str,
+    action: &Action,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Verdict, RespondError> {
+    let order = &action.order;
+    if order.action == notify_webhook::ID {
+        return Ok(notify_webhook::judge(order, shared.config.notify.iter().map(|channel| channel.name.as_str())));
+    }
+    let verdict = waf_block::judge(order, &context.waf);
+    if verdict != Verdict::Allowed {
+        return Ok(verdict);
+    }
+    if shared.waf.is_none() {
+        return Ok(Verdict::NoEffect("no effect: cloud actions are off until cloud.waf is configured".into()));
+    }
+    let known = actions::on_target(change.connection(), tenant, &order.action, &order.target.to_string()).await?;
+    let by_hand = wide::by_hand(&order.cause);
+    for mut other in known {
+        if !by_hand && other.grace_until.is_some_and(|until| until > now) {
+            let until = other.grace_until.unwrap_or(now);
+            return Ok(Verdict::Refused(format!(
+                "taken back by hand (action {}); not repeated until {until}",
+                other.order.id
+            )));
+        }
+        if wide::is_live(other.state) {
+            if let Some(step) = action.expires_at.and_then(|end| wide::prolong(&other, end)) {
+                advance(change, tenant, &mut other, step, now).await?;
+            }
+            let until = other.expires_at.map(|end| format!(", until {end}")).unwrap_or_default();
+            return Ok(Verdict::NoEffect(format!("no effect: in the WAF already by action {}{until}", other.order.id)));
+        }
+    }
+    Ok(Verdict::Allowed)
+}
+
+/// Takes a step of an action of the manager's: row, ledger, audit, outbox. False where its state forbids it.
+///
+/// # Errors
+/// The database failed.
+pub async fn advance(
+    change: &mut Change,
+    tenant: &str,
+    action: &mut Action,
+    step: Step,
+    now: Timestamp,
+) -> Result<bool, ControlError> {
+    if !action.apply(&step, now) {
+        return Ok(false);
+    }
+    actions::step(change, tenant, action, step, now).await?;
+    Ok(true)
+}
+
+/// Takes an action back before its time. One of a host is told to its agent, now or when it connects.
+///
+/// # Errors
+/// See [`RespondError`].
+pub async fn undo(shared: &Shared, tenant: &str, id: &str, by: &str) -> Result<Action, RespondError> {
+    let now = shared.clock.now();
+    let mut action = actions::get(shared.control.read(), &Scope::One(tenant.to_owned()), id).await?.action;
+    if action.place != MANAGER {
+        if action.state.is_final() {
+            return Err(RespondError::NothingToUndo { id: id.to_owned(), state: action.state.name() });
+        }
+        let mut change = shared.control.begin().await?;
+        crate::orders::put_undo(&mut change, tenant, &action, by, now).await?;
+        change.commit().await?;
+        let undo = UndoDown { action_id: id.to_owned(), by: by.to_owned(), signatures: Vec::new() };
+        shared.links.tell(&action.place, &Command::Send(Down { message: Some(down::Message::Undo(undo)) }));
+        return Ok(action);
+    }
+    let context = Context::of(shared, tenant).await?;
+    let Some(step) = wide::undo(&action, Undo::Person(by), now, &context.limits) else {
+        return Err(RespondError::NothingToUndo { id: id.to_owned(), state: action.state.name() });
+    };
+    let mut change = shared.control.begin().await?;
+    advance(&mut change, tenant, &mut action, step, now).await?;
+    change.commit().await?;
+    shared.actions_changed.notify_waiters();
+    shared.outbox_changed.notify_one();
+    Ok(action)
+}
+
+/// An order by hand: for the manager it is planned here, for a host it is sent to its agent.
+///
+/// # Errors
+/// See [`RespondError`].
+pub async fn order(shared: &Shared, tenant: &str, place: &str, order: Order, by: &str) -> Result<(), RespondError> {
+    let now = shared.clock.now();
+    let known = sakimori_respond::actions::find(&order.action)
+        .ok_or_else(|| RespondError::Unknown(format!("unknown action {}", order.action)))?;
+    let here = known.runs == sakimori_respond::actions::Runs::Manager;
+    if here != (place == MANAGER) {
+        return Err(RespondError::Unknown(format!("{} is not carried out by {place}", order.action)));
+    }
+    if here {
+        return plan(shared, tenant, vec![order], now).await;
+    }
+    let mut change = shared.control.begin().await?;
+    crate::orders::put_order(&mut change, tenant, place, &order, by, now).await?;
+    change.commit().await?;
+    shared.links.tell(place, &Command::Orders);
+    Ok(())
+}

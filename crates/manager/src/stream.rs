@@ -1,0 +1,291 @@
+//! One stream of one agent: batches, states and replies up; receipts, policy, bundles and orders down.
+//!
+//! Batches are handed in one after the other and their receipts follow in order, while the next ones are read
+//! already. What a stream is told comes by [`Command`]; the first `Close` ends it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use sakimori_store::control::agents::{self, Agent};
+use sakimori_store::control::audit;
+use sakimori_wire::PROTOCOL;
+use sakimori_wire::agent as proto;
+use sakimori_wire::agent::down::Message as Down;
+use sakimori_wire::agent::up::Message as Up;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+
+use crate::ingest::{Accepted, IngestError};
+use crate::shared::{Command, Shared};
+
+/// Batches that are handed in and not yet durable.
+const IN_FLIGHT: usize = 16;
+/// Largest status that is kept.
+const MAX_STATUS: usize = 256 * 1024;
+
+type Sender = mpsc::Sender<Result<proto::Down, Status>>;
+
+/// Who is at the other end.
+pub struct Peer {
+    /// The agent.
+    pub agent: Agent,
+    /// Tells streams of one agent apart.
+    pub stream: u64,
+}
+
+/// Serves a stream on a task of its own, which ends with the stream.
+#[expect(clippy::disallowed_methods, reason = "a stream's task ends with its connection, which tonic owns")]
+pub fn serve_stream(
+    shared: Arc<Shared>,
+    peer: Peer,
+    incoming: Streaming<proto::Up>,
+    down: Sender,
+    told: mpsc::Receiver<Command>,
+) {
+    tokio::spawn(async move {
+        let (agent, id) = (peer.agent.id.clone(), peer.stream);
+        let outcome =
+            Stream { shared: Arc::clone(&shared), peer, down: down.clone(), policy: 0, bundle: 0, closed: false }
+                .run(incoming, told)
+                .await;
+        shared.links.remove(&agent, id);
+        if let Err(status) = outcome {
+            debug!(agent, reason = status.message(), "stream ended");
+            let _ = down.send(Err(status)).await;
+        }
+    });
+}
+
+struct Stream {
+    shared: Arc<Shared>,
+    peer: Peer,
+    down: Sender,
+    policy: u64,
+    bundle: u64,
+    closed: bool,
+}
+
+impl Stream {
+    async fn run(
+        mut self,
+        mut incoming: Streaming<proto::Up>,
+        mut told: mpsc::Receiver<Command>,
+    ) -> Result<(), Status> {
+        let first = incoming.message().await?.and_then(|up| up.message);
+        let Some(Up::Hello(hello)) = first else {
+            return Err(Status::invalid_argument("the first message of a stream is a hello"));
+        };
+        self.hello(hello).await?;
+        // Receipts go down in the order of their batches: each hand-in is its own task, answered from the front.
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        let mut waiting: VecDeque<tokio::sync::oneshot::Receiver<Result<Accepted, IngestError>>> = VecDeque::new();
+        let mut last_hand_in: Option<tokio::sync::oneshot::Receiver<()>> = None;
+        loop {
+            let room = waiting.len() < IN_FLIGHT;
+            let front = async {
+                match waiting.front_mut() {
+                    Some(answer) => answer.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                command = told.recv() => self.command(command).await?,
+                answer = front => {
+                    waiting.pop_front();
+                    self.receipt(answer.unwrap_or(Err(IngestError::NotReady("it was given up".into())))).await?;
+                }
+                message = incoming.message(), if room => {
+                    match message?.and_then(|up| up.message) {
+                        None => return Ok(()),
+                        Some(Up::Batch(batch)) => {
+                            let (answer, receiver) = tokio::sync::oneshot::channel();
+                            let (handed_in, next) = tokio::sync::oneshot::channel();
+                            let before = last_hand_in.replace(next);
+                            let (shared, tenant, id) =
+                                (Arc::clone(&self.shared), self.peer.agent.tenant.clone(), self.peer.agent.id.clone());
+                            tasks.spawn(async move {
+                                let submit = shared.ingest.submit_after(&tenant, &id, batch.batch, before, handed_in);
+                                let _ = answer.send(submit.await);
+                            });
+                            waiting.push_back(receiver);
+                        }
+                        Some(other) => self.message(other).await?,
+                    }
+                    while tasks.try_join_next().is_some() {}
+                }
+            }
+            if self.closed {
+                return Err(Status::permission_denied("this agent is revoked"));
+            }
+        }
+    }
+
+    async fn send(&self, message: Down) -> Result<(), Status> {
+        let gone = |_| Status::cancelled("the agent is gone");
+        self.down.send(Ok(proto::Down { message: Some(message) })).await.map_err(gone)
+    }
+
+    async fn hello(&mut self, hello: proto::Hello) -> Result<(), Status> {
+        let (tenant, id) = (self.peer.agent.tenant.clone(), self.peer.agent.id.clone());
+        let host = hello.host.clone().unwrap_or_default();
+        let versions = json!({
+            "protocol": hello.protocol,
+            "agent": hello.agent_version,
+            "modules": hello.modules.iter().map(|one| json!({"id": one.id, "config_schema": one.config_schema,
+                "supported": one.config_schema <= sakimori_model::policy::SCHEMA_VERSION})).collect::<Vec<_>>(),
+            "engines": hello.engines.iter().map(|one| json!({"id": one.id, "version": one.version})).collect::<Vec<_>>(),
+            "policy": hello.policy,
+            "bundle": hello.bundle,
+            "ledger_head": hex::encode(&hello.ledger_head),
+        });
+        let name: String = host.name.chars().take(255).collect();
+        let write = async {
+            let mut change = self.shared.control.begin().await?;
+            let now = self.shared.clock.now();
+            agents::set_hello(change.connection(), &id, &name, &host_json(&host), &versions.to_string(), now).await?;
+            change.commit().await
+        };
+        write.await.map_err(internal)?;
+        info!(agent = id, host = name, version = hello.agent_version, "agent connected");
+        let received = self.shared.ingest.received(&tenant, &id);
+        let welcome = proto::Welcome {
+            protocol: PROTOCOL.min(hello.protocol),
+            manager_version: env!("CARGO_PKG_VERSION").into(),
+            received: received.into_iter().map(|(stream, sequence)| proto::Receipt { stream, sequence }).collect(),
+        };
+        self.send(Down::Welcome(welcome)).await?;
+        (self.policy, self.bundle) = (hello.policy, hello.bundle);
+        self.push_policy().await?;
+        self.push_bundle().await?;
+        self.push_orders().await
+    }
+
+    async fn command(&mut self, command: Option<Command>) -> Result<(), Status> {
+        match command {
+            None | Some(Command::Close) => self.closed = true,
+            Some(Command::Send(down)) => {
+                if let Some(message) = down.message {
+                    self.send(message).await?;
+                }
+            }
+            Some(Command::Policy) => self.push_policy().await?,
+            Some(Command::Bundle) => self.push_bundle().await?,
+            Some(Command::Orders) => self.push_orders().await?,
+        }
+        Ok(())
+    }
+
+    async fn push_policy(&mut self) -> Result<(), Status> {
+        match crate::policy::of_agent(&self.shared, &self.peer.agent).await {
+            Ok((number, effective)) if number > self.policy => {
+                let json = serde_json::to_vec(&effective.policy).map_err(internal)?;
+                self.policy = number;
+                self.send(Down::Policy(proto::PolicyDown { number, json, signature: Vec::new() })).await?;
+            }
+            Ok(_) => {}
+            // The agent keeps what it has; the layer's author is told when he saves it.
+            Err(problem) => warn!(agent = self.peer.agent.id, problem, "the policy cannot be used"),
+        }
+        Ok(())
+    }
+
+    async fn push_bundle(&mut self) -> Result<(), Status> {
+        let release = self.shared.bundle.load_full();
+        if release.number > self.bundle {
+            self.bundle = release.number;
+            let bundle = proto::BundleDown { number: release.number, bundle: release.bytes.to_vec() };
+            self.send(Down::Bundle(bundle)).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_orders(&mut self) -> Result<(), Status> {
+        let agent = &self.peer.agent;
+        let orders = agents::orders(self.shared.control.read(), &agent.tenant, &agent.id).await.map_err(internal)?;
+        for one in orders {
+            let message = if one.kind == "undo" {
+                Down::Undo(proto::UndoDown { action_id: one.id, by: one.payload, signatures: Vec::new() })
+            } else {
+                Down::Order(proto::OrderDown { json: one.payload.into_bytes() })
+            };
+            self.send(message).await?;
+        }
+        Ok(())
+    }
+
+    async fn receipt(&mut self, answer: Result<Accepted, IngestError>) -> Result<(), Status> {
+        match answer {
+            Ok(Accepted { stream, sequence }) => self.send(Down::Receipt(proto::Receipt { stream, sequence })).await,
+            Err(problem @ IngestError::Refused(_)) => {
+                warn!(agent = self.peer.agent.id, error = %problem, "a batch was refused");
+                Err(Status::invalid_argument(problem.to_string()))
+            }
+            // The agent connects again and begins where the welcome says.
+            Err(problem) => Err(Status::unavailable(problem.to_string())),
+        }
+    }
+
+    async fn message(&mut self, message: Up) -> Result<(), Status> {
+        let (tenant, id) = (&self.peer.agent.tenant, &self.peer.agent.id);
+        let now = self.shared.clock.now();
+        match message {
+            Up::Status(status) => {
+                let Some(text) = kept(&status.json) else { return Ok(()) };
+                let mut change = self.shared.control.begin().await.map_err(internal)?;
+                agents::set_status(change.connection(), id, &text, now).await.map_err(internal)?;
+                change.commit().await.map_err(internal)
+            }
+            Up::OrderReply(reply) => {
+                let mut change = self.shared.control.begin().await.map_err(internal)?;
+                for kind in ["order", "undo"] {
+                    agents::answered(change.connection(), tenant, id, &reply.id, kind).await.map_err(internal)?;
+                }
+                let verb = if reply.accepted { "actions:accepted" } else { "actions:refused" };
+                let actor = format!("agent:{id}");
+                let entry = audit::Entry {
+                    tenant,
+                    time: now,
+                    actor: &actor,
+                    action: verb,
+                    target: &reply.id,
+                    before: None,
+                    after: None,
+                    address: "",
+                    request: "",
+                };
+                change.audit(&entry).await.map_err(internal)?;
+                change.commit().await.map_err(internal)?;
+                self.shared.outbox_changed.notify_one();
+                Ok(())
+            }
+            Up::Hello(_) => Err(Status::invalid_argument("a second hello")),
+            Up::Batch(_) => Ok(()),
+        }
+    }
+}
+
+/// The status, where it is one and of a sane size.
+fn kept(json: &[u8]) -> Option<String> {
+    if json.len() > MAX_STATUS {
+        return None;
+    }
+    let status: sakimori_wire::status::AgentStatus = serde_json::from_slice(json).ok()?;
+    serde_json::to_string(&status).ok()
+}
+
+/// Host facts as JSON.
+pub fn host_json(host: &proto::Host) -> String {
+    json!({
+        "name": host.name, "id": host.id, "addresses": host.addresses, "os_name": host.os_name,
+        "os_version": host.os_version, "kernel": host.kernel, "architecture": host.architecture,
+    })
+    .to_string()
+}
+
+fn internal(problem: impl std::fmt::Display) -> Status {
+    Status::unavailable(problem.to_string())
+}

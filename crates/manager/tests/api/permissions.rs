@@ -1,0 +1,292 @@
+//! Every route of the OpenAPI document as every role: exactly what the table of permissions says, and nothing
+//! changed where it says no.
+
+use sakimori_manager::api::access::Permission;
+use sakimori_store::control::users::Role;
+use serde_json::{Value, json};
+
+use super::support::World;
+
+const PASSWORD: &str = "correct horse battery";
+
+/// A request that succeeds for who holds the permission, made anew for each try.
+struct Try {
+    path: String,
+    body: Value,
+    status: u16,
+}
+
+fn attempt(path: impl Into<String>, body: Value, status: u16) -> Try {
+    Try { path: path.into(), body, status }
+}
+
+/// The request of an operation, for things of the tenant `default`. `None`: nobody has written one yet.
+async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
+    let fresh = format!("x{serial}");
+    let get = |path: &str| Some(attempt(path, Value::Null, 200));
+    Some(match operation {
+        "get /healthz"
+        | "get /readyz"
+        | "get /metrics"
+        | "get /api/v1/session"
+        | "get /api/v1/users"
+        | "get /api/v1/tokens"
+        | "get /api/v1/tenants"
+        | "get /api/v1/agents"
+        | "get /api/v1/enrolment-tokens"
+        | "get /api/v1/policies/layers"
+        | "get /api/v1/events"
+        | "get /api/v1/events/count"
+        | "get /api/v1/events/balance"
+        | "get /api/v1/events/tail"
+        | "get /api/v1/alerts"
+        | "get /api/v1/actions"
+        | "get /api/v1/playbooks"
+        | "get /api/v1/rules"
+        | "get /api/v1/bundles/current"
+        | "get /api/v1/audit"
+        | "get /api/v1/audit/verify" => return get(operation.strip_prefix("get ")?),
+        "post /api/v1/session" => {
+            attempt("/api/v1/session", json!({"name": "viewer", "password": PASSWORD, "tenant": "default"}), 201)
+        }
+        "delete /api/v1/session" => attempt("/api/v1/session", Value::Null, 204),
+        "put /api/v1/session/password" => {
+            attempt("/api/v1/session/password", json!({"old": PASSWORD, "new": PASSWORD}), 204)
+        }
+        "post /api/v1/users" => attempt(
+            "/api/v1/users",
+            json!({"name": fresh, "role": "viewer", "password": PASSWORD, "tenant": "default"}),
+            201,
+        ),
+        "get /api/v1/users/{id}" => attempt(user(world, &fresh).await, Value::Null, 200),
+        "patch /api/v1/users/{id}" => attempt(user(world, &fresh).await, json!({"disabled": true}), 200),
+        "delete /api/v1/users/{id}" => attempt(user(world, &fresh).await, Value::Null, 204),
+        "put /api/v1/users/{id}/password" => {
+            attempt(format!("{}/password", user(world, &fresh).await), json!({"password": PASSWORD}), 204)
+        }
+        "post /api/v1/tokens" => {
+            attempt("/api/v1/tokens", json!({"name": fresh, "role": "viewer", "tenant": "default"}), 201)
+        }
+        "delete /api/v1/tokens/{id}" => {
+            let made = world.ask("POST", "/api/v1/tokens", json!({"name": "t", "role": "viewer"})).await;
+            attempt(format!("/api/v1/tokens/{}", made["token"]["id"].as_str()?), Value::Null, 204)
+        }
+        "post /api/v1/tenants" => attempt("/api/v1/tenants", json!({"id": fresh}), 201),
+        "get /api/v1/agents/{id}" => attempt(agent(world).await, Value::Null, 200),
+        "get /api/v1/agents/{id}/policy" => attempt(format!("{}/policy", agent(world).await), Value::Null, 200),
+        "post /api/v1/agents/{id}/revoke" => attempt(format!("{}/revoke", agent(world).await), Value::Null, 200),
+        "delete /api/v1/agents/{id}" => {
+            let path = agent(world).await;
+            world.ask("POST", &format!("{path}/revoke"), Value::Null).await;
+            attempt(path, Value::Null, 204)
+        }
+        "post /api/v1/enrolment-tokens" => attempt("/api/v1/enrolment-tokens", json!({"name": fresh}), 201),
+        "delete /api/v1/enrolment-tokens/{id}" => {
+            let made = world.ask("POST", "/api/v1/enrolment-tokens", json!({"name": fresh})).await;
+            attempt(format!("/api/v1/enrolment-tokens/{}", made["enrolment"]["id"].as_str()?), Value::Null, 204)
+        }
+        "put /api/v1/policies/layers/{layer}" => {
+            let body = json!({"tree": {"modules": {"block_address": {"expiry_seconds": serial + 60}}}});
+            attempt(layer(world).await, body, 200)
+        }
+        "get /api/v1/policies/layers/{layer}/history" => {
+            attempt(format!("{}/history", layer(world).await), Value::Null, 200)
+        }
+        "post /api/v1/events/sql" => attempt("/api/v1/events/sql", json!({"sql": "SELECT 1"}), 200),
+        "get /api/v1/alerts/{id}" => {
+            attempt(format!("/api/v1/alerts/{}", world.alert("default").await), Value::Null, 200)
+        }
+        "patch /api/v1/alerts/{id}" => {
+            let path = format!("/api/v1/alerts/{}", world.alert("default").await);
+            attempt(path, json!({"status": "closed", "comment": "a test"}), 200)
+        }
+        "post /api/v1/actions" => {
+            let agent = world.agent("default").await;
+            attempt(
+                "/api/v1/actions",
+                json!({"action": "block_address", "target": "203.0.113.77", "agent": agent, "reason": "by hand"}),
+                202,
+            )
+        }
+        "get /api/v1/actions/{id}" => {
+            attempt(format!("/api/v1/actions/{}", world.action("default").await), Value::Null, 200)
+        }
+        "post /api/v1/actions/{id}/undo" => {
+            attempt(format!("/api/v1/actions/{}/undo", world.action("default").await), Value::Null, 202)
+        }
+        "post /api/v1/actions/undo" => {
+            world.action("default").await;
+            attempt("/api/v1/actions/undo", json!({"action": "waf_block"}), 202)
+        }
+        "put /api/v1/bundles/current" => {
+            let key = sakimori_content::keys::load(&world.dir.path().join("state/bundle.key")).unwrap();
+            let number = world.running.shared.bundle.load().number + 1;
+            let bytes = sakimori_content::bundle::build(&sakimori_content::files::builtin(), number, &key).unwrap();
+            attempt("/api/v1/bundles/current", Value::String(hex::encode(bytes)), 200)
+        }
+        _ => return None,
+    })
+}
+
+async fn user(world: &World, name: &str) -> String {
+    let body = json!({"name": format!("u-{name}"), "role": "viewer", "password": PASSWORD});
+    let made = world.ask("POST", "/api/v1/users", body).await;
+    format!("/api/v1/users/{}", made["id"].as_str().unwrap())
+}
+
+async fn agent(world: &World) -> String {
+    format!("/api/v1/agents/{}", world.agent("default").await)
+}
+
+async fn layer(world: &World) -> String {
+    format!("/api/v1/policies/layers/host:{}", world.agent("default").await)
+}
+
+/// Somebody who tries: a name that is unique, a role, a tenant.
+struct Person {
+    name: &'static str,
+    role: Role,
+    tenant: &'static str,
+}
+
+const PEOPLE: [Person; 5] = [
+    Person { name: "viewer", role: Role::Viewer, tenant: "default" },
+    Person { name: "operator", role: Role::Operator, tenant: "default" },
+    Person { name: "admin2", role: Role::Admin, tenant: "default" },
+    Person { name: "root", role: Role::Admin, tenant: "*" },
+    Person { name: "other", role: Role::Admin, tenant: "acme" },
+];
+
+impl Person {
+    /// A session of its own for each try: some routes end it.
+    async fn login(&self, world: &World) -> String {
+        world.login(self.name, PASSWORD, Some(self.tenant)).await
+    }
+}
+
+/// Does an operation change anything? (A POST that asks changes nothing.)
+fn changes(operation: &str) -> bool {
+    !operation.starts_with("get ") && operation != "post /api/v1/events/sql"
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_route_as_every_role_does_what_the_table_says() {
+    let world = World::start().await;
+    world.ask("POST", "/api/v1/tenants", json!({"id": "acme"})).await;
+    for person in &PEOPLE {
+        let body =
+            json!({"name": person.name, "role": person.role.name(), "password": PASSWORD, "tenant": person.tenant});
+        world.ask("POST", "/api/v1/users", body).await;
+    }
+    let document: Value = serde_json::from_str(&sakimori_manager::api::document().to_json().unwrap()).unwrap();
+    let mut serial = 0;
+    let mut tried = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, described) in operations.as_object().unwrap() {
+            let operation = format!("{method} {path}");
+            let permission =
+                described.get("x-permission").and_then(Value::as_str).map(|name| Permission::find(name).unwrap());
+            let secured = described["security"].as_array().is_some_and(|schemes| !schemes.is_empty());
+            assert_eq!(permission.is_some(), secured, "{operation}");
+            serial += 1;
+            let first = request(&world, &operation, serial).await;
+            let first = first.unwrap_or_else(|| panic!("{operation} has no request in this test: write one"));
+            let Some(permission) = permission else {
+                let answer = world.send(&method.to_uppercase(), &first.path, "", &first.body).await;
+                assert_eq!(answer.status, first.status, "{operation} is open to everybody: {}", answer.body);
+                continue;
+            };
+            let method = method.to_uppercase();
+            let before = world.rows().await;
+            for token in ["", "skt_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "nonsense"] {
+                let answer = world.send(&method, &first.path, token, &first.body).await;
+                assert_eq!(answer.status, 401, "{operation} without a token: {}", answer.body);
+                assert_eq!(answer.body["code"], "auth/required");
+            }
+            assert_eq!(world.rows().await, before, "{operation} without a token changed something");
+            for person in &PEOPLE {
+                let own = person.tenant == "default" || person.tenant == "*";
+                let held = permission.held(person.role, person.tenant == "*");
+                if held && own {
+                    serial += 1;
+                    let fresh = request(&world, &operation, serial).await.unwrap();
+                    let token = person.login(&world).await;
+                    let before = world.rows().await;
+                    let answer = world.send(&method, &fresh.path, &token, &fresh.body).await;
+                    assert_eq!(answer.status, fresh.status, "{operation} as {}: {}", person.name, answer.body);
+                    assert_eq!(world.rows().await != before, changes(&operation), "{operation} as {}", person.name);
+                    tried += 1;
+                    continue;
+                }
+                // Who lacks the permission is refused before anything is looked up; who has it in another tenant
+                // finds nothing there.
+                let wanted = match held {
+                    false => 403,
+                    true if first.path.contains("/layers/host:") || path.contains("{id}") => 404,
+                    true => continue,
+                };
+                let token = person.login(&world).await;
+                let before = world.rows().await;
+                let answer = world.send(&method, &first.path, &token, &first.body).await;
+                assert_eq!(answer.status, wanted, "{operation} as {}: {}", person.name, answer.body);
+                assert_eq!(world.rows().await, before, "{operation} as {} changed something", person.name);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 150, "only {tried} tries");
+    let verified = world.ask("GET", "/api/v1/audit/verify", Value::Null).await;
+    assert_eq!(verified["whole"], true, "{verified}");
+    world.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_sees_nothing_of_another_in_any_list() {
+    let world = World::start().await;
+    world.ask("POST", "/api/v1/tenants", json!({"id": "acme"})).await;
+    let body = json!({"name": "other", "role": "admin", "password": PASSWORD, "tenant": "acme"});
+    world.ask("POST", "/api/v1/users", body).await;
+    let token = world.login("other", PASSWORD, Some("acme")).await;
+    world.agent("default").await;
+    world.action("default").await;
+    world.alert("default").await;
+    world.ask("POST", "/api/v1/enrolment-tokens", json!({"name": "x"})).await;
+    world.ask("POST", "/api/v1/tokens", json!({"name": "x", "role": "viewer"})).await;
+    world.ask("PUT", "/api/v1/policies/layers/tenant", json!({"tree": {"response": {"allow": ["192.0.2.1"]}}})).await;
+    for list in ["agents", "actions", "alerts", "enrolment-tokens", "tokens"] {
+        let path = format!("/api/v1/{list}");
+        let own = world.send("GET", &path, &world.admin, &Value::Null).await;
+        assert!(!own.body["items"].as_array().unwrap().is_empty(), "{list}");
+        let answer = world.send("GET", &path, &token, &Value::Null).await;
+        assert_eq!(answer.body["items"], json!([]), "{list}");
+    }
+    let users = world.send("GET", "/api/v1/users", &token, &Value::Null).await.body;
+    assert_eq!(users["items"].as_array().unwrap().len(), 1);
+    let layers = world.send("GET", "/api/v1/policies/layers", &token, &Value::Null).await.body;
+    assert_eq!(layers["layers"], json!([]));
+    let count = world.send("GET", "/api/v1/events/count?q=event.kind:alert", &token, &Value::Null).await.body;
+    assert_eq!(count["count"], 0);
+    let sql = json!({"sql": "SELECT COUNT(*) FROM events WHERE \"event.kind\" = 'alert'"});
+    assert_eq!(world.send("POST", "/api/v1/events/sql", &token, &sql).await.body["rows"], json!([[0]]));
+    // Naming the other tenant helps only those over all.
+    for (token, status) in [(&token, 404), (&world.admin, 200)] {
+        let request =
+            world.client.get(world.url("/api/v1/users")).bearer_auth(token).header("sakimori-tenant", "default");
+        assert_eq!(request.send().await.unwrap().status().as_u16(), status);
+    }
+    // Nor can a user or token be made in another tenant, or over all.
+    for tenant in ["default", "*"] {
+        for (path, body) in [
+            ("/api/v1/users", json!({"name": "spy", "role": "admin", "password": PASSWORD, "tenant": tenant})),
+            ("/api/v1/tokens", json!({"name": "spy", "role": "admin", "tenant": tenant})),
+        ] {
+            let answer = world.send("POST", path, &token, &body).await;
+            assert_eq!(
+                (answer.status.as_u16(), &answer.body["code"]),
+                (404, &json!("tenants/missing")),
+                "{path} {tenant}"
+            );
+        }
+    }
+    world.running.stop().await;
+}

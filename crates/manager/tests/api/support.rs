@@ -1,0 +1,229 @@
+//! A manager of its own for each test, somebody to ask it, and things to ask for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, StatusCode};
+use sakimori_manager::config::Config;
+use sakimori_manager::{Manager, Running};
+use sakimori_model::action::{Cause, Target};
+use sakimori_model::{Action, ActionState, Event, Order, Timestamp, field};
+use sakimori_runtime::SystemClock;
+use sakimori_runtime::clock::SharedClock;
+use sakimori_store::control::{actions, agents};
+use sakimori_wire::batch::{Batch, BatchHeader, encode};
+use serde_json::{Value, json};
+
+/// A running manager.
+pub struct World {
+    pub running: Running,
+    pub client: reqwest::Client,
+    /// Token of a session of the first user.
+    pub admin: String,
+    sequence: AtomicU64,
+    pub dir: tempfile::TempDir,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::start_at(Arc::new(SystemClock)).await
+    }
+
+    pub async fn start_at(clock: SharedClock) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config { state_dir: dir.path().join("state"), ..Config::default() };
+        config.api.listen = "127.0.0.1:0".parse().unwrap();
+        config.link.listen = "127.0.0.1:0".parse().unwrap();
+        let running = Manager::start_with(config, clock).await.unwrap();
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
+        let mut world = Self { running, client, admin: String::new(), sequence: AtomicU64::new(0), dir };
+        let password = world.running.first_password.clone().unwrap();
+        world.admin = world.login("admin", &password, None).await;
+        world
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.running.api_addr)
+    }
+
+    /// Sends a request; JSON bodies as JSON, text bodies (hex) as bytes.
+    pub async fn send(&self, method: &str, path: &str, token: &str, body: &Value) -> Answer {
+        let mut request = self.client.request(method.parse::<Method>().unwrap(), self.url(path));
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        request = match body {
+            Value::Null => request,
+            Value::String(bytes) => request.body(hex::decode(bytes).unwrap()),
+            other => request.json(other),
+        };
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        if headers.get("content-type").is_some_and(|kind| kind == "text/event-stream") {
+            return Answer { status, headers, body: Value::Null };
+        }
+        let text = response.text().await.unwrap();
+        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    }
+
+    /// As the first user, who may do everything; the answer's body.
+    pub async fn ask(&self, method: &str, path: &str, body: Value) -> Value {
+        let answer = self.send(method, path, &self.admin, &body).await;
+        assert!(answer.status.is_success(), "{method} {path}: {} {}", answer.status, answer.body);
+        answer.body
+    }
+
+    pub async fn login(&self, name: &str, password: &str, tenant: Option<&str>) -> String {
+        let body = json!({"name": name, "password": password, "tenant": tenant});
+        let answer = self.send("POST", "/api/v1/session", "", &body).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        answer.body["token"].as_str().unwrap().to_owned()
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.running.shared.clock.now()
+    }
+
+    /// A row as enrolment would make it.
+    pub async fn agent(&self, tenant: &str) -> String {
+        let id = sakimori_model::id::row_id();
+        let agent = agents::Agent {
+            tenant: tenant.into(),
+            id: id.clone(),
+            name: "web-1".into(),
+            tags: vec!["web".into()],
+            host: "{}".into(),
+            versions: "{}".into(),
+            status: "{}".into(),
+            enrolled: self.now(),
+            last_seen: None,
+            serial: "1".into(),
+            revoked: None,
+        };
+        let mut change = self.running.shared.control.begin().await.unwrap();
+        agents::create(change.connection(), &agent).await.unwrap();
+        change.commit().await.unwrap();
+        id
+    }
+
+    /// An action of the manager's that is in effect.
+    pub async fn action(&self, tenant: &str) -> String {
+        let number = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let now = self.now();
+        let action = Action {
+            order: Order {
+                id: sakimori_model::id::row_id(),
+                action: "waf_block".into(),
+                target: Target::Network(format!("203.0.113.{}", number % 250).parse().unwrap()),
+                expiry: None,
+                cause: Cause { alert: format!("a{number}"), ..Cause::default() },
+                via: None,
+                probe: false,
+                inputs: Default::default(),
+                signatures: Vec::new(),
+            },
+            place: "manager".into(),
+            state: ActionState::Done,
+            reason: None,
+            former: None,
+            planned_at: now,
+            done_at: Some(now),
+            ended_at: None,
+            expires_at: Some(now.plus_secs(3_600)),
+            expires_at_most: Some(now.plus_secs(3_600)),
+            prolonged: 0,
+            grace_until: None,
+            undone_by: None,
+        };
+        let mut change = self.running.shared.control.begin().await.unwrap();
+        actions::begin(&mut change, tenant, &action, now).await.unwrap();
+        change.commit().await.unwrap();
+        action.order.id
+    }
+
+    /// Events that arrive by the manager's own way in, durable when this returns.
+    pub async fn events(&self, tenant: &str, events: Vec<Event>) {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        let header = BatchHeader {
+            id: format!("test/{tenant}:{sequence}"),
+            origin: "manager".into(),
+            stream: format!("test-{sequence}"),
+            sequence,
+            count: u32::try_from(events.len()).unwrap(),
+            ..BatchHeader::default()
+        };
+        let bytes = encode(&Batch { header, events }).unwrap();
+        self.running.shared.ingest.submit(tenant, "manager", bytes).await.unwrap();
+    }
+
+    /// An alert in the lake; its id.
+    pub async fn alert(&self, tenant: &str) -> String {
+        let id = sakimori_model::id::row_id().replace('-', "");
+        let mut event = Event::new();
+        event.set(field::TIMESTAMP, self.now());
+        event.set(field::EVENT_KIND, "alert");
+        event.set(field::SAKIMORI_ALERT_ID, id.clone());
+        event.set(field::RULE_ID, "made-up-rule");
+        self.events(tenant, vec![event]).await;
+        let path = format!("/api/v1/events/count?q=sakimori.alert.id:{id}");
+        let answer = self.wait(|| async {
+            let answer = self.send("GET", &path, &self.admin, &Value::Null).await;
+            (tenant != "default" || answer.body["count"] == 1).then_some(())
+        });
+        answer.await;
+        id
+    }
+
+    /// Waits until something is there.
+    pub async fn wait<T, F: Future<Output = Option<T>>>(&self, mut look: impl FnMut() -> F) -> T {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(Instant::now() < end, "waited a minute in vain");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Every row of every table that only people change, read by SQL and not by the code under test.
+    pub async fn rows(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let tables = [
+            "users",
+            "api_tokens",
+            "sessions",
+            "tenants",
+            "policies",
+            "settings",
+            "audit",
+            "alert_notes",
+            "enrolment_tokens",
+            "agents",
+            "agent_orders",
+            "actions",
+            "ledger",
+        ];
+        let pool = self.running.shared.control.read();
+        for table in tables {
+            let sql = format!("SELECT name FROM pragma_table_info('{table}') WHERE name <> 'last_used'");
+            let columns: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(pool).await.unwrap();
+            let whole = columns.iter().map(|column| format!("quote({column})")).collect::<Vec<_>>().join(" || ',' || ");
+            let sql = format!("SELECT '{table}: ' || {whole} FROM {table} ORDER BY 1");
+            let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(pool).await.unwrap();
+            assert!(!columns.is_empty(), "{table}");
+            out.extend(rows);
+        }
+        out.push(format!("bundle {}", self.running.shared.bundle.load().number));
+        out
+    }
+}

@@ -1,0 +1,229 @@
+//! Enrolled agents, and what waits to be told to them.
+
+use sakimori_model::Timestamp;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{FromRow, Row};
+
+use super::{ControlError, Result, Scope, maybe_time, met, taken, time};
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Whose.
+    pub tenant: String,
+    /// Its id, in its certificate.
+    pub id: String,
+    /// Host name.
+    pub name: String,
+    /// Tags; each names a policy layer `group:<tag>`.
+    pub tags: Vec<String>,
+    /// JSON of the host's facts.
+    pub host: String,
+    /// JSON of what it said at its last connect.
+    pub versions: String,
+    /// JSON of its last status.
+    pub status: String,
+    /// When it enrolled.
+    pub enrolled: Timestamp,
+    /// When it last spoke.
+    pub last_seen: Option<Timestamp>,
+    /// Serial of its certificate.
+    pub serial: String,
+    /// When it was revoked.
+    pub revoked: Option<Timestamp>,
+}
+
+impl FromRow<'_, SqliteRow> for Agent {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let tags: String = row.try_get("tags")?;
+        Ok(Self {
+            tenant: row.try_get("tenant")?,
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            tags: serde_json::from_str(&tags).unwrap_or_default(),
+            host: row.try_get("host")?,
+            versions: row.try_get("versions")?,
+            status: row.try_get("status")?,
+            enrolled: time(row, "enrolled")?,
+            last_seen: maybe_time(row, "last_seen")?,
+            serial: row.try_get("serial")?,
+            revoked: maybe_time(row, "revoked")?,
+        })
+    }
+}
+
+/// Adds an agent.
+///
+/// # Errors
+/// The id is taken, or the database failed.
+pub async fn create(connection: &mut SqliteConnection, agent: &Agent) -> Result<()> {
+    let sql = "INSERT INTO agents (tenant, id, name, tags, host, versions, status, enrolled, serial) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    sqlx::query(sql)
+        .bind(&agent.tenant)
+        .bind(&agent.id)
+        .bind(&agent.name)
+        .bind(serde_json::to_string(&agent.tags).unwrap_or_default())
+        .bind(&agent.host)
+        .bind(&agent.versions)
+        .bind(&agent.status)
+        .bind(agent.enrolled.micros())
+        .bind(&agent.serial)
+        .execute(connection)
+        .await
+        .map_err(taken("agent"))?;
+    Ok(())
+}
+
+/// One agent.
+///
+/// # Errors
+/// `Missing`, or the database failed.
+pub async fn get(pool: &SqlitePool, scope: &Scope, id: &str) -> Result<Agent> {
+    let sql = "SELECT * FROM agents WHERE ($1 = '' OR tenant = $1) AND id = $2";
+    let agent = sqlx::query_as(sql).bind(scope.bound()).bind(id).fetch_optional(pool).await?;
+    agent.ok_or(ControlError::Missing("agent"))
+}
+
+/// Agents in the order of their ids, after this one.
+///
+/// # Errors
+/// The database failed.
+pub async fn list(pool: &SqlitePool, scope: &Scope, after: &str, limit: i64) -> Result<Vec<Agent>> {
+    let sql = "SELECT * FROM agents WHERE ($1 = '' OR tenant = $1) AND id > $2 ORDER BY id LIMIT $3";
+    Ok(sqlx::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
+}
+
+/// What it said at connect.
+///
+/// # Errors
+/// The database failed.
+pub async fn set_hello(
+    connection: &mut SqliteConnection,
+    id: &str,
+    name: &str,
+    host: &str,
+    versions: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "UPDATE agents SET name = $2, host = $3, versions = $4, last_seen = $5 WHERE id = $1";
+    sqlx::query(sql).bind(id).bind(name).bind(host).bind(versions).bind(now.micros()).execute(connection).await?;
+    Ok(())
+}
+
+/// Its state.
+///
+/// # Errors
+/// The database failed.
+pub async fn set_status(connection: &mut SqliteConnection, id: &str, status: &str, now: Timestamp) -> Result<()> {
+    sqlx::query("UPDATE agents SET status = $2, last_seen = $3 WHERE id = $1")
+        .bind(id)
+        .bind(status)
+        .bind(now.micros())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The serial of its new certificate.
+///
+/// # Errors
+/// The database failed.
+pub async fn set_serial(connection: &mut SqliteConnection, id: &str, serial: &str) -> Result<()> {
+    sqlx::query("UPDATE agents SET serial = $2 WHERE id = $1").bind(id).bind(serial).execute(connection).await?;
+    Ok(())
+}
+
+/// Revokes an agent: its certificate is worth nothing from now on.
+///
+/// # Errors
+/// `Missing`, or the database failed.
+pub async fn revoke(connection: &mut SqliteConnection, scope: &Scope, id: &str, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE agents SET revoked = COALESCE(revoked, $3) WHERE ($1 = '' OR tenant = $1) AND id = $2";
+    let done = sqlx::query(sql).bind(scope.bound()).bind(id).bind(now.micros()).execute(connection).await?;
+    met(done.rows_affected(), "agent")
+}
+
+/// Forgets an agent; its events stay.
+///
+/// # Errors
+/// `Missing`, or the database failed.
+pub async fn delete(connection: &mut SqliteConnection, scope: &Scope, id: &str) -> Result<()> {
+    sqlx::query("DELETE FROM agent_orders WHERE ($1 = '' OR tenant = $1) AND agent = $2")
+        .bind(scope.bound())
+        .bind(id)
+        .execute(&mut *connection)
+        .await?;
+    let sql = "DELETE FROM agents WHERE ($1 = '' OR tenant = $1) AND id = $2";
+    let done = sqlx::query(sql).bind(scope.bound()).bind(id).execute(connection).await?;
+    met(done.rows_affected(), "agent")
+}
+
+/// Something that waits to be told to an agent.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct Waiting {
+    /// Id of the action.
+    pub id: String,
+    /// `order` or `undo`.
+    pub kind: String,
+    /// JSON of the order, or who asked for the undo.
+    pub payload: String,
+}
+
+/// Notes it.
+///
+/// # Errors
+/// The database failed.
+pub async fn put_order(
+    connection: &mut SqliteConnection,
+    tenant: &str,
+    agent: &str,
+    id: &str,
+    kind: &str,
+    payload: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let sql = "INSERT INTO agent_orders (tenant, agent, id, kind, payload, created) VALUES ($1, $2, $3, $4, $5, $6) \
+               ON CONFLICT (tenant, agent, id, kind) DO UPDATE SET payload = excluded.payload";
+    sqlx::query(sql)
+        .bind(tenant)
+        .bind(agent)
+        .bind(id)
+        .bind(kind)
+        .bind(payload)
+        .bind(now.micros())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// What waits for an agent, oldest first.
+///
+/// # Errors
+/// The database failed.
+pub async fn orders(pool: &SqlitePool, tenant: &str, agent: &str) -> Result<Vec<Waiting>> {
+    let sql =
+        "SELECT id, kind, payload FROM agent_orders WHERE tenant = $1 AND agent = $2 ORDER BY created LIMIT 10000";
+    Ok(sqlx::query_as(sql).bind(tenant).bind(agent).fetch_all(pool).await?)
+}
+
+/// It was answered, or is no longer wanted.
+///
+/// # Errors
+/// The database failed.
+pub async fn answered(
+    connection: &mut SqliteConnection,
+    tenant: &str,
+    agent: &str,
+    id: &str,
+    kind: &str,
+) -> Result<()> {
+    sqlx::query("DELETE FROM agent_orders WHERE tenant = $1 AND agent = $2 AND id = $3 AND kind = $4")
+        .bind(tenant)
+        .bind(agent)
+        .bind(id)
+        .bind(kind)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! One-time enrolment tokens. The secret is kept nowhere, only its SHA-256.
+
+use sakimori_model::Timestamp;
+use sakimori_model::ledger::Hash;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{FromRow, Row};
+
+use super::{Result, Scope, maybe_time, met, time};
+
+/// A token, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Whose agents it makes.
+    pub tenant: String,
+    /// Its id.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// Tags that its agent gets.
+    pub tags: Vec<String>,
+    /// Who made it.
+    pub created_by: String,
+    /// When.
+    pub created: Timestamp,
+    /// Until when it is good.
+    pub expires: Timestamp,
+    /// When it was used.
+    pub used: Option<Timestamp>,
+    /// Which agent used it.
+    pub used_by: Option<String>,
+}
+
+impl FromRow<'_, SqliteRow> for Token {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let tags: String = row.try_get("tags")?;
+        Ok(Self {
+            tenant: row.try_get("tenant")?,
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            tags: serde_json::from_str(&tags).unwrap_or_default(),
+            created_by: row.try_get("created_by")?,
+            created: time(row, "created")?,
+            expires: time(row, "expires")?,
+            used: maybe_time(row, "used")?,
+            used_by: row.try_get("used_by")?,
+        })
+    }
+}
+
+/// Adds a token.
+///
+/// # Errors
+/// The database failed.
+pub async fn create(connection: &mut SqliteConnection, token: &Token, secret: &Hash) -> Result<()> {
+    let sql = "INSERT INTO enrolment_tokens (tenant, id, name, secret_hash, tags, created_by, created, expires) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    sqlx::query(sql)
+        .bind(&token.tenant)
+        .bind(&token.id)
+        .bind(&token.name)
+        .bind(secret.as_slice())
+        .bind(serde_json::to_string(&token.tags).unwrap_or_default())
+        .bind(&token.created_by)
+        .bind(token.created.micros())
+        .bind(token.expires.micros())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Uses a token up, for this agent; `None` where it is unknown, used or expired. One statement, so that of two
+/// that come at once one wins.
+///
+/// # Errors
+/// The database failed.
+pub async fn consume(
+    connection: &mut SqliteConnection,
+    secret: &Hash,
+    agent: &str,
+    now: Timestamp,
+) -> Result<Option<Token>> {
+    let sql = "UPDATE enrolment_tokens SET used = $2, used_by = $3 \
+               WHERE secret_hash = $1 AND used IS NULL AND expires > $2 RETURNING *";
+    let token = sqlx::query_as(sql).bind(secret.as_slice()).bind(now.micros()).bind(agent).fetch_optional(connection);
+    Ok(token.await?)
+}
+
+/// Tokens in the order of their ids, after this one.
+///
+/// # Errors
+/// The database failed.
+pub async fn list(pool: &SqlitePool, scope: &Scope, after: &str, limit: i64) -> Result<Vec<Token>> {
+    let sql = "SELECT * FROM enrolment_tokens WHERE ($1 = '' OR tenant = $1) AND id > $2 ORDER BY id LIMIT $3";
+    Ok(sqlx::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
+}
+
+/// Takes a token back.
+///
+/// # Errors
+/// `Missing`, or the database failed.
+pub async fn delete(connection: &mut SqliteConnection, scope: &Scope, id: &str) -> Result<()> {
+    let sql = "DELETE FROM enrolment_tokens WHERE ($1 = '' OR tenant = $1) AND id = $2";
+    met(sqlx::query(sql).bind(scope.bound()).bind(id).execute(connection).await?.rows_affected(), "enrolment token")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::tests::fresh;
+
+    #[tokio::test]
+    async fn a_token_is_good_once_and_not_for_ever() {
+        let (_dir, control) = fresh().await;
+        let token = |id: &str, expires| Token {
+            tenant: "default".into(),
+            id: id.into(),
+            name: "web".into(),
+            tags: vec!["web".into()],
+            created_by: "admin".into(),
+            created: Timestamp::from_secs(1),
+            expires: Timestamp::from_secs(expires),
+            used: None,
+            used_by: None,
+        };
+        let now = Timestamp::from_secs(50);
+        let mut change = control.begin().await.unwrap();
+        create(change.connection(), &token("a", 100), &[1; 32]).await.unwrap();
+        create(change.connection(), &token("b", 40), &[2; 32]).await.unwrap();
+        let used = consume(change.connection(), &[1; 32], "agent", now).await.unwrap().unwrap();
+        assert_eq!((used.tags.as_slice(), used.used_by.as_deref()), (["web".to_owned()].as_slice(), Some("agent")));
+        assert_eq!(consume(change.connection(), &[1; 32], "other", now).await.unwrap(), None, "replayed");
+        assert_eq!(consume(change.connection(), &[2; 32], "other", now).await.unwrap(), None, "expired");
+        assert_eq!(consume(change.connection(), &[3; 32], "other", now).await.unwrap(), None, "unknown");
+        change.commit().await.unwrap();
+    }
+}
