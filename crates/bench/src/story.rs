@@ -228,12 +228,12 @@ impl World {
         Ok(())
     }
 
-    /// Guesses passwords until `count` were wrong, from one of the attacker's addresses.
+    /// Guesses a password a connection, from one of the attacker's addresses, for one of these names in turn.
     ///
     /// # Errors
     /// ssh cannot be started.
-    pub fn guess(&self, from: &str, to: &str, connections: usize) -> Result<()> {
-        for _ in 0..connections {
+    pub fn guess(&self, from: &str, to: &str, connections: usize, names: &[&str]) -> Result<()> {
+        for name in names.iter().cycle().take(connections) {
             self.lab
                 .command("attacker", "sshpass")?
                 .args(["-p", "wrong", "ssh", "-F", "none", "-o", "StrictHostKeyChecking=no"])
@@ -246,7 +246,7 @@ impl World {
                     "ConnectTimeout=2",
                 ])
                 .args(["-o", "PreferredAuthentications=password", "-o", "LogLevel=ERROR", "-b", from])
-                .args(["-l", "root", to, "true"])
+                .args(["-l", name, to, "true"])
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
