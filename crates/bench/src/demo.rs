@@ -14,7 +14,7 @@ use crate::platform::{PATIENCE, Places, Platform, profile, tail};
 use crate::story::{ATTACKER, ATTACKER6, CLIENT, HOST, HOST6, MANAGER, PARTNER, PROXY, SECOND, World};
 
 /// Seconds that a block lasts in the demo.
-const EXPIRY: u64 = 12;
+const EXPIRY: u64 = 20;
 
 /// Options of the demo.
 #[derive(Debug, clap::Args)]
@@ -105,7 +105,7 @@ fn start(world: &World, dir: &std::path::Path) -> Result<Platform> {
     platform.reading("auth")?;
     platform.reading("nginx")?;
     wait("the manager's rules are in use", PATIENCE, || {
-        platform.agent_status().is_some_and(|status| status.get("bundle").and_then(Value::as_u64) > Some(0))
+        platform.api.search("event.action:bundle-applied").is_ok_and(|told| !told.is_empty())
     })?;
     Ok(platform)
 }

@@ -135,8 +135,10 @@ impl World {
             ),
         )?;
         fs::write(dir.join("access.log"), "")?;
-        let mut command = self.lab.command("host", "nginx")?;
-        command.arg("-c").arg(dir.join("nginx.conf")).args(["-e", &format!("{base}/start.log")]);
+        // In a process namespace of its own, so that its workers end with it.
+        let mut command = self.lab.command("host", "unshare")?;
+        command.args(["--pid", "--fork", "--kill-child", "nginx", "-c"]).arg(dir.join("nginx.conf"));
+        command.args(["-e", &format!("{base}/start.log")]);
         self.services.push(Process::start(command, &dir.join("out.log"))?);
         self.listening("host", &format!("{HOST_FOR_PROXY}:80")).with_context(|| tail(&dir.join("start.log")))
     }
@@ -228,13 +230,15 @@ impl World {
         Ok(())
     }
 
-    /// Guesses a password a connection, from one of the attacker's addresses, for one of these names in turn.
+    /// Guesses a password a connection, from one of the attacker's addresses, for one of these names in turn, until he
+    /// is refused.
     ///
     /// # Errors
     /// ssh cannot be started.
     pub fn guess(&self, from: &str, to: &str, connections: usize, names: &[&str]) -> Result<()> {
         for name in names.iter().cycle().take(connections) {
-            self.lab
+            let out = self
+                .lab
                 .command("attacker", "sshpass")?
                 .args(["-p", "wrong", "ssh", "-F", "none", "-o", "StrictHostKeyChecking=no"])
                 .args([
@@ -249,8 +253,11 @@ impl World {
                 .args(["-l", name, to, "true"])
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()?;
+                .output()?;
+            // No connection: he gives up.
+            if String::from_utf8_lossy(&out.stderr).contains("connect to host") {
+                break;
+            }
         }
         Ok(())
     }
