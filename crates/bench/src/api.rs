@@ -112,12 +112,6 @@ impl Api {
     pub fn actions(&self) -> Result<Vec<Value>> {
         self.get("/api/v1/actions?limit=1000").map(|answer| items(&answer))
     }
-
-    /// A counter or gauge of `/metrics`.
-    pub fn metric(&self, name: &str) -> Option<f64> {
-        let (_, text) = self.raw("GET", "/metrics", None).ok()?;
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-    }
 }
 
 /// The items of a page.

@@ -116,6 +116,7 @@ fn send(options: &Options, platform: &mut Platform, path: &Path) -> Result<Vec<K
         places.push((random.random_range(1..options.lines * 9 / 10), Victim::Agent));
     }
     places.sort_by_key(|place| place.0);
+    let lake = platform.dir.join("manager/lake");
     let mut log = OpenOptions::new().append(true).open(path)?;
     let mut kills: Vec<Kill> = Vec::new();
     let mut written = 0;
@@ -133,7 +134,7 @@ fn send(options: &Options, platform: &mut Platform, path: &Path) -> Result<Vec<K
             if want_flush {
                 let end = (written + 20 * CHUNK).min(options.lines);
                 let patience = Instant::now();
-                while patience.elapsed() < Duration::from_secs(5) && !flushing(&platform.api) {
+                while patience.elapsed() < Duration::from_secs(5) && !flushing(&lake) {
                     if written < end {
                         let next = (written + 20).min(end);
                         let text: String = (written..next).map(line).collect();
@@ -142,7 +143,7 @@ fn send(options: &Options, platform: &mut Platform, path: &Path) -> Result<Vec<K
                     }
                 }
             }
-            let flushing = flushing(&platform.api);
+            let flushing = flushing(&lake);
             let stored = durable(&platform.api, &platform.agent_id);
             match victim {
                 Victim::Manager => {
@@ -156,7 +157,12 @@ fn send(options: &Options, platform: &mut Platform, path: &Path) -> Result<Vec<K
                     }
                 }
             }
-            kills.push(Kill { victim, line: written, in_flight: written.saturating_sub(stored.unwrap_or(written)), flushing });
+            kills.push(Kill {
+                victim,
+                line: written,
+                in_flight: written.saturating_sub(stored.unwrap_or(written)),
+                flushing,
+            });
             match victim {
                 Victim::Manager => platform.start_manager()?,
                 Victim::Agent => platform.start_agent()?,
@@ -166,15 +172,32 @@ fn send(options: &Options, platform: &mut Platform, path: &Path) -> Result<Vec<K
     Ok(kills)
 }
 
-fn flushing(api: &Api) -> bool {
-    api.metric("sakimori_lake_sealed").is_some_and(|sealed| sealed > 0.0)
+/// Is a flush between its files and its commit? Then a file of rows is newer than the newest entry of the log.
+fn flushing(lake: &Path) -> bool {
+    let newest = |end: &str| {
+        let mut found = None;
+        let mut folders = vec![lake.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.to_string_lossy().ends_with(end) {
+                    found = found.max(entry.metadata().and_then(|data| data.modified()).ok());
+                }
+            }
+        }
+        found
+    };
+    newest(".parquet").is_some_and(|file| newest(".json").is_none_or(|entry| file > entry))
 }
 
 /// Events of the input that the manager has acknowledged.
 fn durable(api: &Api, agent: &str) -> Option<u64> {
     let books = api.get("/api/v1/events/balance").ok()?;
     let row = items(&books).into_iter().find(|row| {
-        row.get("origin").is_some_and(|origin| origin == agent) && row.get("stream").is_some_and(|stream| stream == "auth")
+        row.get("origin").is_some_and(|origin| origin == agent)
+            && row.get("stream").is_some_and(|stream| stream == "auth")
     });
     Some(row.and_then(|row| row.get("arrived").and_then(Value::as_u64)).unwrap_or(0))
 }
@@ -199,10 +222,8 @@ fn report(kills: &[Kill], options: &Options) -> Result<()> {
 const EVENTS: &str = "sakimori.stream:auth and not event.kind:alert";
 
 fn settle(options: &Options, platform: &Platform) -> Result<()> {
-    wait("all lines have arrived", PATIENCE, || {
-        platform.api.count(EVENTS).is_ok_and(|count| count >= options.lines)
-    })
-    .with_context(|| format!("{:?} of {} events", platform.api.count(EVENTS), options.lines))?;
+    wait("all lines have arrived", PATIENCE, || platform.api.count(EVENTS).is_ok_and(|count| count >= options.lines))
+        .with_context(|| format!("{:?} of {} events", platform.api.count(EVENTS), options.lines))?;
     Ok(())
 }
 

@@ -5,6 +5,9 @@
 
 mod api;
 mod demo;
+mod exactly_once;
+mod log_to_block;
+mod many_blocks;
 mod platform;
 mod story;
 mod syslog;
@@ -23,6 +26,12 @@ struct Cli {
 enum Command {
     /// Play the attack story in network namespaces; exits non-zero where a step did not happen
     Demo(demo::Options),
+    /// Send lines through an agent while agent and manager are killed again and again; count what arrives
+    ExactlyOnce(exactly_once::Options),
+    /// From the deciding line to the first refused packet, and lines per CPU second; fail2ban beside it
+    LogToBlock(log_to_block::Options),
+    /// 150,000 blocks, each with its own record: one more, and all undone
+    ManyBlocks(many_blocks::Options),
     /// Receive syslog datagrams into a file (the demo's syslog daemon)
     #[command(hide = true)]
     Syslog(syslog::Options),
@@ -32,6 +41,9 @@ fn main() -> anyhow::Result<()> {
     sakimori_runtime::http::install_crypto();
     match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
+        Command::ExactlyOnce(options) => exactly_once::run(&options),
+        Command::LogToBlock(options) => log_to_block::run(&options),
+        Command::ManyBlocks(options) => many_blocks::run(&options),
         Command::Syslog(options) => syslog::run(&options),
     }
 }

@@ -68,8 +68,7 @@ fn blocks(options: &Options) -> Result<()> {
     policy.modules.block_address.most_per_minute = options.addresses + 10;
     let clock = SystemClock;
     let blocker = Blocker::open("skm_many")?;
-    let (mut host, _) =
-        HostActions::open(dir.path(), "bench", &policy, Surroundings::default(), blocker, clock.now())?;
+    let (mut host, _) = HostActions::open(dir.path(), "bench", &policy, Surroundings::default(), blocker, clock.now())?;
     println!("{} addresses in groups of {}, {} build", options.addresses, options.group, profile());
     let began = Instant::now();
     for first in (0..options.addresses).step_by(usize::try_from(options.group)?) {
@@ -84,7 +83,11 @@ fn blocks(options: &Options) -> Result<()> {
         times.push(began.elapsed().as_secs_f64() * 1_000.0);
     }
     times.sort_by(f64::total_cmp);
-    println!("  one more in the kernel after its order: median {:.2} ms, worst {:.2} ms", times.get(2).context("five times")?, times.last().context("five times")?);
+    println!(
+        "  one more in the kernel after its order: median {:.2} ms, worst {:.2} ms",
+        times.get(2).context("five times")?,
+        times.last().context("five times")?
+    );
     let began = Instant::now();
     host.undo(&Which::All, Undo::Person("bench"), clock.now())?;
     let undone = began.elapsed();

@@ -239,8 +239,8 @@ impl World {
         for name in names.iter().cycle().take(connections) {
             let out = self
                 .lab
-                .command("attacker", "sshpass")?
-                .args(["-p", "wrong", "ssh", "-F", "none", "-o", "StrictHostKeyChecking=no"])
+                .command("attacker", "timeout")?
+                .args(["4", "sshpass", "-p", "wrong", "ssh", "-F", "none", "-o", "StrictHostKeyChecking=no"])
                 .args([
                     "-o",
                     "UserKnownHostsFile=/dev/null",
@@ -254,8 +254,8 @@ impl World {
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .output()?;
-            // No connection: he gives up.
-            if String::from_utf8_lossy(&out.stderr).contains("connect to host") {
+            // No connection, or one that died under his hands: he gives up.
+            if out.status.code() == Some(124) || String::from_utf8_lossy(&out.stderr).contains("connect to host") {
                 break;
             }
         }
