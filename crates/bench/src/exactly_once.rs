@@ -172,7 +172,8 @@ fn send(options: &Options, platform: &mut Platform, path: &Path) -> Result<Vec<K
     Ok(kills)
 }
 
-/// Is a flush between its files and its commit? Then a file of rows is newer than the newest entry of the log.
+/// Is a flush between its files and its commit? Then a file of rows is newer than the newest entry of the log, and
+/// newer than the manager's start: what a killed flush left does not count.
 fn flushing(lake: &Path) -> bool {
     let newest = |end: &str| {
         let mut found = None;
@@ -189,7 +190,8 @@ fn flushing(lake: &Path) -> bool {
         }
         found
     };
-    newest(".parquet").is_some_and(|file| newest(".json").is_none_or(|entry| file > entry))
+    let started = std::fs::metadata(lake.join("../../started")).and_then(|data| data.modified()).ok();
+    newest(".parquet").is_some_and(|file| Some(file) > newest(".json") && Some(file) > started)
 }
 
 /// Events of the input that the manager has acknowledged.

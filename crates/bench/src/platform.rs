@@ -192,6 +192,7 @@ impl Platform {
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
         ]);
+        fs::write(self.dir.join("started"), "")?;
         self.manager = Some(Process::start(command, &self.dir.join("manager.log"))?);
         self.api.ready(PATIENCE).with_context(|| tail(&self.dir.join("manager.log")))
     }
