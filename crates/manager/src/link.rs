@@ -17,7 +17,6 @@ use sakimori_store::control::{ControlError, Scope, audit, enrolment};
 use sakimori_wire::agent as proto;
 use sakimori_wire::agent::enrolment_server::{Enrolment, EnrolmentServer};
 use sakimori_wire::agent::link_server::{Link, LinkServer};
-use sakimori_wire::token::EnrolmentToken;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,7 +29,7 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
-use crate::shared::{Command, Shared};
+use crate::shared::Shared;
 use crate::stream::{Peer, serve_stream};
 
 /// Handshakes that are under way at a time: more wait.
@@ -38,7 +37,7 @@ const HANDSHAKES: usize = 256;
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// Largest message of an agent: a batch with its frame.
 const MESSAGE: usize = sakimori_wire::MAX_BATCH + 1024;
-/// Days before its end within which a certificate is renewed.
+/// Commands that wait for a stream.
 const COMMANDS: usize = 64;
 
 /// Serves until the stop is told.
@@ -271,83 +270,10 @@ impl Link for Service {
 }
 
 /// How agents reach the link.
-fn advertised(shared: &Shared) -> String {
+pub(crate) fn advertised(shared: &Shared) -> String {
     if shared.config.link.advertise.is_empty() {
         shared.link_address.get().map(ToString::to_string).unwrap_or_default()
     } else {
         shared.config.link.advertise.clone()
     }
-}
-
-/// Makes a one-time enrolment token; its text is shown once and kept nowhere.
-///
-/// # Errors
-/// Control state that cannot be written.
-pub async fn enrolment_token(
-    shared: &Shared,
-    tenant: &str,
-    name: &str,
-    tags: Vec<String>,
-    seconds: i64,
-    by: &str,
-) -> Result<(enrolment::Token, String), ControlError> {
-    let now = shared.clock.now();
-    let secret = hex::encode(rand::random::<[u8; 24]>());
-    let token = enrolment::Token {
-        tenant: tenant.to_owned(),
-        id: sakimori_model::id::row_id(),
-        name: name.to_owned(),
-        tags,
-        created_by: by.to_owned(),
-        created: now,
-        expires: now.plus_secs(seconds),
-        used: None,
-        used_by: None,
-    };
-    let mut change = shared.control.begin().await?;
-    enrolment::create(change.connection(), &token, &hash(&secret)).await?;
-    let actor = format!("user:{by}");
-    let entry = audit::Entry {
-        tenant,
-        time: now,
-        actor: &actor,
-        action: "enrolment-tokens:create",
-        target: &token.id,
-        before: None,
-        after: None,
-        address: "",
-        request: "",
-    };
-    change.audit(&entry).await?;
-    change.commit().await?;
-    shared.outbox_changed.notify_one();
-    let text = EnrolmentToken { address: advertised(shared), ca_sha256: shared.authority.ca_sha256(), secret };
-    Ok((token, text.to_string()))
-}
-
-/// Revokes an agent: its streams close at once, its certificate is refused from now on.
-///
-/// # Errors
-/// No such agent, or control state that cannot be written.
-pub async fn revoke(shared: &Shared, tenant: &str, agent: &str, by: &str) -> Result<(), ControlError> {
-    let now = shared.clock.now();
-    let mut change = shared.control.begin().await?;
-    agents::revoke(change.connection(), &Scope::One(tenant.to_owned()), agent, now).await?;
-    let actor = format!("user:{by}");
-    let entry = audit::Entry {
-        tenant,
-        time: now,
-        actor: &actor,
-        action: "agents:revoke",
-        target: agent,
-        before: None,
-        after: None,
-        address: "",
-        request: "",
-    };
-    change.audit(&entry).await?;
-    change.commit().await?;
-    shared.outbox_changed.notify_one();
-    shared.links.tell(agent, &Command::Close);
-    Ok(())
 }

@@ -157,9 +157,19 @@ pub fn default_layer() -> Layer {
                     file_input("auth", "linux/auth", "/var/log/auth.log"),
                     LogInput {
                         journal: Some(
-                            ["sshd", "sshd-session", "sudo", "su", "useradd"]
-                                .map(|name| format!("SYSLOG_IDENTIFIER={name}"))
-                                .into(),
+                            [
+                                "sshd",
+                                "sshd-session",
+                                "sudo",
+                                "su",
+                                "useradd",
+                                "usermod",
+                                "groupadd",
+                                "gpasswd",
+                                "passwd",
+                            ]
+                            .map(|name| format!("SYSLOG_IDENTIFIER={name}"))
+                            .into(),
                         ),
                         file: None,
                         ..file_input("journal-auth", "linux/auth", "")

@@ -141,7 +141,8 @@ pub async fn create(
         after: Some(&enrolment),
     };
     app.done(change, &caller, done).await?;
-    let text = EnrolmentToken { address: address(&app), ca_sha256: shared.authority.ca_sha256(), secret };
+    let text =
+        EnrolmentToken { address: crate::link::advertised(shared), ca_sha256: shared.authority.ca_sha256(), secret };
     Ok((StatusCode::CREATED, Json(MadeEnrolment { token: text.to_string(), enrolment })))
 }
 
@@ -157,15 +158,6 @@ pub async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<Strin
         Done { tenant: caller.tenant(), action: "enrolment-tokens:delete", target: &id, before: None, after: None };
     app.done(change, &caller, done).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// How agents reach the manager: as configured, else as it listens.
-fn address(app: &App) -> String {
-    let config = &app.shared.config.link;
-    if !config.advertise.is_empty() {
-        return config.advertise.clone();
-    }
-    app.shared.link_address.get().unwrap_or(&config.listen).to_string()
 }
 
 /// May this be a tag, which names a policy layer too?

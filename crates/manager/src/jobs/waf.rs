@@ -24,21 +24,54 @@ const STATES: [ActionState; 4] = [ActionState::Approved, ActionState::Running, A
 
 /// Runs until the stop is told.
 pub async fn run(shared: Arc<Shared>) -> Result<(), String> {
-    let Some(waf) = shared.waf.clone() else {
-        shared.stop.wait().await;
-        return Ok(());
-    };
     let mut checked = None;
     loop {
         // Registered before the look, so that what is written meanwhile is not slept over.
         let changed = shared.actions_changed.notified();
-        let wait = reconcile(&shared, &*waf, &mut checked).await?;
+        let wait = match &shared.waf {
+            Some(waf) => reconcile(&shared, &**waf, &mut checked).await?,
+            None => switched_off(&shared).await?,
+        };
         tokio::select! {
             () = changed => {}
             () = tokio::time::sleep(wait) => {}
             () = shared.stop.wait() => return Ok(()),
         }
     }
+}
+
+/// No account is configured (any more): what is pending ends, and says what a person has to do.
+async fn switched_off(shared: &Shared) -> Result<Duration, String> {
+    let now = shared.clock.now();
+    let mut jobs =
+        actions::work(shared.control.read(), waf_block::ID, &STATES).await.map_err(|error| error.to_string())?;
+    jobs.retain(|job| job.action.state != ActionState::Done || wide::is_over(&job.action, now));
+    if !jobs.is_empty() {
+        let write = async {
+            let mut change = shared.control.begin().await?;
+            for job in &mut jobs {
+                let id = job.action.order.id.clone();
+                let begun = matches!(job.action.state, ActionState::Done | ActionState::Undoing);
+                if job.action.state == ActionState::Done {
+                    let step = wide::to(&id, ActionState::Undoing);
+                    advance(&mut change, &job.tenant, &mut job.action, step, now).await?;
+                }
+                if !begun {
+                    let reason = "no effect: cloud actions are off until cloud.waf is configured";
+                    let step = wide::because(&id, ActionState::NoEffect, reason);
+                    advance(&mut change, &job.tenant, &mut job.action, step, now).await?;
+                } else {
+                    let reason = "cloud.waf is no longer configured; take the address out of the IP set by hand";
+                    let step = wide::because(&id, ActionState::Failed, reason);
+                    advance(&mut change, &job.tenant, &mut job.action, step, now).await?;
+                }
+            }
+            change.commit().await
+        };
+        write.await.map_err(|error| error.to_string())?;
+        shared.outbox_changed.notify_one();
+    }
+    Ok(DRIFT)
 }
 
 /// One look: returns how long until the next is due by itself.
