@@ -192,10 +192,17 @@ fn orders_are_judged_answered_and_undone() {
     host.wait("refused is told", |_| manager.states("two") == ["refused"]);
     manager.send(Down::Undo(proto::UndoDown { action_id: "one".into(), by: "alice".into(), signatures: Vec::new() }));
     host.wait("undone is told", |_| manager.states("one").last().is_some_and(|state| state == "undone"));
+    // Told again, since the answer may have been lost: it is answered again, and nothing is done twice.
+    manager.send(Down::Undo(proto::UndoDown { action_id: "one".into(), by: "alice".into(), signatures: Vec::new() }));
+    manager.send(Down::Undo(proto::UndoDown { action_id: "gone".into(), by: "alice".into(), signatures: Vec::new() }));
+    host.wait("the undos are answered", |_| manager.replies().len() == 5);
+    let undos: Vec<_> = manager.replies().into_iter().skip(2).map(|one| (one.id, one.undo, one.accepted)).collect();
+    let expected = [("one", true), ("one", true), ("gone", false)];
+    assert_eq!(undos, expected.map(|(id, accepted)| (id.to_owned(), true, accepted)));
     // In the grace time a fresh alert does not block it again.
     manager.send(down(&order("three", "203.0.113.9", 600)));
-    host.wait("the third is answered", |_| manager.replies().len() == 3);
-    assert!(!manager.replies()[2].accepted);
+    host.wait("the third is answered", |_| manager.replies().len() == 6);
+    assert!(!manager.replies()[5].accepted);
     let actions = manager.events("actions");
     assert!(actions.iter().all(|event| event.str(field::HOST_NAME) == Some("web1")));
     host.stop();

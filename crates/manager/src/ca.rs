@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,15 +60,22 @@ impl Authority {
     /// A folder that cannot be used, or a damaged key.
     pub fn open(dir: &Path, names: &[String], now: Timestamp) -> Result<Self> {
         let (key_file, ca_file) = (dir.join("ca.key"), dir.join("ca.pem"));
-        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-        if !ca_file.exists() {
-            let key = KeyPair::generate()?;
-            let certificate = ca_params(now)?.self_signed(&key)?;
-            write_private(&key_file, &key.serialize_pem())?;
-            write_private(&ca_file, &certificate.pem())?;
-        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .with_context(|| format!("make {}", dir.display()))?;
         let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+        let there = |path: &Path| path.try_exists().with_context(|| format!("look for {}", path.display()));
+        // A certificate without its key is a loss that only a person can judge: agents trust that key alone.
+        if !there(&key_file)? && !there(&ca_file)? {
+            write_private(&key_file, &KeyPair::generate()?.serialize_pem())?;
+        }
         let key = KeyPair::from_pem(&read(&key_file)?).with_context(|| format!("{} is damaged", key_file.display()))?;
+        // A first start may have ended here, after the key.
+        if !there(&ca_file)? {
+            write_private(&ca_file, &ca_params(now)?.self_signed(&key)?.pem())?;
+        }
         let ca_pem = read(&ca_file)?;
         let ca_der = CertificateDer::from_pem_slice(ca_pem.as_bytes()).context("the CA's certificate is damaged")?;
         let issuer = Issuer::from_ca_cert_der(&ca_der, key).context("the CA's certificate is damaged")?;
@@ -104,7 +111,9 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         valid(&mut params, now, AGENT_DAYS)?;
-        let serial: [u8; 16] = rand::random();
+        let mut serial: [u8; 16] = rand::random();
+        // Positive and of full length, so that DER writes these very bytes (RFC 5280, 4.1.2.2).
+        serial[0] = serial[0] & 0x7f | 0x40;
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         let certificate = params.signed_by(&request.public_key, &self.issuer)?;
         Ok(Signed { pem: certificate.pem(), serial: hex::encode(serial) })
@@ -201,10 +210,19 @@ fn valid(params: &mut CertificateParams, now: Timestamp, days: i64) -> Result<()
     Ok(())
 }
 
+/// Whole or not at all, also where the power fails; for nobody else to read.
 fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write;
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("write {}", path.display()))
+    let beside = path.with_extension("new");
+    let write = || {
+        let _ = fs::remove_file(&beside);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+    };
+    write().with_context(|| format!("write {}", path.display()))
 }
 
 /// Verifies a client's chain against the CA at the moment that its certificate names as its beginning: whether
@@ -262,5 +280,93 @@ impl ClientCertVerifier for Agents {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const NOW: i64 = 1_790_000_000;
+
+    fn authority(dir: &Path) -> Authority {
+        Authority::open(dir, &["manager.example:7601".into()], Timestamp::from_secs(NOW)).unwrap()
+    }
+
+    fn asked_for(params: CertificateParams) -> String {
+        params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
+    }
+
+    fn verifier(authority: &Authority) -> Agents {
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.ca_der.clone()).unwrap();
+        let chain =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+        Agents { chain, provider }
+    }
+
+    fn accepts(authority: &Authority, certificate: &CertificateDer<'_>, now: i64) -> bool {
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.cast_unsigned()));
+        verifier(authority).verify_client_cert(certificate, &[], now).is_ok()
+    }
+
+    #[test]
+    fn it_is_made_once_for_the_owner_alone_and_survives_a_start_that_ended_after_the_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("ca");
+        let first = authority(&dir);
+        for (name, mode) in [("", 0o700), ("ca.key", 0o600), ("ca.pem", 0o600)] {
+            assert_eq!(fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o777, mode, "{name}");
+        }
+        assert_eq!(authority(&dir).ca_sha256(), first.ca_sha256());
+        let signed =
+            first.sign_agent(&asked_for(CertificateParams::default()), "a", Timestamp::from_secs(NOW)).unwrap();
+        let certificate = CertificateDer::from_pem_slice(signed.pem.as_bytes()).unwrap();
+        fs::remove_file(dir.join("ca.pem")).unwrap();
+        assert!(accepts(&authority(&dir), &certificate, NOW), "the same key");
+        fs::remove_file(dir.join("ca.key")).unwrap();
+        assert!(Authority::open(&dir, &[], Timestamp::from_secs(NOW)).is_err(), "no new key under an old certificate");
+    }
+
+    #[test]
+    fn a_request_gives_its_public_key_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = authority(dir.path());
+        let mut wish = CertificateParams::new(vec!["manager.example".to_owned()]).unwrap();
+        wish.distinguished_name = common_name("somebody else");
+        wish.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let signed = authority.sign_agent(&asked_for(wish), "agent-1", Timestamp::from_secs(NOW)).unwrap();
+        let der = CertificateDer::from_pem_slice(signed.pem.as_bytes()).unwrap();
+        let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+        let names: Vec<_> = parsed.subject().iter_common_name().map(|name| name.as_str().unwrap()).collect();
+        assert_eq!(names, ["agent-1"]);
+        assert!(parsed.subject_alternative_name().unwrap().is_none());
+        assert!(!parsed.is_ca());
+        let usage = parsed.extended_key_usage().unwrap().unwrap().value;
+        assert!(usage.client_auth && !usage.server_auth && !usage.any);
+        let days = (parsed.validity().not_after.timestamp() - NOW) / 86_400;
+        assert!((AGENT_DAYS - 1..=AGENT_DAYS).contains(&days), "{days}");
+        assert!(authority.sign_agent("no request", "agent-1", Timestamp::from_secs(NOW)).is_err());
+    }
+
+    #[test]
+    fn an_expired_chain_of_ours_is_one_and_what_is_not_an_agents_is_none() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (ours, other) = (authority(dir.path()), authority(elsewhere.path()));
+        let sign = |by: &Authority| {
+            let signed =
+                by.sign_agent(&asked_for(CertificateParams::default()), "a", Timestamp::from_secs(NOW)).unwrap();
+            CertificateDer::from_pem_slice(signed.pem.as_bytes()).unwrap()
+        };
+        assert!(accepts(&ours, &sign(&ours), NOW));
+        assert!(accepts(&ours, &sign(&ours), NOW + 400 * 86_400), "whether it is expired is for the link to say");
+        assert!(!accepts(&ours, &sign(&ours), NOW - 10 * 86_400), "not yet valid");
+        assert!(!accepts(&ours, &sign(&other), NOW), "another CA of the same name");
+        assert!(!accepts(&ours, &sign(&other), NOW + 400 * 86_400));
+        let (server, _) = ours.server_certificate().unwrap();
+        assert!(!accepts(&ours, &server[0], NOW), "the manager's own is no agent's");
+        assert!(!accepts(&ours, &CertificateDer::from(vec![0x30, 0x03]), NOW));
     }
 }

@@ -138,8 +138,8 @@ struct Service {
 }
 
 impl Service {
-    /// The agent that presented a certificate of ours. `expired_too` for renewing.
-    async fn agent<T>(&self, request: &Request<T>, expired_too: bool) -> Result<Agent, Status> {
+    /// The agent that presented a certificate of ours, and that certificate's serial. `expired_too` for renewing.
+    async fn agent<T>(&self, request: &Request<T>, expired_too: bool) -> Result<(Agent, String), Status> {
         let presented = request.extensions().get::<Presented>();
         let certificate = presented.and_then(|presented| presented.certificate.as_ref());
         let Some(certificate) = certificate else {
@@ -161,11 +161,30 @@ impl Service {
         if agent.revoked.is_some() {
             return Err(Status::permission_denied("this agent is revoked"));
         }
-        if hex::encode(parsed.raw_serial()).trim_start_matches('0') != agent.serial.trim_start_matches('0') {
+        let presented = serial(&parsed);
+        let mut good = agent.serial.split(' ').rev();
+        let newest = good.next().is_some_and(|one| one == presented);
+        let former = good.next();
+        if !newest && former != Some(presented.as_str()) {
             return Err(Status::permission_denied("this certificate was replaced by a newer one"));
         }
-        Ok(agent)
+        if newest && former.is_some() {
+            let mut change = self.shared.control.begin().await.map_err(internal)?;
+            agents::set_serial(change.connection(), &agent.id, &presented).await.map_err(internal)?;
+            change.commit().await.map_err(internal)?;
+        }
+        Ok((agent, presented))
     }
+}
+
+/// As [`Agent::serial`] has it.
+fn serial(certificate: &x509_parser::certificate::X509Certificate<'_>) -> String {
+    hex::encode(certificate.raw_serial())
+}
+
+/// Which of the three is not for a stranger to know.
+fn refused() -> Status {
+    Status::permission_denied("this token is unknown, used or expired; ask for a new one")
 }
 
 fn internal(problem: impl std::fmt::Display) -> Status {
@@ -184,13 +203,19 @@ impl Enrolment for Service {
         let request = request.into_inner();
         let shared = &self.shared;
         let now = shared.clock.now();
+        let secret = hash(&request.token);
+        // Before anything that costs: anyone may ask. A guess leaves no row behind, a token that is over does.
+        let Some(known) = enrolment::find(shared.control.read(), &secret).await.map_err(internal)? else {
+            info!(address, "an enrolment with an unknown token was refused");
+            return Err(refused());
+        };
         let id = sakimori_model::id::row_id();
         let signed = shared
             .authority
             .sign_agent(&request.csr_pem, &id, now)
             .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
         let mut change = shared.control.begin().await.map_err(internal)?;
-        let token = enrolment::consume(change.connection(), &hash(&request.token), &id, now).await.map_err(internal)?;
+        let token = enrolment::consume(change.connection(), &secret, &id, now).await.map_err(internal)?;
         let entry = |tenant, target, action| audit::Entry {
             tenant,
             time: now,
@@ -203,13 +228,10 @@ impl Enrolment for Service {
             request: "",
         };
         let Some(token) = token else {
-            change
-                .audit(&entry(sakimori_store::control::DEFAULT_TENANT, "", "agents:enrol-refused"))
-                .await
-                .map_err(internal)?;
+            change.audit(&entry(&known.tenant, &known.id, "agents:enrol-refused")).await.map_err(internal)?;
             change.commit().await.map_err(internal)?;
             shared.outbox_changed.notify_one();
-            return Err(Status::permission_denied("this token is unknown, used or expired; ask for a new one"));
+            return Err(refused());
         };
         let host = request.host.unwrap_or_default();
         let agent = Agent {
@@ -244,7 +266,7 @@ impl Link for Service {
     type OpenStream = ReceiverStream<Result<proto::Down, Status>>;
 
     async fn open(&self, request: Request<Streaming<proto::Up>>) -> Result<Response<Self::OpenStream>, Status> {
-        let agent = self.agent(&request, false).await?;
+        let (agent, _) = self.agent(&request, false).await?;
         let (down, answers) = mpsc::channel(COMMANDS);
         let (commands, told) = mpsc::channel(COMMANDS);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -255,7 +277,7 @@ impl Link for Service {
     }
 
     async fn renew(&self, request: Request<proto::RenewRequest>) -> Result<Response<proto::RenewReply>, Status> {
-        let agent = self.agent(&request, true).await?;
+        let (agent, former) = self.agent(&request, true).await?;
         let now = self.shared.clock.now();
         let signed = self
             .shared
@@ -263,8 +285,24 @@ impl Link for Service {
             .sign_agent(&request.into_inner().csr_pem, &agent.id, now)
             .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
         let mut change = self.shared.control.begin().await.map_err(internal)?;
-        agents::set_serial(change.connection(), &agent.id, &signed.serial).await.map_err(internal)?;
+        let serials = format!("{former} {}", signed.serial);
+        agents::set_serial(change.connection(), &agent.id, &serials).await.map_err(internal)?;
+        change
+            .audit(&audit::Entry {
+                tenant: &agent.tenant,
+                time: now,
+                actor: &format!("agent:{}", agent.id),
+                action: "agents:renew",
+                target: &agent.id,
+                before: None,
+                after: None,
+                address: "",
+                request: "",
+            })
+            .await
+            .map_err(internal)?;
         change.commit().await.map_err(internal)?;
+        self.shared.outbox_changed.notify_one();
         Ok(Response::new(proto::RenewReply { certificate_pem: signed.pem }))
     }
 }

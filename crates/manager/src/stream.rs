@@ -241,10 +241,17 @@ impl Stream {
             }
             Up::OrderReply(reply) => {
                 let mut change = self.shared.control.begin().await.map_err(internal)?;
-                for kind in ["order", "undo"] {
-                    agents::answered(change.connection(), tenant, id, &reply.id, kind).await.map_err(internal)?;
+                let kind = if reply.undo { "undo" } else { "order" };
+                // One that nothing waited for is an answer that came twice, or an agent's invention.
+                if !agents::answered(change.connection(), tenant, id, &reply.id, kind).await.map_err(internal)? {
+                    return Ok(());
                 }
-                let verb = if reply.accepted { "actions:accepted" } else { "actions:refused" };
+                let verb = match (reply.undo, reply.accepted) {
+                    (false, true) => "actions:accepted",
+                    (false, false) => "actions:refused",
+                    (true, true) => "actions:undone",
+                    (true, false) => "actions:undo-refused",
+                };
                 let actor = format!("agent:{id}");
                 let entry = audit::Entry {
                     tenant,

@@ -244,7 +244,7 @@ pub enum ToUplink {
     Resume,
     /// State of modules and books, JSON of [`crate::status::AgentStatus`].
     Status(Vec<u8>),
-    /// Reply to an order.
+    /// Reply to an order or an undo.
     OrderReply {
         /// Id of the action.
         id: String,
@@ -252,6 +252,8 @@ pub enum ToUplink {
         accepted: bool,
         /// Why not.
         reason: String,
+        /// To an undo?
+        undo: bool,
     },
     /// What the next hello says.
     Versions {

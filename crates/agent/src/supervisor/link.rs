@@ -259,10 +259,7 @@ impl Supervisor {
             FromUplink::Policy { number, json } => self.take_policy(number, &json),
             FromUplink::Bundle(bytes) => self.take_bundle(bytes),
             FromUplink::Order(order) => self.take_order(*order),
-            FromUplink::Undo { action, by } => {
-                let events = self.actions.undo(vec![action], &by, self.now())?;
-                self.spool_actions(events)
-            }
+            FromUplink::Undo { action, by } => self.take_undo(action, &by),
         }
     }
 
@@ -277,9 +274,26 @@ impl Supervisor {
                 action.reason.clone().unwrap_or_default(),
             ),
         };
-        if let Some(link) = &self.link {
-            link.send(&ToUplink::OrderReply { id, accepted, reason });
-        }
+        self.reply(ToUplink::OrderReply { id, accepted, reason, undo: false });
         Ok(())
+    }
+
+    /// It is told again until it is answered, so what cannot be undone is answered too.
+    fn take_undo(&mut self, id: String, by: &str) -> Result<()> {
+        let events = self.actions.undo(vec![id.clone()], by, self.now())?;
+        self.spool_actions(events)?;
+        let (accepted, reason) = match self.actions.action(&id) {
+            None => (false, "it is not in the ledger".to_owned()),
+            Some(action) if action.state == ActionState::Undone => (true, String::new()),
+            Some(action) => (false, format!("it is {}", action.state.name())),
+        };
+        self.reply(ToUplink::OrderReply { id, accepted, reason, undo: true });
+        Ok(())
+    }
+
+    fn reply(&self, reply: ToUplink) {
+        if let Some(link) = &self.link {
+            link.send(&reply);
+        }
     }
 }

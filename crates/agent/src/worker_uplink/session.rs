@@ -194,8 +194,8 @@ impl Session {
                 self.status = Some(json.clone());
                 Some(message(Up::Status(proto::Status { json })))
             }
-            ToUplink::OrderReply { id, accepted, reason } => {
-                Some(message(Up::OrderReply(proto::OrderReply { id, accepted, reason })))
+            ToUplink::OrderReply { id, accepted, reason, undo } => {
+                Some(message(Up::OrderReply(proto::OrderReply { id, accepted, reason, undo })))
             }
         })
     }

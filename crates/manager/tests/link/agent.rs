@@ -284,6 +284,20 @@ impl Stream {
         }
     }
 
+    /// Id of the next action that is to be taken back.
+    pub async fn undo(&mut self) -> String {
+        loop {
+            if let Down::Undo(undo) = self.next().await.unwrap() {
+                return undo.action_id;
+            }
+        }
+    }
+
+    pub async fn answer(&self, id: &str, undo: bool) {
+        let reply = proto::OrderReply { id: id.into(), accepted: true, reason: String::new(), undo };
+        let _ = self.up.send(proto::Up { message: Some(Up::OrderReply(reply)) }).await;
+    }
+
     /// Reads until the manager ends the stream.
     pub async fn end(&mut self) -> Status {
         loop {

@@ -3,10 +3,12 @@
 
 mod agent;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use agent::{Agent, World, events, forged_identity};
-use sakimori_model::{Event, field};
+use sakimori_model::action::{Cause, Target};
+use sakimori_model::{Action, ActionState, Event, Order, Timestamp, field};
 use sakimori_store::control::{Scope, agents};
 use serde_json::json;
 use tonic::Code;
@@ -22,7 +24,12 @@ fn a_token_enrols_once() {
         let again = Agent::enrol(&token).await.err().unwrap();
         assert_eq!(again.code(), Code::PermissionDenied, "{again}");
         let audit = world.ask(&manager, "/api/v1/audit?limit=50").await.to_string();
-        assert!(audit.contains("agents:enrol-refused"), "{audit}");
+        assert_eq!(audit.matches("agents:enrol-refused").count(), 1, "{audit}");
+        let mut guess = token.clone();
+        guess.secret = "guessed".into();
+        assert_eq!(Agent::enrol(&guess).await.err().unwrap().code(), Code::PermissionDenied);
+        let audit = world.ask(&manager, "/api/v1/audit?limit=50").await.to_string();
+        assert_eq!(audit.matches("agents:enrol-refused").count(), 1, "a guess leaves no row: {audit}");
         manager.stop().await;
     });
 }
@@ -121,6 +128,93 @@ fn an_expired_agent_may_renew_and_nothing_else() {
     });
 }
 
+#[test]
+fn a_renewal_whose_answer_was_lost_locks_nobody_out() {
+    let world = World::new();
+    world.run(async {
+        let manager = world.start().await;
+        let mut agent = Agent::enrol(&world.token(&manager).await).await.unwrap();
+        let old = agent.certificate_pem.clone();
+        let lost = agent.renew().await.unwrap();
+        assert!(agent.open().await.is_ok(), "the former one is good until the new one was seen");
+        let new = agent.renew().await.unwrap();
+        agent.certificate_pem = lost;
+        assert_eq!(agent.open().await.err().unwrap().code(), Code::PermissionDenied, "one that was never used");
+        agent.certificate_pem = new;
+        assert!(agent.open().await.is_ok());
+        agent.certificate_pem = old;
+        assert_eq!(agent.open().await.err().unwrap().code(), Code::PermissionDenied, "the former one is over");
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn an_undo_is_told_until_it_is_answered() {
+    let world = World::new();
+    world.run(async {
+        let manager = world.start().await;
+        let agent = Agent::enrol(&world.token(&manager).await).await.unwrap();
+        let mut stream = agent.open().await.unwrap();
+        stream.send(agent.batch("actions", 1, vec![blocked(&agent.id, "block1")])).await;
+        stream.receipt().await;
+        let asked = Instant::now();
+        while world.actions(&manager).await.is_empty() {
+            assert!(asked.elapsed() < Duration::from_secs(30));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        world.post(&manager, "/api/v1/actions/block1/undo", json!({})).await;
+        assert_eq!(stream.undo().await, "block1");
+        // The answer to an order of this id is none to the undo, and a stream that breaks is none at all.
+        stream.answer("block1", false).await;
+        drop(stream);
+        let mut stream = agent.open().await.unwrap();
+        assert_eq!(stream.undo().await, "block1");
+        let waiting = || agents::orders(manager.shared.control.read(), "default", &agent.id);
+        assert_eq!(waiting().await.unwrap().len(), 1);
+        stream.answer("block1", true).await;
+        let answered = Instant::now();
+        while !waiting().await.unwrap().is_empty() {
+            assert!(answered.elapsed() < Duration::from_secs(30));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let audit = world.ask(&manager, "/api/v1/audit?limit=50").await.to_string();
+        assert!(audit.contains("actions:undone") && !audit.contains("actions:accepted"), "{audit}");
+        manager.stop().await;
+    });
+}
+
+/// A host's word that it blocks an address.
+fn blocked(place: &str, id: &str) -> Event {
+    let target = Target::Network("203.0.113.9".parse().unwrap());
+    let at = Timestamp::from_secs(1_790_000_000);
+    let action = Action {
+        order: Order {
+            id: id.into(),
+            action: "block_address".into(),
+            target,
+            expiry: None,
+            cause: Cause::default(),
+            via: None,
+            probe: false,
+            inputs: BTreeMap::new(),
+            signatures: Vec::new(),
+        },
+        place: place.into(),
+        state: ActionState::Done,
+        reason: None,
+        former: None,
+        planned_at: at,
+        done_at: Some(at),
+        ended_at: None,
+        expires_at: None,
+        expires_at_most: None,
+        prolonged: 0,
+        grace_until: None,
+        undone_by: None,
+    };
+    sakimori_respond::event::of(&action, at)
+}
+
 /// An agent's alert: what the manager does about it.
 fn alert(id: &str) -> Event {
     let mut event = events(1).remove(0);
@@ -184,7 +278,7 @@ fn a_killed_manager_replays_its_journal_and_stores_and_answers_nothing_twice() {
 }
 
 #[test]
-fn policy_bundle_and_undo_are_pushed() {
+fn policy_and_bundle_are_pushed() {
     let world = World::new();
     world.run(async {
         let manager = world.start().await;

@@ -27,7 +27,8 @@ pub struct Agent {
     pub enrolled: Timestamp,
     /// When it last spoke.
     pub last_seen: Option<Timestamp>,
-    /// Serial of its certificate.
+    /// Serial of its certificate. After a renewal two, the new one last and a space between, until the agent
+    /// has come with the new one: a renewal whose answer was lost must not lock it out.
     pub serial: String,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
@@ -125,7 +126,7 @@ pub async fn set_status(connection: &mut SqliteConnection, id: &str, status: &st
     Ok(())
 }
 
-/// The serial of its new certificate.
+/// The serial of the certificate that is good from now on, or two (see [`Agent::serial`]).
 ///
 /// # Errors
 /// The database failed.
@@ -207,7 +208,7 @@ pub async fn orders(pool: &SqlitePool, tenant: &str, agent: &str) -> Result<Vec<
     Ok(sqlx::query_as(sql).bind(tenant).bind(agent).fetch_all(pool).await?)
 }
 
-/// It was answered, or is no longer wanted.
+/// It was answered, or is no longer wanted. False where nothing waited.
 ///
 /// # Errors
 /// The database failed.
@@ -217,13 +218,85 @@ pub async fn answered(
     agent: &str,
     id: &str,
     kind: &str,
-) -> Result<()> {
-    sqlx::query("DELETE FROM agent_orders WHERE tenant = $1 AND agent = $2 AND id = $3 AND kind = $4")
+) -> Result<bool> {
+    let done = sqlx::query("DELETE FROM agent_orders WHERE tenant = $1 AND agent = $2 AND id = $3 AND kind = $4")
         .bind(tenant)
         .bind(agent)
         .bind(id)
         .bind(kind)
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Control;
+    use crate::control::tests::fresh;
+
+    async fn add(control: &Control, tenant: &str, id: &str) {
+        let agent = Agent {
+            tenant: tenant.into(),
+            id: id.into(),
+            name: "web1".into(),
+            tags: vec!["web".into()],
+            host: "{}".into(),
+            versions: "{}".into(),
+            status: "{}".into(),
+            enrolled: Timestamp::from_secs(1),
+            last_seen: None,
+            serial: "1".into(),
+            revoked: None,
+        };
+        let mut change = control.begin().await.unwrap();
+        create(change.connection(), &agent).await.unwrap();
+        assert!(matches!(create(change.connection(), &agent).await, Err(ControlError::Exists("agent"))));
+        change.commit().await.unwrap();
+        assert_eq!(get(control.read(), &Scope::All, id).await.unwrap(), agent);
+    }
+
+    #[tokio::test]
+    async fn a_tenant_neither_sees_nor_revokes_nor_deletes_an_agent_of_another() {
+        let (_dir, control) = fresh().await;
+        add(&control, "a", "agent-a").await;
+        add(&control, "b", "agent-b").await;
+        let one = |tenant: &str| Scope::One(tenant.into());
+        let ids = async |scope: &Scope| -> Vec<String> {
+            list(control.read(), scope, "", 10).await.unwrap().into_iter().map(|agent| agent.id).collect()
+        };
+        assert_eq!(ids(&one("a")).await, ["agent-a"]);
+        assert_eq!(ids(&Scope::All).await, ["agent-a", "agent-b"]);
+        assert!(get(control.read(), &one("a"), "agent-b").await.is_err());
+        let mut change = control.begin().await.unwrap();
+        let now = Timestamp::from_secs(5);
+        assert!(revoke(change.connection(), &one("a"), "agent-b", now).await.is_err());
+        assert!(delete(change.connection(), &one("a"), "agent-b").await.is_err());
+        revoke(change.connection(), &one("b"), "agent-b", now).await.unwrap();
+        revoke(change.connection(), &one("b"), "agent-b", Timestamp::from_secs(9)).await.unwrap();
+        change.commit().await.unwrap();
+        assert_eq!(get(control.read(), &Scope::All, "agent-b").await.unwrap().revoked, Some(now), "the first stays");
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_an_agent_goes_once_and_alone_and_with_the_agent() {
+        let (_dir, control) = fresh().await;
+        add(&control, "a", "agent").await;
+        let mut change = control.begin().await.unwrap();
+        for (id, kind, at) in [("x", "order", 1), ("x", "undo", 2), ("x", "order", 3), ("y", "order", 4)] {
+            let now = Timestamp::from_secs(at);
+            put_order(change.connection(), "a", "agent", id, kind, "{}", now).await.unwrap();
+        }
+        assert!(answered(change.connection(), "a", "agent", "x", "order").await.unwrap());
+        assert!(!answered(change.connection(), "a", "agent", "x", "order").await.unwrap(), "answered before");
+        assert!(!answered(change.connection(), "b", "agent", "x", "undo").await.unwrap(), "another tenant's");
+        change.commit().await.unwrap();
+        let left = orders(control.read(), "a", "agent").await.unwrap();
+        let left: Vec<_> = left.iter().map(|one| (one.id.as_str(), one.kind.as_str())).collect();
+        assert_eq!(left, [("x", "undo"), ("y", "order")]);
+        let mut change = control.begin().await.unwrap();
+        delete(change.connection(), &Scope::All, "agent").await.unwrap();
+        change.commit().await.unwrap();
+        assert_eq!(orders(control.read(), "a", "agent").await.unwrap(), []);
+    }
 }

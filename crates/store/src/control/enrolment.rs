@@ -68,6 +68,15 @@ pub async fn create(connection: &mut SqliteConnection, token: &Token, secret: &H
     Ok(())
 }
 
+/// The token of this secret, used or not; `None` where there is none.
+///
+/// # Errors
+/// The database failed.
+pub async fn find(pool: &SqlitePool, secret: &Hash) -> Result<Option<Token>> {
+    let sql = "SELECT * FROM enrolment_tokens WHERE secret_hash = $1";
+    Ok(sqlx::query_as(sql).bind(secret.as_slice()).fetch_optional(pool).await?)
+}
+
 /// Uses a token up, for this agent; `None` where it is unknown, used or expired. One statement, so that of two
 /// that come at once one wins.
 ///
@@ -132,5 +141,8 @@ mod tests {
         assert_eq!(consume(change.connection(), &[2; 32], "other", now).await.unwrap(), None, "expired");
         assert_eq!(consume(change.connection(), &[3; 32], "other", now).await.unwrap(), None, "unknown");
         change.commit().await.unwrap();
+        let found = find(control.read(), &[1; 32]).await.unwrap().unwrap();
+        assert_eq!((found.id.as_str(), found.used), ("a", Some(now)));
+        assert_eq!(find(control.read(), &[3; 32]).await.unwrap(), None);
     }
 }
