@@ -2,8 +2,8 @@
 //! how many lines a CPU second, how much memory.
 //!
 //! Each side runs in a namespace of its own with its own log file and blocks in its own nftables. The refused
-//! packet is seen by a client that sends a datagram each millisecond to a socket that counts: the time of the
-//! last one that arrived is the time of the block.
+//! packet is seen by a client that sends a datagram each half millisecond to a socket that counts: the time of
+//! the last one that arrived is the time of the block.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -202,16 +202,17 @@ fn throughput(options: &Options, side: &mut dyn Side, log: &Path) -> Result<()> 
     Ok(())
 }
 
-/// Processor seconds of these processes so far.
+/// Processor seconds of these processes and of the programs that they ran (fail2ban's `nft`) so far.
 fn cpu(pids: &[u32]) -> f64 {
-    let ticks: u64 = pids
+    let ticks: i64 = pids
         .iter()
         .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok())
         .filter_map(|stat| {
-            let fields: Vec<u64> =
+            // tpgid may be -1.
+            let fields: Vec<i64> =
                 stat.rsplit(')').next()?.split_whitespace().filter_map(|field| field.parse().ok()).collect();
-            // After the name come state (no number), then ppid …; utime and stime are the 11th and 12th numbers.
-            Some(fields.get(10)? + fields.get(11)?)
+            // After the name come state (no number), then ppid …; utime, stime, cutime and cstime begin at the 11th.
+            Some(fields.get(10..14)?.iter().sum::<i64>())
         })
         .sum();
     ticks as f64 / 100.0
@@ -323,12 +324,14 @@ impl Side for Fail2ban {
             bail!("fail2ban is not installed: apt-get install fail2ban");
         }
         let _ = fs::remove_dir_all(dir.join("jail.d"));
+        // Bans of another run would be there from the start.
+        fs::write(dir.join("fail2ban.local"), "[DEFAULT]\ndbfile = None\n")?;
         self.socket = dir.join("sock");
         fs::write(
             dir.join("jail.local"),
             format!(
                 "[DEFAULT]\nbackend = auto\nbanaction = nftables-allports\nbantime = 3600\nfindtime = 120\nmaxretry = 5\n\
-                 usedns = no\nignoreself = false\nlogtimezone = UTC\n[sshd]\nenabled = true\nlogpath = {}\n",
+                 protocol = udp\nusedns = no\nignoreself = false\nlogtimezone = UTC\n[sshd]\nenabled = true\nlogpath = {}\n",
                 log.display()
             ),
         )?;
