@@ -44,6 +44,8 @@ trait Side {
     fn pids(&self) -> Vec<u32>;
     /// Lines that it has read of its log.
     fn done(&self, log: &Path) -> bool;
+    /// Addresses that are blocked now.
+    fn blocked(&self) -> usize;
     fn stop(&mut self) -> Result<()>;
 }
 
@@ -191,10 +193,11 @@ fn throughput(options: &Options, side: &mut dyn Side, log: &Path) -> Result<()> 
     }
     let spent = cpu(&side.pids()) - before;
     println!(
-        "  {}: {} lines from {} addresses in {:.1} s, {spent:.2} CPU s: {:.0} lines a CPU second; {} MiB resident",
+        "  {}: {} lines from {} addresses ({} blocked) in {:.1} s, {spent:.2} CPU s: {:.0} lines a CPU second; {} MiB resident",
         side.name(),
         options.lines,
         options.addresses,
+        side.blocked(),
         began.elapsed().as_secs_f64(),
         options.lines as f64 / spent.max(0.01),
         memory(&side.pids()) / 1024
@@ -285,6 +288,11 @@ impl Side for Sakimori {
         status.and_then(|status| status.pointer("/inputs/0/lines")?.as_u64()).is_some_and(|read| read >= lines)
     }
 
+    fn blocked(&self) -> usize {
+        let list = self.ask(&["actions", "list", "--json"]).unwrap_or_default();
+        serde_json::from_str(&list).map_or(0, |list: Vec<serde_json::Value>| list.len())
+    }
+
     fn stop(&mut self) -> Result<()> {
         match self.process.take() {
             Some(process) => process.stop(),
@@ -295,10 +303,14 @@ impl Side for Sakimori {
 
 impl Sakimori {
     fn status(&self) -> Option<String> {
+        self.ask(&["status", "--json"])
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Option<String> {
         let out = Command::new(binary("sakimori-agent").ok()?)
             .arg("--config")
             .arg(&self.config)
-            .args(["status", "--json"])
+            .args(arguments)
             .output()
             .ok()?;
         out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned())
@@ -355,6 +367,12 @@ impl Side for Fail2ban {
                 text.lines().find_map(|line| line.split("Total failed:").nth(1)?.trim().parse::<u64>().ok())
             })
             .is_some_and(|failed| failed >= lines)
+    }
+
+    fn blocked(&self) -> usize {
+        let text = self.ask(&["status", "sshd"]).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.split("Currently banned:").nth(1)?.trim().parse().ok());
+        count.unwrap_or(0)
     }
 
     fn stop(&mut self) -> Result<()> {

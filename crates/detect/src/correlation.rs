@@ -19,10 +19,12 @@
 //! Not supported, refused at load: `value_sum`, `value_avg`, `value_percentile`, `value_median`, windows other
 //! than sliding, `not` in a condition over rules (it could only be known when the window has passed).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::hash::RandomState;
 use std::sync::Arc;
 
+use hashbrown::hash_map::EntryRef;
 use rsigma_eval::Event as _;
 use rsigma_parser::{ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, WindowMode};
 use sha2::{Digest, Sha256};
@@ -46,6 +48,9 @@ const MAX_VALUE: usize = 64;
 const MAX_LATER: usize = 64;
 /// Longest group key.
 const MAX_KEY: usize = 4096;
+
+/// Windows by group. What groups are called is for attackers to choose, so the hash is keyed.
+type Groups = hashbrown::HashMap<String, Window, RandomState>;
 
 /// A rule that contributes.
 #[derive(Clone, Debug)]
@@ -72,7 +77,7 @@ pub(crate) struct Correlation {
     shape: Shape,
     /// Hash of its own text and of those that it counts: windows are taken over only where it is equal.
     pub definition: [u8; 32],
-    tenants: BTreeMap<Box<str>, HashMap<Box<str>, Window>>,
+    tenants: BTreeMap<Box<str>, Groups>,
     added: usize,
 }
 
@@ -190,26 +195,23 @@ impl Correlation {
             _ => None,
         };
         let counts = matches!(self.kind, Kind::Events | Kind::Values(_));
-        let entry = Entry {
-            time: what.time,
-            // An event that several of its rules match counts once.
-            slot: if counts { 0 } else { u32::try_from(what.slot).unwrap_or(u32::MAX) },
-            value,
-            id: what.ids.last()?.clone(),
-            more: what.ids.split_last().map(|(_, others)| others.to_vec()).unwrap_or_default(),
-        };
+        // An event that several of its rules match counts once.
+        let slot = if counts { 0 } else { u32::try_from(what.slot).unwrap_or(u32::MAX) };
+        let entry = Entry::new(what.time, slot, value, what.ids)?;
         if !self.tenants.contains_key(what.tenant) {
-            self.tenants.insert(what.tenant.into(), HashMap::new());
+            self.tenants.insert(what.tenant.into(), Groups::default());
         }
         let groups = self.tenants.get_mut(what.tenant)?;
-        if !groups.contains_key(what.key) {
-            self.added += 1;
-            if groups.len() >= max_groups.max(1) {
-                *evicted += make_room(groups, what.arrival, self.shape.span.saturating_add(SLACK));
-            }
-            groups.insert(what.key.into(), Window::default());
+        if groups.len() >= max_groups.max(1) && !groups.contains_key(what.key) {
+            *evicted += make_room(groups, what.arrival, self.shape.span.saturating_add(SLACK));
         }
-        let window = groups.get_mut(what.key)?;
+        let window = match groups.entry_ref(what.key) {
+            EntryRef::Occupied(known) => known.into_mut(),
+            EntryRef::Vacant(place) => {
+                self.added += 1;
+                place.insert(Window::default())
+            }
+        };
         window.touched = what.arrival;
         if !window.add(entry, &self.shape) && !self.is_part {
             return None;
@@ -251,7 +253,7 @@ impl Correlation {
 
     /// Open groups.
     pub(crate) fn groups(&self) -> usize {
-        self.tenants.values().map(HashMap::len).sum()
+        self.tenants.values().map(Groups::len).sum()
     }
 
     /// Is it time to forget? Depends on what was fed alone, so a replay does it at the same events.
@@ -347,13 +349,13 @@ fn counted(view: &View<'_>, fields: &[String]) -> Option<Box<str>> {
 
 /// Forgets what is over, and if that is not enough the eighth that was touched longest ago. Gives how many of
 /// those that were not over had to go.
-fn make_room(groups: &mut HashMap<Box<str>, Window>, now: i64, keep: i64) -> u64 {
+fn make_room(groups: &mut Groups, now: i64, keep: i64) -> u64 {
     let before = groups.len();
     groups.retain(|_, window| now.saturating_sub(window.touched) <= keep);
     if groups.len() + before / 8 < before {
         return 0;
     }
-    let mut ages: Vec<(i64, Box<str>)> = groups.iter().map(|(key, window)| (window.touched, key.clone())).collect();
+    let mut ages: Vec<(i64, String)> = groups.iter().map(|(key, window)| (window.touched, key.clone())).collect();
     let go = (before / 8).max(1).min(ages.len());
     ages.sort_unstable();
     for (_, key) in ages.iter().take(go) {

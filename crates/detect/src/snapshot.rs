@@ -11,7 +11,7 @@ use crate::options::Counters;
 use crate::window::Window;
 
 /// Version of windows and of what they mean.
-pub const ENGINE: u32 = 1;
+pub const ENGINE: u32 = 2;
 /// What a snapshot begins with.
 const MAGIC: &[u8; 4] = b"SKDW";
 

@@ -23,6 +23,8 @@ pub(crate) struct Entry {
     pub value: Option<Box<str>>,
     /// Id of the event that contributed.
     pub id: Arc<str>,
+    /// A hash of the id, so that others are told apart without a look at their text.
+    mark: u32,
     /// Ids of further events, where another correlation contributed.
     pub more: Vec<Arc<str>>,
 }
@@ -63,6 +65,20 @@ pub(crate) enum Hold {
     Runs,
 }
 
+impl Entry {
+    /// What the event of the last of these ids contributes; `None` without an id.
+    pub(crate) fn new(time: i64, slot: u32, value: Option<Box<str>>, ids: &[Arc<str>]) -> Option<Self> {
+        let (id, others) = ids.split_last()?;
+        // FNV-1a. Equal marks only cost a comparison.
+        let mark = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        Some(Self { time, slot, value, id: id.clone(), mark, more: others.to_vec() })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.mark == other.mark && self.id == other.id
+    }
+}
+
 impl Window {
     /// Adds an entry. `false` where it added nothing: the same event or the same value is there already.
     pub(crate) fn add(&mut self, entry: Entry, shape: &Shape) -> bool {
@@ -72,7 +88,7 @@ impl Window {
             Hold::All | Hold::Runs => None,
         };
         if let Some(at) = former {
-            if self.entries.get(at).is_some_and(|other| other.time > entry.time || other.id == entry.id) {
+            if self.entries.get(at).is_some_and(|other| other.time > entry.time || other.is_same(&entry)) {
                 return false;
             }
             self.entries.remove(at);
@@ -81,7 +97,7 @@ impl Window {
             .iter()
             .rev()
             .take(4)
-            .any(|other| other.time == entry.time && other.slot == entry.slot && other.id == entry.id)
+            .any(|other| other.time == entry.time && other.slot == entry.slot && other.is_same(&entry))
         {
             return false;
         }
@@ -133,7 +149,7 @@ mod tests {
     const SHAPE: Shape = Shape { span: 100, lateness: 10, most: 8, hold: Hold::All };
 
     fn entry(time: i64, id: u32) -> Entry {
-        Entry { time, slot: 0, value: None, id: id.to_string().into(), more: Vec::new() }
+        Entry::new(time, 0, None, &[id.to_string().into()]).unwrap()
     }
 
     fn times(window: &Window) -> Vec<i64> {

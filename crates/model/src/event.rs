@@ -51,7 +51,7 @@ pub struct Event {
 impl Event {
     /// An empty document.
     pub fn new() -> Self {
-        Self { slots: Vec::with_capacity(24), rest: Map::new() }
+        Self { slots: Vec::with_capacity(40), rest: Map::new() }
     }
 
     /// Sets a catalog field. A value of the wrong type goes into the rest under the field's name.
@@ -151,7 +151,7 @@ impl Event {
     }
 
     /// All catalog fields that are set, in the order of their names.
-    pub fn slots(&self) -> impl Iterator<Item = (FieldId, &Value)> {
+    pub fn slots(&self) -> impl ExactSizeIterator<Item = (FieldId, &Value)> {
         self.slots.iter().map(|(field, value)| (*field, value))
     }
 

@@ -11,7 +11,6 @@
 //! value = tag u8, payload   counts, lengths and numbers are LEB128
 //! ```
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use sakimori_model::catalog;
@@ -102,56 +101,131 @@ impl Batch {
 /// # Errors
 /// `TooLarge` where a peer would refuse it.
 pub fn encode(batch: &Batch) -> Result<Vec<u8>, BatchError> {
-    if batch.events.len() > MAX_EVENTS {
-        return Err(BatchError::TooLarge("events"));
-    }
-    let mut header = batch.header.clone();
-    header.count = u32::try_from(batch.events.len()).map_err(|_| BatchError::TooLarge("events"))?;
-    let header = postcard::to_stdvec(&header).map_err(|_| BatchError::Damaged("header"))?;
-    if header.len() > MAX_HEADER {
-        return Err(BatchError::TooLarge("header"));
-    }
-    let mut names: Vec<&'static str> = Vec::new();
-    let mut numbers: HashMap<FieldId, u64> = HashMap::new();
-    let mut events = Vec::with_capacity(batch.events.len() * 256);
-    put_number(&mut events, batch.events.len() as u64);
+    let mut encoder = Encoder::default();
     for event in &batch.events {
-        put_number(&mut events, event.slots().count() as u64);
+        encoder.push(event)?;
+    }
+    encoder.finish(&batch.header)
+}
+
+/// Encodes a batch event by event, so that no event needs to be kept for it. [`Encoder::finish`] leaves it empty
+/// for the next batch, with the memory that it has.
+#[derive(Default)]
+pub struct Encoder {
+    events: Vec<u8>,
+    count: u32,
+    names: Vec<&'static str>,
+    /// By field: its number in `names` and one, 0 where it has none yet.
+    numbers: Vec<u16>,
+    body: Vec<u8>,
+    packer: Option<zstd::bulk::Compressor<'static>>,
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder").field("count", &self.count).field("bytes", &self.events.len()).finish_non_exhaustive()
+    }
+}
+
+impl Encoder {
+    /// Events in it.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Is there nothing in it?
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Puts an event at the end.
+    ///
+    /// # Errors
+    /// `TooLarge` where a peer would refuse the batch; it is then as it was.
+    pub fn push(&mut self, event: &Event) -> Result<(), BatchError> {
+        if self.count as usize >= MAX_EVENTS {
+            return Err(BatchError::TooLarge("events"));
+        }
+        let before = self.events.len();
+        let out = &mut self.events;
+        put_number(out, event.slots().len() as u64);
         for (field, value) in event.slots() {
-            let number = *numbers.entry(field).or_insert_with(|| {
-                names.push(field.name());
-                names.len() as u64 - 1
-            });
-            put_number(&mut events, number);
-            put_value(&mut events, value);
+            if self.numbers.len() <= field.index() {
+                self.numbers.resize(field.index() + 1, 0);
+            }
+            if let Some(number) = self.numbers.get_mut(field.index()) {
+                if *number == 0 {
+                    self.names.push(field.name());
+                    *number = u16::try_from(self.names.len()).map_err(|_| BatchError::TooLarge("names"))?;
+                }
+                put_number(out, u64::from(*number) - 1);
+            }
+            put_value(out, value);
         }
         if event.rest().is_empty() {
-            put_number(&mut events, 0);
+            put_number(out, 0);
         } else {
             let rest = serde_json::to_vec(event.rest()).map_err(|_| BatchError::Damaged("rest"))?;
-            put_bytes(&mut events, &rest);
+            put_bytes(out, &rest);
         }
+        if self.events.len() > MAX_BODY {
+            self.events.truncate(before);
+            return Err(BatchError::TooLarge("body"));
+        }
+        self.count += 1;
+        Ok(())
     }
-    let mut body = Vec::with_capacity(events.len() + names.len() * 24);
-    put_number(&mut body, names.len() as u64);
-    for name in names {
-        put_bytes(&mut body, name.as_bytes());
+
+    /// The batch with this header, whose `count` is set. Empties the encoder, also where it fails.
+    ///
+    /// # Errors
+    /// `TooLarge` where a peer would refuse it.
+    pub fn finish(&mut self, header: &BatchHeader) -> Result<Vec<u8>, BatchError> {
+        let packed = self.pack(header);
+        self.clear();
+        packed
     }
-    body.append(&mut events);
-    if body.len() > MAX_BODY {
-        return Err(BatchError::TooLarge("body"));
+
+    /// Empties it.
+    pub fn clear(&mut self) {
+        self.events.clear();
+        self.names.clear();
+        self.numbers.fill(0);
+        self.count = 0;
     }
-    let packed = zstd::bulk::compress(&body, LEVEL).map_err(|_| BatchError::Damaged("body"))?;
-    let mut out = Vec::with_capacity(12 + header.len() + packed.len());
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&length(header.len())?);
-    out.extend_from_slice(&header);
-    out.extend_from_slice(&length(body.len())?);
-    out.extend_from_slice(&packed);
-    if out.len() > MAX_BATCH {
-        return Err(BatchError::TooLarge("batch"));
+
+    fn pack(&mut self, header: &BatchHeader) -> Result<Vec<u8>, BatchError> {
+        let header = BatchHeader { count: self.count, ..header.clone() };
+        let header = postcard::to_stdvec(&header).map_err(|_| BatchError::Damaged("header"))?;
+        if header.len() > MAX_HEADER {
+            return Err(BatchError::TooLarge("header"));
+        }
+        self.body.clear();
+        put_number(&mut self.body, self.names.len() as u64);
+        for name in &self.names {
+            put_bytes(&mut self.body, name.as_bytes());
+        }
+        put_number(&mut self.body, u64::from(self.count));
+        self.body.extend_from_slice(&self.events);
+        if self.body.len() > MAX_BODY {
+            return Err(BatchError::TooLarge("body"));
+        }
+        if self.packer.is_none() {
+            self.packer = Some(zstd::bulk::Compressor::new(LEVEL).map_err(|_| BatchError::Damaged("body"))?);
+        }
+        let packer = self.packer.as_mut().ok_or(BatchError::Damaged("body"))?;
+        let packed = packer.compress(&self.body).map_err(|_| BatchError::Damaged("body"))?;
+        let mut out = Vec::with_capacity(12 + header.len() + packed.len());
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&length(header.len())?);
+        out.extend_from_slice(&header);
+        out.extend_from_slice(&length(self.body.len())?);
+        out.extend_from_slice(&packed);
+        if out.len() > MAX_BATCH {
+            return Err(BatchError::TooLarge("batch"));
+        }
+        Ok(out)
     }
-    Ok(out)
 }
 
 /// Reads the header alone, without unpacking the events.
@@ -424,6 +498,35 @@ mod tests {
         let bytes = encode(&batch).expect("small");
         assert_eq!(peek(&bytes), Ok(batch.header.clone()));
         assert_eq!(decode(&bytes), Ok(batch));
+    }
+
+    #[test]
+    fn an_encoder_is_used_again() {
+        let mut encoder = Encoder::default();
+        for count in [50, 3, 0, 7] {
+            let batch = sample(count);
+            for event in &batch.events {
+                encoder.push(event).expect("small");
+            }
+            assert_eq!(encoder.count() as usize, count);
+            let bytes = encoder.finish(&batch.header).expect("small");
+            assert!(encoder.is_empty());
+            assert_eq!(bytes, encode(&batch).expect("small"));
+            assert_eq!(decode(&bytes), Ok(batch));
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_for_a_batch_leaves_the_rest_of_it() {
+        let mut encoder = Encoder::default();
+        let batch = sample(2);
+        for event in &batch.events {
+            encoder.push(event).expect("small");
+        }
+        let mut giant = Event::new();
+        giant.set(field::MESSAGE, "x".repeat(MAX_BODY));
+        assert_eq!(encoder.push(&giant), Err(BatchError::TooLarge("body")));
+        assert_eq!(decode(&encoder.finish(&batch.header).expect("small")), Ok(batch));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct InputStatus {
     pub name: String,
     /// Slug of its log source.
     pub source: String,
-    /// `reading`, `absent`, `waiting` (spool full).
+    /// `reading`, `starting` (rules are loaded), `absent`, `waiting` (spool full).
     pub state: String,
     /// Lines read.
     pub lines: u64,

@@ -82,16 +82,17 @@ impl Input {
     }
 
     /// Its state.
-    pub fn status(&self, spool: &Spool, waiting: bool) -> InputStatus {
+    pub fn status(&self, spool: &Spool, live: bool, waiting: bool) -> InputStatus {
         let stream = spool.stream(&self.input.name);
         let present = self.newest.is_some() || self.journal.is_some();
         InputStatus {
             name: self.input.name.clone(),
             source: self.input.source.clone(),
-            state: match (present, waiting) {
-                (false, _) => "absent",
-                (true, true) => "waiting",
-                (true, false) => "reading",
+            state: match (present, live, waiting) {
+                (false, _, _) => "absent",
+                (true, false, _) => "starting",
+                (true, true, true) => "waiting",
+                (true, true, false) => "reading",
             }
             .into(),
             lines: self.counters.lines,

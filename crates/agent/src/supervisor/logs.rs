@@ -41,6 +41,8 @@ pub struct Logs {
     /// Spooled batches whose credit is held back.
     credits: Vec<(String, u64)>,
     waiting: bool,
+    /// Has the worker its rules and its state of before, and reads?
+    live: bool,
     rules: u32,
     errors: Vec<String>,
     problem: Option<String>,
@@ -64,6 +66,7 @@ impl Logs {
             orders: Vec::new(),
             credits: Vec::new(),
             waiting: false,
+            live: false,
             rules: 0,
             errors: Vec::new(),
             problem: None,
@@ -135,6 +138,7 @@ impl Logs {
     fn forget(&mut self) {
         self.credits.clear();
         self.queue = None;
+        self.live = false;
         for input in self.inputs.values_mut() {
             input.forget();
         }
@@ -160,7 +164,7 @@ impl Logs {
 
     /// State of the inputs.
     pub fn input_status(&self, spool: &Spool) -> Vec<InputStatus> {
-        self.inputs.values().map(|input| input.status(spool, self.waiting)).collect()
+        self.inputs.values().map(|input| input.status(spool, self.live, self.waiting)).collect()
     }
 }
 
@@ -344,6 +348,7 @@ impl Supervisor {
                 Ok(())
             }
             FromLogs::Counters(counters) => {
+                self.logs.live = true;
                 for one in counters {
                     if let Some(input) = self.logs.inputs.get_mut(&one.name) {
                         input.count(one);

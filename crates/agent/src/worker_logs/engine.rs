@@ -14,7 +14,7 @@ use sakimori_model::policy::LogInput;
 use sakimori_model::rule::Scope;
 use sakimori_model::{Event, Network, Order, Timestamp, field};
 use sakimori_respond::playbook::{Playbook, Setting};
-use sakimori_wire::batch::Batch;
+use sakimori_wire::batch::{Batch, BatchError, Encoder};
 use sakimori_wire::ipc::LogsStart;
 
 /// On a host there is one tenant: the manager says which.
@@ -24,14 +24,18 @@ const MAX_REMEMBERED: usize = 100_000;
 /// Errors that are told.
 const MAX_ERRORS: usize = 200;
 
-/// What one read became.
+/// What one read became, beside the events that it put into the encoder, each followed by the alerts that it
+/// causes.
+#[derive(Debug, Default)]
 pub struct Made {
     /// Lines that were read.
     pub lines: usize,
-    /// Their events, each followed by the alerts that it causes.
-    pub events: Vec<Event>,
+    /// Alerts among the events.
+    pub alerts: usize,
     /// What the alerts ask for.
     pub orders: Vec<Order>,
+    /// What no longer fits into one batch; a read is bounded so that it always does.
+    pub problem: Option<BatchError>,
 }
 
 /// Who speaks.
@@ -55,22 +59,22 @@ pub struct Engine {
     remembered: HashSet<String>,
 }
 
-/// Makes one batch of lines.
+/// Makes one batch of lines. An event goes into the encoder as soon as it is judged, while it is near: a batch of
+/// events in memory costs more than all that is done with them.
 pub struct Maker<'a> {
     engine: &'a mut Engine,
+    encoder: &'a mut Encoder,
     input: &'a LogInput,
     zone: Tz,
     id: EventId,
     now: Timestamp,
     history: u64,
-    lines: usize,
-    events: Vec<Event>,
-    orders: Vec<Order>,
-    alerts: Vec<Event>,
+    made: Made,
+    found: Vec<Event>,
 }
 
 /// Is this event an alert of the engine?
-pub fn is_alert(event: &Event) -> bool {
+fn is_alert(event: &Event) -> bool {
     event.get(field::SAKIMORI_ALERT_ID).is_some()
 }
 
@@ -173,18 +177,24 @@ impl Engine {
 
     /// Begins a batch of an input. `history`: what lies before this offset was there before the input was read
     /// for the first time.
-    pub fn maker<'a>(&'a mut self, input: &'a LogInput, batch: &str, now: Timestamp, history: u64) -> Maker<'a> {
+    pub fn maker<'a>(
+        &'a mut self,
+        encoder: &'a mut Encoder,
+        input: &'a LogInput,
+        batch: &str,
+        now: Timestamp,
+        history: u64,
+    ) -> Maker<'a> {
         Maker {
             zone: input.zone.as_deref().and_then(|zone| zone.parse().ok()).unwrap_or(self.who.zone),
             engine: self,
+            encoder,
             input,
             id: EventId { batch: batch.to_owned(), index: 0 },
             now,
             history,
-            lines: 0,
-            events: Vec::new(),
-            orders: Vec::new(),
-            alerts: Vec::new(),
+            made: Made::default(),
+            found: Vec::new(),
         }
     }
 
@@ -194,22 +204,22 @@ impl Engine {
         self.detector.advance(now, &mut alerts);
         let (mut events, mut orders) = (Vec::new(), Vec::new());
         for alert in alerts {
-            self.take_alert(alert, now, false, &mut events, &mut orders);
+            events.extend(self.take_alert(alert, now, false, &mut orders));
         }
         (events, orders)
     }
 
+    /// The alert as it is told, and what it asks for; none where it was told before.
     fn take_alert(
         &mut self,
         mut alert: Event,
         now: Timestamp,
         is_history: bool,
-        events: &mut Vec<Event>,
         orders: &mut Vec<Order>,
-    ) {
-        let Some(id) = alert.str(field::SAKIMORI_ALERT_ID).map(str::to_owned) else { return };
+    ) -> Option<Event> {
+        let id = alert.str(field::SAKIMORI_ALERT_ID)?.to_owned();
         if self.remembered.contains(&id) {
-            return;
+            return None;
         }
         self.who.mark(&mut alert);
         self.who.sign(&mut alert);
@@ -219,7 +229,7 @@ impl Engine {
                 orders.extend(playbook.evaluate(&alert, &id, &setting));
             }
         }
-        events.push(alert);
+        Some(alert)
     }
 }
 
@@ -260,6 +270,15 @@ impl Who {
     }
 }
 
+impl Made {
+    /// Puts an event into the encoder.
+    pub fn put(&mut self, encoder: &mut Encoder, event: &Event) {
+        if let Err(problem) = encoder.push(event) {
+            self.problem.get_or_insert(problem);
+        }
+    }
+}
+
 impl Maker<'_> {
     /// Takes a line. `dropped` bytes of it were left out by its reader.
     pub fn line(&mut self, line: &[u8], offset: u64, dropped: u64) {
@@ -282,23 +301,26 @@ impl Maker<'_> {
             None => who.plain(line, &context, &self.input.source),
         };
         who.mark(&mut event);
-        self.lines += 1;
-        self.id.index = u32::try_from(self.events.len()).unwrap_or(u32::MAX);
-        engine.detector.feed(&event, &self.id, self.now, TENANT, &mut self.alerts);
+        self.made.lines += 1;
+        self.id.index = self.encoder.count();
+        engine.detector.feed(&event, &self.id, self.now, TENANT, &mut self.found);
         let is_history = offset < self.history
             && who.history_seconds > 0
             && event.timestamp().is_some_and(|time| {
                 self.now.since(time) > i64::try_from(who.history_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000)
             });
-        self.events.push(event);
-        for alert in std::mem::take(&mut self.alerts) {
-            engine.take_alert(alert, self.now, is_history, &mut self.events, &mut self.orders);
+        self.made.put(self.encoder, &event);
+        for alert in self.found.drain(..) {
+            if let Some(alert) = engine.take_alert(alert, self.now, is_history, &mut self.made.orders) {
+                self.made.alerts += 1;
+                self.made.put(self.encoder, &alert);
+            }
         }
     }
 
     /// The batch.
     pub fn finish(self) -> Made {
-        Made { lines: self.lines, events: self.events, orders: self.orders }
+        self.made
     }
 }
 

@@ -1,7 +1,7 @@
 //! The `logs` worker: bytes of logs in, batches of events out. It has its own uid, no privileges, no path and
 //! no socket but the channel to the supervisor, which hands it open files.
 //!
-//! One thread. It waits for the channel, for the inotify queue on which the supervisor watches the open files,
+//! One thread, and another while new rules are loaded. It waits for the channel, for the inotify queue on which the supervisor watches the open files,
 //! and for pipes; a look every 100 ms is a backstop for file systems that do not notify. What it reads at once
 //! becomes one batch: events, the alerts that they cause, and the orders of the playbooks, with the position
 //! after them. It sends no more than the supervisor gave credits for and does not read ahead of that, so a full
@@ -18,6 +18,7 @@ pub mod tail;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -25,17 +26,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sakimori_model::{Event, Order, Timestamp, id};
 use sakimori_runtime::{Clock, SystemClock};
 use sakimori_sys::channel::{Channel, Waited};
-use sakimori_wire::batch::{self, Batch, BatchHeader};
+use sakimori_wire::batch::{self, BatchHeader, Encoder};
 use sakimori_wire::ipc::{FromLogs, LogsStart, Snapshot, ToLogs};
 
-use engine::Engine;
+use engine::{Engine, Made};
 use feed::{Feed, Step};
 use tail::CHUNK;
 
 /// A look at all files without having been told.
 const BACKSTOP: Duration = Duration::from_millis(100);
-/// Between two snapshots while there is something new.
+/// Between two snapshots while there is something new, at least.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
+/// As many times as long as a snapshot took comes no other: many open windows must not eat the processor.
+const SNAPSHOT_REST: u32 = 50;
 /// Without credits for this long the spool may be full of what only a snapshot lets go.
 const STARVED: Duration = Duration::from_millis(200);
 /// Largest detection state that is kept, packed: it travels in one frame of the channel (16 MiB).
@@ -63,6 +66,9 @@ struct Worker {
     queue: Option<File>,
     start: LogsStart,
     engine: Engine,
+    encoder: Encoder,
+    /// Rules that are being loaded, with the number of their bundle.
+    loading: Option<(u64, JoinHandle<(Engine, Vec<String>)>)>,
     feeds: BTreeMap<String, Feed>,
     credits: u32,
     live: bool,
@@ -71,6 +77,7 @@ struct Worker {
     /// Alerts that time brought, and their orders, for the next batch.
     late: (Vec<Event>, Vec<Order>),
     snapshot_due: Option<Instant>,
+    snapshot_took: Duration,
     /// Since when there are no credits.
     starved: Option<Instant>,
     second_due: Instant,
@@ -93,6 +100,7 @@ impl Worker {
             covers: BTreeMap::new(),
             late: (Vec::new(), Vec::new()),
             snapshot_due: None,
+            snapshot_took: Duration::ZERO,
             starved: None,
             second_due: now + SECOND,
             look_due: now,
@@ -100,6 +108,8 @@ impl Worker {
             clock: SystemClock,
             channel,
             engine,
+            encoder: Encoder::default(),
+            loading: None,
         };
         worker.say(&FromLogs::Ready { rules: worker.engine.rules(), errors })?;
         Ok(worker)
@@ -111,6 +121,7 @@ impl Worker {
             if channel && !self.listen()? {
                 return Ok(());
             }
+            self.swap()?;
             let now = Instant::now();
             if grown || self.look_due <= now {
                 self.look_due = now + BACKSTOP;
@@ -189,15 +200,11 @@ impl Worker {
         match message {
             ToLogs::Start(_) => bail!("a second start came"),
             ToLogs::Bundle { number, files } => {
-                let (mut engine, errors) = Engine::load(&self.start, number, &files);
-                // Windows that are open go on where the rules are the same.
-                if let Err(reason) = engine.restore(&self.engine.snapshot()) {
-                    tracing::info!(reason, "open windows of the former rules end here");
-                }
-                engine.take_over(&mut self.engine);
-                self.engine = engine;
-                self.start.bundle = number;
-                self.say(&FromLogs::Ready { rules: self.engine.rules(), errors })?;
+                // Programs take seconds to compile; until then the former rules go on. Of two bundles that come
+                // close together the later counts.
+                let start = LogsStart { bundle: number, ..self.start.clone() };
+                let load = move || Engine::load(&start, number, &files);
+                self.loading = Some((number, thread::Builder::new().name("rules".into()).spawn(load)?));
             }
             ToLogs::Proxies(proxies) => self.engine.set_proxies(proxies),
             ToLogs::Open { input, files, replace, fresh, next_sequence, next_event, losses } => {
@@ -234,6 +241,8 @@ impl Worker {
             }
             ToLogs::Live => {
                 self.live = true;
+                // The first figures tell that it reads.
+                self.second_due = Instant::now();
                 self.snapshot_due = Some(Instant::now() + SNAPSHOT_EVERY);
             }
             ToLogs::Taken { .. } => self.credits = self.credits.saturating_add(1).min(self.start.credits),
@@ -245,6 +254,20 @@ impl Worker {
             }
         }
         Ok(true)
+    }
+
+    /// Swaps the rules where new ones are loaded.
+    fn swap(&mut self) -> Result<()> {
+        let Some((number, thread)) = self.loading.take_if(|(_, thread)| thread.is_finished()) else { return Ok(()) };
+        let Ok((mut engine, errors)) = thread.join() else { bail!("loading the rules of bundle {number} failed") };
+        // Windows that are open go on where the rules are the same.
+        if let Err(reason) = engine.restore(&self.engine.snapshot()) {
+            tracing::info!(reason, "open windows of the former rules end here");
+        }
+        engine.take_over(&mut self.engine);
+        self.engine = engine;
+        self.start.bundle = number;
+        self.say(&FromLogs::Ready { rules: self.engine.rules(), errors })
     }
 
     /// One batch of each input that has something, round and round, while there are credits.
@@ -287,7 +310,7 @@ impl Worker {
         let sequence = feed.sequence;
         let batch_id = id::batch_id(&self.start.agent, name, sequence);
         let (input, history) = (feed.input.clone(), feed.history);
-        let mut maker = self.engine.maker(&input, &batch_id, now, history);
+        let mut maker = self.engine.maker(&mut self.encoder, &input, &batch_id, now, history);
         let mut cursor = None;
         let is_journal = feed.pipe().is_some();
         let step = feed.read(&mut self.buffer, |line| {
@@ -304,11 +327,12 @@ impl Worker {
             }
         });
         let step = step.with_context(|| format!("cannot read log input {name}"))?;
-        let mut made = maker.finish();
+        let made = maker.finish();
         if let Some(cursor) = cursor {
             feed.at_cursor(&cursor);
         }
         if step == Step::Cut {
+            self.encoder.clear();
             feed.held = true;
             let files = feed.files();
             self.say(&FromLogs::Cut { name: name.to_owned(), files })?;
@@ -317,21 +341,23 @@ impl Worker {
         if made.lines == 0 {
             return Ok(());
         }
-        made.events.append(&mut self.late.0);
-        made.orders.append(&mut self.late.1);
         feed.made(made.lines, Instant::now());
         feed.counters.lines += made.lines as u64;
         feed.counters.last = Some(now);
         self.send(name, made)
     }
 
-    /// Sends a batch of an input.
-    fn send(&mut self, name: &str, made: engine::Made) -> Result<()> {
+    /// Sends the batch of an input that is in the encoder, with what time brought.
+    fn send(&mut self, name: &str, mut made: Made) -> Result<()> {
         let Some(feed) = self.feeds.get_mut(name) else { return Ok(()) };
-        let count = made.events.len();
-        let alerts = made.events.iter().filter(|event| engine::is_alert(event)).count();
-        feed.counters.alerts += alerts as u64;
-        feed.counters.events += (count - alerts) as u64;
+        for alert in self.late.0.drain(..) {
+            made.alerts += 1;
+            made.put(&mut self.encoder, &alert);
+        }
+        made.orders.append(&mut self.late.1);
+        let count = self.encoder.count();
+        feed.counters.alerts += made.alerts as u64;
+        feed.counters.events += u64::from(count) - made.alerts as u64;
         let position = match feed.position() {
             Some(position) => Some(postcard::to_stdvec(&position)?),
             None => None,
@@ -342,28 +368,22 @@ impl Worker {
             stream: name.to_owned(),
             sequence: feed.sequence,
             first_event: feed.event,
-            count: u32::try_from(count).unwrap_or(u32::MAX),
+            count,
             bundle: self.start.bundle,
             losses: std::mem::take(&mut feed.losses),
             position,
         };
         let sequence = feed.sequence;
         feed.sequence += 1;
-        feed.event += count as u64;
+        feed.event += u64::from(count);
         self.covers.insert(name.to_owned(), sequence);
         self.credits -= 1;
         if self.snapshot_due.is_none() {
-            self.snapshot_due = Some(Instant::now() + SNAPSHOT_EVERY);
+            self.snapshot_due = Some(Instant::now() + SNAPSHOT_EVERY.max(self.snapshot_took * SNAPSHOT_REST));
         }
-        let orders: Vec<Order> = made.orders;
-        let bytes = batch::encode(&Batch { header, events: made.events }).context("a batch is too large")?;
-        let message = FromLogs::Batch {
-            stream: name.to_owned(),
-            sequence,
-            bytes,
-            count: u32::try_from(count).unwrap_or(u32::MAX),
-            orders,
-        };
+        let packed = made.problem.map_or_else(|| self.encoder.finish(&header), Err);
+        let bytes = packed.context("a batch is too large")?;
+        let message = FromLogs::Batch { stream: name.to_owned(), sequence, bytes, count, orders: made.orders };
         self.say(&message)
     }
 
@@ -389,12 +409,12 @@ impl Worker {
             return Ok(());
         }
         let Some(name) = self.feeds.keys().next().cloned() else { return Ok(()) };
-        let (events, orders) = std::mem::take(&mut self.late);
-        self.send(&name, engine::Made { lines: 0, events, orders })
+        self.send(&name, Made::default())
     }
 
     fn send_snapshot(&mut self) -> Result<()> {
         self.snapshot_due = None;
+        let began = Instant::now();
         let covers = self.covers.iter().map(|(name, sequence)| (name.clone(), *sequence)).collect();
         let mut state = zstd::bulk::compress(&self.engine.snapshot(), 1).context("cannot pack the detection state")?;
         if state.len() > MAX_STATE {
@@ -402,6 +422,7 @@ impl Worker {
             tracing::warn!(bytes = state.len(), "too many open windows to keep: a restart begins with none of them");
             state = Vec::new();
         }
+        self.snapshot_took = began.elapsed();
         self.say(&FromLogs::Snapshot(Snapshot { covers, state }))
     }
 
