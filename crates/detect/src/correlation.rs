@@ -299,7 +299,7 @@ fn resolve(rule: &CorrelationRule, field: &str, name: &str) -> String {
 
 fn signal(entries: &[Entry], tenant: &str, key: &str) -> Signal {
     let mut ids: Vec<Arc<str>> = Vec::new();
-    for id in entries.iter().flat_map(|entry| entry.more.iter().chain([&entry.id])) {
+    for id in entries.iter().flat_map(Entry::ids) {
         if !ids.contains(id) {
             ids.push(id.clone());
         }

@@ -19,14 +19,20 @@ pub(crate) struct Entry {
     pub time: i64,
     /// Which of the correlation's rules it comes from.
     pub slot: u32,
-    /// The value that is counted.
-    pub value: Option<Box<str>>,
-    /// Id of the event that contributed.
-    pub id: Arc<str>,
     /// A hash of the id, so that others are told apart without a look at their text.
     mark: u32,
+    /// Id of the event that contributed.
+    id: Arc<str>,
+    /// What most entries do not have; there may be a million of them.
+    more: Option<Box<More>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct More {
+    /// The value that is counted.
+    value: Option<Box<str>>,
     /// Ids of further events, where another correlation contributed.
-    pub more: Vec<Arc<str>>,
+    ids: Vec<Arc<str>>,
 }
 
 /// A group's window.
@@ -71,7 +77,19 @@ impl Entry {
         let (id, others) = ids.split_last()?;
         // FNV-1a. Equal marks only cost a comparison.
         let mark = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        Some(Self { time, slot, value, id: id.clone(), mark, more: others.to_vec() })
+        let is_more = value.is_some() || !others.is_empty();
+        let more = is_more.then(|| Box::new(More { value, ids: others.to_vec() }));
+        Some(Self { time, slot, mark, id: id.clone(), more })
+    }
+
+    /// The value that is counted.
+    pub(crate) fn value(&self) -> Option<&str> {
+        self.more.as_ref()?.value.as_deref()
+    }
+
+    /// Ids of what contributed, oldest first.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.more.iter().flat_map(|more| &more.ids).chain([&self.id])
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -83,7 +101,7 @@ impl Window {
     /// Adds an entry. `false` where it added nothing: the same event or the same value is there already.
     pub(crate) fn add(&mut self, entry: Entry, shape: &Shape) -> bool {
         let former = match shape.hold {
-            Hold::Values => self.entries.iter().position(|other| other.value == entry.value),
+            Hold::Values => self.entries.iter().position(|other| other.value() == entry.value()),
             Hold::Rules => self.entries.iter().position(|other| other.slot == entry.slot),
             Hold::All | Hold::Runs => None,
         };
@@ -201,7 +219,7 @@ mod tests {
         let shape = Shape { hold: Hold::Values, ..SHAPE };
         let mut window = Window::default();
         for (id, (time, value)) in [(1, "a"), (2, "b"), (3, "a"), (2, "a")].into_iter().enumerate() {
-            let entry = Entry { value: Some(value.into()), ..entry(time, u32::try_from(id).unwrap()) };
+            let entry = Entry::new(time, 0, Some(value.into()), &[id.to_string().into()]).unwrap();
             window.add(entry, &shape);
         }
         assert_eq!(times(&window), [2, 3]);

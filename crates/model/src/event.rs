@@ -209,9 +209,18 @@ impl Event {
 
     /// As a nested JSON document.
     pub fn to_json(&self) -> Map<String, Json> {
-        let mut out = self.rest.clone();
+        self.to_json_of(|_| true)
+    }
+
+    /// As a nested JSON document of those names on its first level (`source`, `@timestamp`) only.
+    pub fn to_json_of(&self, keep: impl Fn(&str) -> bool) -> Map<String, Json> {
+        let kept = self.rest.iter().filter(|(name, _)| keep(name));
+        let mut out: Map<String, Json> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
         for (field, value) in &self.slots {
-            insert_nested(&mut out, field.name(), value.to_json());
+            let name = field.name();
+            if keep(name.split_once('.').map_or(name, |(first, _)| first)) {
+                insert_nested(&mut out, name, value.to_json());
+            }
         }
         out
     }

@@ -5,6 +5,7 @@
 //! repetition. Regular expressions are of the linear kind, and must be written in the expression, not taken
 //! from the event.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
@@ -25,6 +26,45 @@ static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 #[derive(Debug)]
 pub struct Condition {
     program: Program,
+    needs: Needs,
+}
+
+/// What expressions look at: the event's names on its first level, or the event as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// `event.<name>…` alone.
+    Names(BTreeSet<String>),
+    /// `event` itself, or by a name that is computed.
+    Whole,
+}
+
+impl Default for Needs {
+    fn default() -> Self {
+        Self::Names(BTreeSet::new())
+    }
+}
+
+impl Needs {
+    /// What both need together.
+    pub fn and(self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Names(mut one), Self::Names(other)) => {
+                one.extend(other.iter().cloned());
+                Self::Names(one)
+            }
+            _ => Self::Whole,
+        }
+    }
+
+    fn of(at: &IdedExpr) -> Self {
+        match &at.expr {
+            Expr::Ident(name) if name == "event" => Self::Whole,
+            Expr::Select(select) if matches!(&select.operand.expr, Expr::Ident(name) if name == "event") => {
+                Self::Names(BTreeSet::from([select.field.clone()]))
+            }
+            other => children(other).into_iter().fold(Self::default(), |needs, child| needs.and(&Self::of(child))),
+        }
+    }
 }
 
 /// Why an expression cannot be used.
@@ -42,9 +82,13 @@ pub struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// From an alert and its id.
-    pub fn new(alert: &Event, id: &str) -> Self {
-        let event = serde_json::Value::Object(alert.to_json());
+    /// From an alert and its id, with what the expressions need of it: an alert has many fields, and a condition
+    /// looks at few.
+    pub fn new(alert: &Event, id: &str, needs: &Needs) -> Self {
+        let event = serde_json::Value::Object(match needs {
+            Needs::Whole => alert.to_json(),
+            Needs::Names(names) => alert.to_json_of(|name| names.contains(name)),
+        });
         let about = json!({
             "id": id,
             "rule": alert.str(field::RULE_ID),
@@ -83,7 +127,13 @@ impl Condition {
                 return Err(fail(1, format!("unknown name {name}; known are event and alert")));
             }
         }
-        Ok(Self { program })
+        let needs = Needs::of(program.expression());
+        Ok(Self { program, needs })
+    }
+
+    /// What it looks at.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
     }
 
     /// Is it true? A field that is absent makes it false; anything else that cannot be answered is an error.
@@ -209,7 +259,24 @@ mod tests {
     }
 
     fn ask(source: &str) -> Result<bool, String> {
-        Condition::compile(source).map_err(|error| error.reason)?.holds(&Scene::new(&alert(), "id"))
+        let condition = Condition::compile(source).map_err(|error| error.reason)?;
+        let answer = condition.holds(&Scene::new(&alert(), "id", condition.needs()));
+        assert_eq!(answer, condition.holds(&Scene::new(&alert(), "id", &Needs::Whole)), "{source}");
+        answer
+    }
+
+    #[test]
+    fn what_an_expression_needs_is_known() {
+        let needs = |source: &str| Condition::compile(source).unwrap().needs().clone();
+        let names = |names: &[&str]| Needs::Names(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(
+            needs("has(event.source.ip) && event.tags.exists(x, x == event.user.name)"),
+            names(&["source", "tags", "user"])
+        );
+        assert_eq!(needs("alert.severity > 3"), names(&[]));
+        for source in ["event['source'].ip == 'x'", "'source' in event", "event == alert"] {
+            assert_eq!(needs(source), Needs::Whole, "{source}");
+        }
     }
 
     #[test]
@@ -255,7 +322,7 @@ mod tests {
         #[test]
         fn no_text_brings_it_down(source in "[a-z().\\[\\]{}!?:&|'\"0-9+ -]{0,80}") {
             if let Ok(condition) = Condition::compile(&source) {
-                let _ = condition.holds(&Scene::new(&alert(), "id"));
+                let _ = condition.holds(&Scene::new(&alert(), "id", condition.needs()));
             }
         }
     }

@@ -30,7 +30,7 @@ use sakimori_model::{Event, Network, Order, Timestamp, Value, field};
 use serde::Deserialize;
 
 use crate::actions::{self, Descriptor, Runs, TargetKind};
-use crate::condition::{Condition, Scene};
+use crate::condition::{Condition, Needs, Scene};
 use crate::wide::{later, order_id};
 
 /// Largest playbook file, in bytes.
@@ -64,6 +64,8 @@ pub struct Playbook {
     rules: BTreeSet<String>,
     severity: Severity,
     when: Option<Condition>,
+    /// Of all expressions.
+    needs: Needs,
     steps: Vec<Step>,
 }
 
@@ -206,7 +208,13 @@ impl Playbook {
             steps.push(Step { action, target, when, expiry_seconds, inputs: step.inputs.clone() });
         }
         let OnAlert { rules, severity_at_least: severity, scope } = read.trigger.alert;
-        Ok(Self { id: read.id, title: read.title, scope, rules, severity, when, steps })
+        let aims = steps.iter().filter_map(|step| match &step.target {
+            Aim::Expression(target) => Some(target),
+            Aim::Channel(_) => None,
+        });
+        let conditions = when.iter().chain(steps.iter().filter_map(|step| step.when.as_ref())).chain(aims);
+        let needs = conditions.fold(Needs::default(), |needs, one| needs.and(one.needs()));
+        Ok(Self { id: read.id, title: read.title, scope, rules, severity, when, needs, steps })
     }
 
     /// The orders that an alert leads to. The same alert gives the same ids, so a replay does nothing twice.
@@ -232,7 +240,7 @@ impl Playbook {
         if self.severity != Severity::Informational && severity < self.severity.number() {
             return not(format!("severity {severity} is below {}", self.severity.number()));
         }
-        let scene = Scene::new(alert, alert_id);
+        let scene = Scene::new(alert, alert_id, &self.needs);
         match self.when.as_ref().map(|when| when.holds(&scene)) {
             None | Some(Ok(true)) => {}
             Some(Ok(false)) => return not("its condition is false".to_owned()),
