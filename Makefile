@@ -42,7 +42,8 @@ demo: ## play the attack story in network namespaces and print what happened whe
 test: ## run every test
 	@tools/packages test
 	@$(MAKE) --no-print-directory $(VENV)/.moto
-	@cargo build --locked --workspace --all-targets
+	@cargo build --locked --workspace --all-targets --timings
+	@$(BIN)/xtask costs
 	@SAKIMORI_MOTO=$(VENV)/bin/moto_server SAKIMORI_BIN=$(BIN) cargo test --locked --workspace --no-fail-fast
 
 lint: ## formatting, clippy, licences (needs cargo-deny for the last)

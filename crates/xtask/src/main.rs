@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 mod content;
+mod costs;
 mod mutants;
 mod rules;
 mod tidy;
@@ -20,6 +21,8 @@ struct Arguments {
 enum Task {
     /// Runs the tests of the content: log sources, rules and their mutants, playbooks
     Content,
+    /// Prints what the heavy crates cost in the newest build with --timings
+    Costs,
     /// Checks the shape of the tree: direction of dependencies, unsafe code, length of files, what is left
     Tidy,
 }
@@ -27,6 +30,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Content => content::run(),
+        Task::Costs => costs::run(),
         Task::Tidy => tidy::run(),
     }
 }
