@@ -80,7 +80,8 @@ fn logs(dir: &Path) -> String {
 
 fn start(dir: &Path) -> Result<Platform> {
     std::fs::write(dir.join("auth.log"), "")?;
-    let mut platform = Platform::start(dir, Places::loopback()?, "[lake]\nflush_seconds = 1\n", "")?;
+    let mut platform =
+        Platform::start(dir, Places::loopback()?, "[lake]\nflush_seconds = 1\nleast_free_percent = 0\n", "")?;
     let policy = json!({"modules": {
         "log_inspection": {"sources": [{"name": "auth", "source": "linux/auth", "file": dir.join("auth.log"), "zone": "UTC"}]},
         "block_address": {"state": "off"},

@@ -1,5 +1,6 @@
 //! The manager's configuration, one TOML file. Every value has a default that is safe for production.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -73,6 +74,19 @@ pub struct LakeConfig {
     pub flush_bytes: usize,
     /// Largest journal; agents wait while it is full.
     pub journal_bytes: u64,
+    /// Days for which events are kept, by the day of the event.
+    pub retention_days: u32,
+    /// The same for single tenants, by their id.
+    pub retention_days_by_tenant: BTreeMap<String, u32>,
+    /// Below this share of free disk nothing new is taken, in percent; agents keep what they have and wait.
+    pub least_free_percent: u8,
+}
+
+impl LakeConfig {
+    /// For how many days a tenant's events are kept.
+    pub fn retention_days_of(&self, tenant: &str) -> i64 {
+        self.retention_days_by_tenant.get(tenant).copied().unwrap_or(self.retention_days).max(1).into()
+    }
 }
 
 /// Cloud accounts.
@@ -137,6 +151,13 @@ impl Default for Link {
 
 impl Default for LakeConfig {
     fn default() -> Self {
-        Self { flush_seconds: 60, flush_bytes: 128 << 20, journal_bytes: 4 << 30 }
+        Self {
+            flush_seconds: 60,
+            flush_bytes: 128 << 20,
+            journal_bytes: 4 << 30,
+            retention_days: 90,
+            retention_days_by_tenant: BTreeMap::new(),
+            least_free_percent: 10,
+        }
     }
 }

@@ -21,6 +21,7 @@ use sakimori_wire::batch::{self, Batch};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::disk;
 use crate::fold::Fold;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
@@ -239,6 +240,8 @@ pub struct Ingest {
     pub receiver: mpsc::Receiver<Incoming>,
     /// Sealed, and not claimed yet.
     pub unclaimed: Option<Claim>,
+    /// Room for what comes.
+    pub disk: disk::Watch,
 }
 
 impl Ingest {
@@ -327,6 +330,12 @@ impl Ingest {
         // The manager's own streams are numbered by the outbox, which may leave numbers out.
         if header.origin != MANAGER && header.sequence != last + 1 {
             return Err(IngestError::Gap { stream: header.stream.clone(), expected: last + 1, found: header.sequence });
+        }
+        // The manager's own events are few, and tell of what is wrong.
+        if header.origin != MANAGER
+            && let Some(reason) = self.disk.full(&self.shared)
+        {
+            return Err(IngestError::NotReady(reason.to_owned()));
         }
         let record = Record {
             tenant: incoming.tenant.clone(),

@@ -9,6 +9,7 @@ pub mod api;
 pub mod books;
 pub mod ca;
 pub mod config;
+mod disk;
 pub mod fold;
 pub mod ingest;
 mod jobs;

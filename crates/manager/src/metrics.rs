@@ -18,6 +18,12 @@ pub struct Metrics {
     pub alerts: AtomicU64,
     /// Flushes committed to the table.
     pub flushes: AtomicU64,
+    /// Small files of the lake that were joined.
+    pub lake_joined: AtomicU64,
+    /// Events that retention took.
+    pub lake_expired: AtomicU64,
+    /// Files of the lake that were deleted.
+    pub lake_deleted: AtomicU64,
     /// Updates sent to AWS WAF.
     pub waf_updates: AtomicU64,
     /// Messages delivered.
@@ -34,13 +40,16 @@ impl Metrics {
 
     /// Text in Prometheus exposition form; `gauges` are values of now.
     pub fn render(&self, gauges: &[(&str, &str, f64)]) -> String {
-        let counters: [(&str, &str, &AtomicU64); 9] = [
+        let counters: [(&str, &str, &AtomicU64); 12] = [
             ("ingest_batches_total", "batches accepted from agents", &self.batches),
             ("ingest_batches_repeated_total", "batches that were here already", &self.batches_repeated),
             ("ingest_batches_refused_total", "batches refused", &self.batches_refused),
             ("ingest_events_total", "events accepted", &self.events),
             ("detect_alerts_total", "alerts of agents and of the manager's rules", &self.alerts),
             ("lake_flushes_total", "flushes committed to the table", &self.flushes),
+            ("lake_joined_files_total", "small files that were joined", &self.lake_joined),
+            ("lake_expired_events_total", "events older than their retention that went", &self.lake_expired),
+            ("lake_deleted_files_total", "files deleted that nothing reads", &self.lake_deleted),
             ("waf_updates_total", "updates sent to AWS WAF", &self.waf_updates),
             ("notify_messages_total", "messages delivered", &self.messages),
             ("api_requests_total", "requests answered", &self.requests),

@@ -139,6 +139,7 @@ impl Recovered {
             fold,
             receiver,
             unclaimed: None,
+            disk: Default::default(),
         };
         task.append_own(own).await?;
         Ok(task)

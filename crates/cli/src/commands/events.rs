@@ -170,12 +170,14 @@ fn balance(answer: &Value, json: bool) -> Result<()> {
                 text(item, "sent"),
                 text(item, "arrived"),
                 text(item, "stored"),
+                text(item, "expired"),
                 text(item, "on_the_way"),
                 word.to_owned(),
                 losses.join("; "),
             ]);
         }
-        let heading = ["host", "stream", "read", "sent", "arrived", "stored", "on the way", "balanced", "lost"];
+        let heading =
+            ["host", "stream", "read", "sent", "arrived", "stored", "expired", "on the way", "balanced", "lost"];
         output::table(&heading, &rows, "no agent has sent anything yet")?;
     }
     if !balanced {

@@ -16,9 +16,6 @@ use utoipa::ToSchema;
 
 use super::App;
 
-/// Below so many free bytes the manager takes nothing more on: what is acknowledged must fit.
-pub const DISK_FLOOR: u64 = 256 << 20;
-
 /// A value that is worked out once a second.
 #[derive(Clone)]
 pub struct Once<T>(Arc<Mutex<Option<(Timestamp, T)>>>);
@@ -82,15 +79,7 @@ async fn look(app: &App) -> Readiness {
     let journal = (!shared.ingest.ready()).then(|| "the journal takes nothing; see the log for why".to_owned());
     let control = shared.control.ping().await.err().map(|error| error.to_string());
     let bundle = (shared.bundle.load().number == 0).then(|| "no rule bundle is loaded; see the log for why".to_owned());
-    let disk = match shared.lake.status() {
-        Ok(status) if status.disk_free < DISK_FLOOR => Some(format!(
-            "{} MiB are free below state_dir and {} are needed; free some or give it a larger disk",
-            status.disk_free >> 20,
-            DISK_FLOOR >> 20
-        )),
-        Ok(_) => None,
-        Err(error) => Some(error.to_string()),
-    };
+    let disk = crate::disk::no_room(shared);
     let checks =
         vec![check("journal", journal), check("control", control), check("bundle", bundle), check("disk", disk)];
     Readiness { ready: checks.iter().all(|check| check.ready), checks }

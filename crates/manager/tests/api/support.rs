@@ -43,6 +43,7 @@ impl World {
         let mut config = Config { state_dir: dir.path().join("state"), ..Config::default() };
         config.api.listen = "127.0.0.1:0".parse().unwrap();
         config.link.listen = "127.0.0.1:0".parse().unwrap();
+        config.lake.least_free_percent = 0;
         let running = Manager::start_with(config, clock).await.unwrap();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
         let mut world = Self { running, client, admin: String::new(), sequence: AtomicU64::new(0), dir };

@@ -21,10 +21,10 @@ pub struct Lake {
 pub(super) struct Inner {
     pub engine: Engine,
     pub options: LakeOptions,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     state: Mutex<State>,
     /// One commit at a time.
-    committing: Arc<tokio::sync::Mutex<()>>,
+    pub(super) committing: Arc<tokio::sync::Mutex<()>>,
     #[cfg(test)]
     pub crash_before_commit: std::sync::atomic::AtomicBool,
 }
@@ -269,7 +269,7 @@ impl Lake {
     }
 
     /// The new version and the end of the segments that it holds, in one instant.
-    fn replace(&self, table: DeltaTable, committed: u64) {
+    pub(super) fn replace(&self, table: DeltaTable, committed: u64) {
         let mut state = self.state();
         state.table = Arc::new(table);
         state.committed = committed;
@@ -294,7 +294,7 @@ impl Lake {
         Ok(Pin { table: Arc::clone(&state.table), memory })
     }
 
-    fn table(&self) -> Arc<DeltaTable> {
+    pub(super) fn table(&self) -> Arc<DeltaTable> {
         Arc::clone(&self.state().table)
     }
 

@@ -23,6 +23,7 @@ mod search;
 mod segment;
 mod sql;
 mod table;
+mod upkeep;
 mod view;
 
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use self::ingest::Lake;
 pub use self::rows::{placed, stamp};
 pub use self::search::{Found, Interval, StreamCount};
 pub use self::sql::Table;
+pub use self::upkeep::Compacted;
 
 /// How a lake is kept.
 #[derive(Clone, Debug)]

@@ -16,11 +16,12 @@ use datafusion::arrow::compute::{SortColumn, SortOptions, concat_batches, lexsor
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::schema::types::ColumnPath;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{Action, Add, StructField, StructType, Transaction};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableBuilder, TableProperty, ensure_table_uri};
-use sakimori_model::Timestamp;
+use sakimori_model::{FieldId, Timestamp, field};
 
 use super::LakeError;
 use super::layout::{DAY, TENANT, layout, own};
@@ -29,6 +30,19 @@ use super::segment::Segment;
 
 /// Rows of one row group: small enough that a time range leaves most of a file unread.
 const ROW_GROUP: usize = 65_536;
+
+/// Fields that are looked for by one value among very many: their files carry a bloom filter, so that a search for
+/// an address reads the few that may hold it.
+const LOOKED_UP: [FieldId; 8] = [
+    field::SOURCE_IP,
+    field::DESTINATION_IP,
+    field::CLIENT_IP,
+    field::USER_NAME,
+    field::HOST_NAME,
+    field::FILE_HASH_SHA256,
+    field::PROCESS_HASH_SHA256,
+    field::SAKIMORI_ALERT_ID,
+];
 
 /// Opens the table, creating it or adding the columns of this build that it lacks.
 pub(crate) async fn open(dir: &Path) -> Result<DeltaTable, LakeError> {
@@ -80,40 +94,31 @@ pub(crate) fn write_files(dir: &Path, writer: &str, segment: &Segment) -> Result
     for (tenant, days) in &segment.rows {
         for (day, rows) in days {
             if rows.iter().any(|rows| rows.num_rows() > 0) {
-                adds.push(write_file(dir, writer, segment.flush, tenant, *day, rows)?);
+                let name = format!("{}-{}", plain(writer), segment.flush);
+                adds.push(write_file(dir, &name, tenant, *day, rows)?);
             }
         }
     }
     Ok(adds)
 }
 
-fn write_file(
+/// Writes one file, durably: rows of one tenant and day. Its name begins with `name` and is used once.
+pub(crate) fn write_file(
     dir: &Path,
-    writer: &str,
-    flush: u64,
+    name: &str,
     tenant: &str,
     day: i32,
     rows: &[RecordBatch],
 ) -> Result<Add, LakeError> {
     let rows = sorted(rows)?;
     let day_text = Timestamp::from_secs(i64::from(day) * 86_400).to_chrono().format("%Y-%m-%d").to_string();
-    let relative = format!(
-        "{TENANT}={}/{DAY}={day_text}/{}-{flush}-{}.parquet",
-        plain(tenant),
-        plain(writer),
-        uuid::Uuid::now_v7().simple()
-    );
+    let relative =
+        format!("{TENANT}={}/{DAY}={day_text}/{name}-{}.parquet", plain(tenant), uuid::Uuid::now_v7().simple());
     let path = dir.join(&relative);
     let folder = path.parent().map_or_else(|| dir.to_owned(), Path::to_owned);
     create_durably(dir, &folder)?;
     let file = File::create_new(&path).map_err(LakeError::file("create", &path))?;
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-        .set_max_row_group_row_count(Some(ROW_GROUP))
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_created_by("sakimori".into())
-        .build();
-    let mut parquet = ArrowWriter::try_new(&file, rows.schema(), Some(properties))?;
+    let mut parquet = ArrowWriter::try_new(&file, rows.schema(), Some(properties(rows.num_rows())?))?;
     parquet.write(&rows)?;
     parquet.close()?;
     file.sync_all().map_err(LakeError::file("make durable", &path))?;
@@ -135,6 +140,24 @@ fn write_file(
         default_row_commit_version: None,
         clustering_provider: None,
     })
+}
+
+fn properties(rows: usize) -> Result<WriterProperties, LakeError> {
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_max_row_group_row_count(Some(ROW_GROUP))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_created_by("sakimori".into());
+    // No filter is larger than what a row group can hold.
+    let distinct = rows.clamp(1, ROW_GROUP) as u64;
+    for field in LOOKED_UP {
+        let column = ColumnPath::new(vec![field.name().to_owned()]);
+        properties = properties
+            .set_column_bloom_filter_enabled(column.clone(), true)
+            .set_column_bloom_filter_fpp(column.clone(), 0.01)
+            .set_column_bloom_filter_max_ndv(column, distinct);
+    }
+    Ok(properties.build())
 }
 
 /// One record batch in the order of time, without the partition column.
