@@ -145,6 +145,7 @@ fn a_bundle_is_verified_tried_and_never_goes_back() {
     host.kill();
     host.start();
     assert_eq!(host.status().unwrap().bundle, 5);
+    host.wait("connected again", |_| manager.hellos() == 2);
     manager.send(bundle(6));
     host.wait("a newer one is taken", |host| host.status().unwrap().bundle == 6);
     host.stop();
