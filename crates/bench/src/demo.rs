@@ -85,11 +85,9 @@ fn start(world: &World, dir: &std::path::Path) -> Result<Platform> {
         link: format!("{MANAGER}:7601"),
         api: "127.0.0.1:7600".into(),
     };
-    let manager = format!(
-        "[lake]\nflush_seconds = 2\nleast_free_percent = 0\n[cloud.waf]\nregion = \"ap-northeast-1\"\nendpoint_url = \"http://127.0.0.1:5000\"\n\
-         [[notify]]\nname = \"ops\"\nurl = \"http://127.0.0.1:8099/hook\"\nburst_seconds = 1\n"
-    );
-    let mut platform = Platform::start(dir, places, &manager, "")?;
+    let manager = "[lake]\nflush_seconds = 2\nleast_free_percent = 0\n[cloud.waf]\nregion = \"ap-northeast-1\"\nendpoint_url = \"http://127.0.0.1:5000\"\n\
+         [[notify]]\nname = \"ops\"\nurl = \"http://127.0.0.1:8099/hook\"\nburst_seconds = 1\n";
+    let mut platform = Platform::start(dir, places, manager, "")?;
     let policy = json!({
         "modules": {
             "log_inspection": {"sources": [

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    actions, alerts, bundle, config, doctor, enrol_token, events, hunt, logs, manager, policy, rules, token, user,
+    actions, alerts, audit, bundle, config, doctor, enrol_token, events, hunt, logs, manager, policy, rules, token,
+    user,
 };
 use crate::platform;
 
@@ -79,6 +80,11 @@ pub enum Command {
     Actions {
         #[command(subcommand)]
         command: Option<actions::ActionsCommand>,
+    },
+    /// Show who changed what, and verify that nobody altered the record of it
+    Audit {
+        #[command(subcommand)]
+        command: Option<audit::AuditCommand>,
     },
     /// Check and test rules, log sources and playbooks, without a manager
     #[command(subcommand)]

@@ -72,6 +72,7 @@ fn up_proves_the_loop_twice_survives_a_killed_manager_and_down_leaves_nothing() 
     assert_eq!(alerts.as_array().unwrap().len(), 1, "{alerts}");
     assert_eq!(alerts[0]["event"]["sakimori"]["probe"], true);
     assert_eq!(platform.answer(&["events", "balance"])["balanced"], true);
+    assert_eq!(platform.answer(&["audit", "verify"])["whole"], true);
 
     let killed = rustix::process::Pid::from_raw(platform.pid("manager").parse().unwrap()).unwrap();
     rustix::process::kill_process(killed, rustix::process::Signal::KILL).unwrap();

@@ -276,12 +276,8 @@ impl Correlation {
 
     /// Takes windows over.
     pub(crate) fn set_windows(&mut self, windows: Vec<(String, Vec<(String, Window)>)>, added: usize) {
-        self.tenants = windows
-            .into_iter()
-            .map(|(tenant, groups)| {
-                (tenant.into(), groups.into_iter().map(|(key, window)| (key.into(), window)).collect())
-            })
-            .collect();
+        self.tenants =
+            windows.into_iter().map(|(tenant, groups)| (tenant.into(), groups.into_iter().collect())).collect();
         self.added = added;
     }
 

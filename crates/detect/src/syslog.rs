@@ -57,7 +57,7 @@ impl Zone {
 
     /// UTC of a local time in microseconds as if it were UTC. Of a time that came twice (clocks were put back)
     /// the one nearer to `near`; a time that never came (put forward) is read with the offset before the change.
-    fn to_utc(&mut self, local: i64, near: Timestamp) -> i64 {
+    fn utc_of(&mut self, local: i64, near: Timestamp) -> i64 {
         if self.tz == Tz::UTC {
             return local;
         }
@@ -191,7 +191,7 @@ fn bsd<'a>(text: &'a str, received: Timestamp, zone: &mut Zone) -> Option<(Times
     // At most eight years lie between two 29ths of February.
     (0..=8).find_map(|back| {
         let date = NaiveDate::from_ymd_opt(latest - back, month, day)?;
-        let utc = zone.to_utc(midnight(date).saturating_add(within), received);
+        let utc = zone.utc_of(midnight(date).saturating_add(within), received);
         (utc <= limit.micros()).then_some((Timestamp::from_micros(utc), rest))
     })
 }
@@ -217,7 +217,7 @@ fn iso<'a>(text: &'a str, received: Timestamp, zone: &mut Zone) -> Option<(Times
     let sign = match rest.as_bytes().first() {
         Some(b'+') => 1,
         Some(b'-') => -1,
-        _ => return Some((Timestamp::from_micros(zone.to_utc(local, received)), rest)),
+        _ => return Some((Timestamp::from_micros(zone.utc_of(local, received)), rest)),
     };
     let hours = rest.get(1..3)?.parse::<i64>().ok().filter(|hours| *hours <= 24)?;
     let rest = rest.get(3..)?;

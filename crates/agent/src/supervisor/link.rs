@@ -220,7 +220,7 @@ impl Link {
 
 impl Supervisor {
     /// A message of the uplink worker.
-    pub(super) fn from_uplink(&mut self, generation: u64, message: FromUplink) -> Result<()> {
+    pub(super) fn on_uplink(&mut self, generation: u64, message: FromUplink) -> Result<()> {
         let Some(link) = self.link.as_mut().filter(|link| link.generation == generation) else { return Ok(()) };
         match message {
             FromUplink::Connected { peer, received } => {

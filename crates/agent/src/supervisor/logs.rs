@@ -308,7 +308,7 @@ impl Supervisor {
     }
 
     /// A message of the worker.
-    pub(super) fn from_logs(&mut self, generation: u64, message: FromLogs) -> Result<()> {
+    pub(super) fn on_logs(&mut self, generation: u64, message: FromLogs) -> Result<()> {
         if generation != self.logs.generation {
             return Ok(());
         }

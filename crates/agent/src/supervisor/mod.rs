@@ -233,7 +233,7 @@ impl Supervisor {
 
     fn handle(&mut self, message: Message) -> Result<()> {
         match message {
-            Message::Logs(generation, message) => self.from_logs(generation, message),
+            Message::Logs(generation, message) => self.on_logs(generation, message),
             Message::LogsGone(generation) => {
                 if let Some(reason) = self.logs.gone(generation, self.stopping.is_some()) {
                     self.say("module-crashed", format!("log_inspection: the logs worker ended: {reason}"), |event| {
@@ -242,7 +242,7 @@ impl Supervisor {
                 }
                 Ok(())
             }
-            Message::Uplink(generation, message) => self.from_uplink(generation, message),
+            Message::Uplink(generation, message) => self.on_uplink(generation, message),
             Message::UplinkGone(generation) => {
                 let stopping = self.stopping.is_some();
                 if let Some(reason) = self.link.as_mut().and_then(|link| link.gone(generation, stopping)) {

@@ -20,7 +20,6 @@ pub struct Entry {
 }
 
 /// Reads one; `Err` where it is none, and the line is then an event of its own.
-#[expect(clippy::result_unit_err, reason = "there is nothing to say but that it is no entry")]
 pub fn entry(json: &[u8]) -> Result<Entry, ()> {
     let Ok(Value::Object(fields)) = serde_json::from_slice::<Value>(json) else { return Err(()) };
     let cursor = fields.get("__CURSOR").and_then(Value::as_str).ok_or(())?.to_owned();

@@ -2,6 +2,7 @@
 
 pub mod actions;
 pub mod alerts;
+pub mod audit;
 pub mod bundle;
 pub mod config;
 pub mod doctor;
@@ -40,6 +41,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Events(command) => with_api(&shared, async |api| events::run(&api, command, shared.json).await),
         Command::Alerts { command } => with_api(&shared, async |api| alerts::run(&api, command, shared.json).await),
         Command::Actions { command } => with_api(&shared, async |api| actions::run(&api, command, shared.json).await),
+        Command::Audit { command } => with_api(&shared, async |api| audit::run(&api, command, shared.json).await),
         Command::Rules(command) => rules::run(&command, shared.json),
         Command::Policy(command) => with_api(&shared, async |api| policy::run(&api, command, shared.json).await),
         Command::User(command) => user::run(&shared, command),

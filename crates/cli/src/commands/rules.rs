@@ -166,7 +166,7 @@ fn is_playbook(path: &str) -> bool {
 }
 
 /// The Sigma files of a folder: those under sigma/ of a content folder, else every .yml.
-fn sigma<'a>(own: &'a Files, mut wrong: impl FnMut(&str, &str)) -> Vec<(&'a str, &'a str)> {
+fn sigma(own: &Files, mut wrong: impl FnMut(&str, &str)) -> Vec<(&str, &str)> {
     let content = own.keys().any(|path| path.starts_with("sigma/"));
     let mut out = Vec::new();
     for (path, bytes) in own {

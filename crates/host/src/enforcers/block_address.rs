@@ -172,10 +172,10 @@ impl Blocker {
         }
         self.nft.apply(&changes).map_err(port_error)?;
         self.sets = sets;
-        if let Some(allowed) = self.allowed.clone() {
-            if self.allowed_in_kernel()? != allowed {
-                self.replace_allowed(&allowed)?;
-            }
+        if let Some(allowed) = self.allowed.clone()
+            && self.allowed_in_kernel()? != allowed
+        {
+            self.replace_allowed(&allowed)?;
         }
         Ok(())
     }

@@ -225,7 +225,7 @@ impl Lake {
             waiting_events: state.segments().map(|segment| segment.events).sum(),
             waiting_bytes: state.waiting_bytes(),
             sealed: state.sealed.len(),
-            version: state.table.version().and_then(|version| u64::try_from(version).ok()).unwrap_or(0),
+            version: state.table.version().unwrap_or(0),
             committed: state.committed,
             disk_free: disk.f_bavail.saturating_mul(disk.f_frsize),
             disk_size: disk.f_blocks.saturating_mul(disk.f_frsize),
@@ -263,7 +263,7 @@ impl Lake {
         }
         let table = table::commit(&table, &inner.options.writer, number, adds).await?;
         table::sync_log(&inner.dir, &table)?;
-        let version = table.version().and_then(|version| u64::try_from(version).ok()).unwrap_or(0);
+        let version = table.version().unwrap_or(0);
         self.replace(table, number);
         Ok(Committed::Now { version })
     }

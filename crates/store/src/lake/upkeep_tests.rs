@@ -1,6 +1,6 @@
 //! Nothing is lost or counted twice by joining, expiring and deleting, and searches see the same before and after.
 
-use super::super::samples::{START, at, batch};
+use super::super::samples::{at, batch};
 use super::super::{Interval, LakeOptions};
 use super::*;
 use crate::query::Expr;
@@ -87,6 +87,8 @@ async fn files_are_deleted_when_nothing_can_read_them() {
     lake.compact(at(60)).await.unwrap();
     let orphan = dir.path().join("lake/organization.id=default/day=2026-01-02/manager-1-9-x.parquet");
     fs::write(&orphan, b"never committed").unwrap();
+    // Files have the time of this machine, so this test has it too.
+    #[expect(clippy::disallowed_methods)]
     let now = Timestamp::from_micros(chrono::Utc::now().timestamp_micros());
     assert_eq!(lake.vacuum(now).await.unwrap(), 0, "a search may still read them");
     assert_eq!(on_disk(dir.path()), 10);
@@ -103,19 +105,18 @@ async fn flushes_and_upkeep_at_once_lose_nothing() {
     let lake = open(dir.path()).await;
     filled(&lake, "default", 9).await;
     let other = lake.clone();
-    let flushes = tokio::spawn(async move {
+    let mut flushes = tokio::task::JoinSet::new();
+    flushes.spawn(async move {
         for number in 9..30 {
             other.ingest(batch("default", number + 1, number * 10, 10).into()).unwrap();
             other.flush().await.unwrap();
         }
     });
     let mut joined = 0;
-    while !flushes.is_finished() {
+    while flushes.try_join_next().is_none() {
         joined += lake.compact(at(2 * DAY_SECONDS)).await.unwrap().files;
     }
-    flushes.await.unwrap();
     assert!(joined > 0);
     assert_eq!(count(&lake, "default").await, 300);
     assert_eq!(lake.committed_flush().await.unwrap(), 30);
-    assert!(START > 0);
 }
