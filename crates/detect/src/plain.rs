@@ -1,7 +1,7 @@
-//! Rules that only ask for texts to be equal: most of what is counted.
+//! Rules that only ask for texts to be equal, or fields to be there: most of what is counted.
 //!
 //! A condition that is one selection, whose every item asks that a field be one of some ASCII texts whatever their
-//! case, is decided here: compared in place, where the general evaluator makes two copies of every value. On
+//! case, or that it be there, is decided here: compared in place, where the general evaluator makes two copies of every value. On
 //! anything but ASCII text the general evaluator decides. The test of equality with the reference covers both.
 
 use rsigma_eval::{CompiledDetection, CompiledMatcher, CompiledRule};
@@ -11,7 +11,7 @@ use sakimori_model::{Event, Value};
 
 use crate::names;
 
-/// All of these fields are one of their texts.
+/// All of these fields are one of their texts, or just there where no texts are named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plain(Vec<(FieldId, Vec<String>)>);
 
@@ -21,12 +21,13 @@ impl Plain {
         let [ConditionExpr::Identifier(name)] = rule.conditions.as_slice() else { return None };
         let CompiledDetection::AllOf(items) = rule.detections.get(name)? else { return None };
         let asked = items.iter().map(|item| {
-            if item.exists.is_some() {
-                return None;
-            }
             let field = names::lookup(item.field.as_deref()?)?;
             let mut texts = Vec::new();
-            collect(&item.matcher, &mut texts).then_some((field, texts))
+            match item.exists {
+                Some(true) => Some((field, texts)),
+                Some(false) => None,
+                None => collect(&item.matcher, &mut texts).then_some((field, texts)),
+            }
         });
         asked.collect::<Option<Vec<_>>>().filter(|asked| !asked.is_empty()).map(Self)
     }
@@ -36,6 +37,9 @@ impl Plain {
         for (field, texts) in &self.0 {
             // Without a slot there may still be a value of another type in the rest.
             let value = event.get(*field)?;
+            if texts.is_empty() {
+                continue;
+            }
             let mut found = false;
             for one in value.each() {
                 match one {
@@ -91,7 +95,13 @@ mod tests {
         assert_eq!(found.matches(&event), Some(false));
         event.set(field::EVENT_OUTCOME, "ｆailure");
         assert_eq!(found.matches(&event), None);
+        let there = plain("  a:\n    event.action: x\n    source.ip|exists: true\n  condition: a").unwrap();
+        event.set(field::EVENT_ACTION, "x");
+        assert_eq!(there.matches(&event), None, "it may be in the rest");
+        event.set(field::SOURCE_IP, "192.0.2.1".parse::<std::net::IpAddr>().unwrap());
+        assert_eq!(there.matches(&event), Some(true));
         for other in [
+            "  a:\n    event.action|exists: false\n  condition: a",
             "  a:\n    event.action|contains: x\n  condition: a",
             "  a:\n    event.action|cased: x\n  condition: a",
             "  a:\n    event.action: x\n  condition: not a",
