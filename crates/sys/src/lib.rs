@@ -2,6 +2,8 @@
 //!
 //! - [`channel`]: frames and descriptors between two processes of ours
 //! - [`worker`]: the one launcher of processes with few rights
+//! - [`sandbox`]: what a worker gives up before it reads the first hostile byte
+//! - [`memory`]: sealed memory that is handed to workers
 //! - [`file`]: files that are whole after a crash
 //! - [`inotify`]: waiting for files to change
 //! - [`netlink`], [`nft`]: our own encoder of netfilter's messages
@@ -14,7 +16,9 @@ pub mod channel;
 pub mod file;
 pub mod inotify;
 pub mod lab;
+pub mod memory;
 pub mod net;
 pub mod netlink;
 pub mod nft;
+pub mod sandbox;
 pub mod worker;
