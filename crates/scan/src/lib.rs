@@ -7,6 +7,8 @@
 //! - [`worker`]: what a worker does, from its first call on
 //! - [`judge`]: one worker as its parent sees it: compile, load, hand over, collect
 //! - [`tree`]: a scan of paths by several workers, with progress, pause and a share of the processors
+//! - [`report`]: what came of a scan, and the exit code that says it
+//! - [`sources`]: rule files of this program and of a user
 //! - [`walk`]: the files below paths
 //! - [`exclude`]: patterns of what is left out
 //! - [`message`]: what travels between the two
@@ -16,10 +18,13 @@
 pub mod exclude;
 pub mod judge;
 pub mod message;
+pub mod report;
+pub mod sources;
 pub mod tree;
 pub mod walk;
 pub mod worker;
 
 pub use exclude::Exclusions;
 pub use judge::{Compiled, Judge, JudgeError, compile};
+pub use report::Report;
 pub use tree::{Control, Options, Outcome, Totals, scan};

@@ -77,7 +77,7 @@ pub enum Outcome {
 }
 
 /// What came of all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Totals {
     /// Files with a verdict.
     pub files: u64,
