@@ -1,6 +1,6 @@
 //! Adapter to the protected host: sensors see, enforcers act. Neither knows a rule.
 //!
-//! - [`enforcers`]: what carries out a decision: [`block_address`] on nftables
+//! - [`enforcers`]: what carries out a decision: [`block_address`] on nftables, [`quarantine`] of files
 //! - [`sensors`]: what sees: [`journald`]
 //! - [`surroundings`]: what must never be blocked on this host ([`guard_facts`])
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
@@ -9,6 +9,6 @@ pub mod enforcers;
 pub mod sensors;
 pub mod surroundings;
 
-pub use enforcers::block_address;
+pub use enforcers::{block_address, quarantine};
 pub use sensors::journald;
 pub use surroundings::guard_facts;
