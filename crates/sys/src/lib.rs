@@ -5,6 +5,7 @@
 //! - [`sandbox`]: what a worker gives up before it reads the first hostile byte
 //! - [`memory`]: sealed memory that is handed to workers
 //! - [`file`]: files that are whole after a crash
+//! - [`fanotify`]: the kernel asks before a file is opened or executed
 //! - [`inotify`]: waiting for files to change
 //! - [`netlink`], [`nft`]: our own encoder of netfilter's messages
 //! - [`net`]: own addresses, gateways, name servers, ssh sessions
@@ -13,6 +14,7 @@
 #![allow(unsafe_code)] // one of the two rooms for it; each block carries its SAFETY sentence
 
 pub mod channel;
+pub mod fanotify;
 pub mod file;
 pub mod inotify;
 pub mod lab;
