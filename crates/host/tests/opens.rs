@@ -31,9 +31,7 @@ fn main() {
         Some("role-keeper") => {
             let listener = UnixListener::bind(&arguments[2]).unwrap();
             println!("ready");
-            let error = sakimori_host::keeper::run(&listener, Silence::OPEN).unwrap_err();
-            eprintln!("keeper: {error}");
-            std::process::exit(1);
+            sakimori_host::keeper::run(&listener, Silence::OPEN).unwrap();
         }
         Some("role-stranger") => {
             let mut stream = UnixStream::connect(&arguments[2]).unwrap();
@@ -56,6 +54,8 @@ fn tests(filter: &str) {
         ("an_agent_that_comes_back_judges_what_waits", comes_back),
         ("when_the_keeper_is_killed_what_waits_is_let_through", keeper_killed),
         ("nothing_hangs_when_the_agent_and_the_judge_use_the_disk", no_deadlock),
+        ("a_policy_that_only_looks_refuses_nothing", only_looks),
+        ("when_the_agent_ends_the_keeper_nobody_is_asked", ended),
         ("many_at_once_are_all_answered", many),
         ("a_stranger_is_no_agent", stranger),
     ];
@@ -96,6 +96,7 @@ fn prepare() -> Result<(), String> {
 struct Word {
     judged: Arc<AtomicU64>,
     nested: Option<PathBuf>,
+    only_looks: bool,
 }
 
 impl Judge for Word {
@@ -114,7 +115,7 @@ impl Judge for Word {
         if has(SLOW) {
             std::thread::sleep(Duration::from_secs(1));
         }
-        if has(BAD) { Ruling::Malicious("bad".into()) } else { Ruling::Clean }
+        if has(BAD) { Ruling::Malicious { detection: "bad".into(), allow: self.only_looks } } else { Ruling::Clean }
     }
 }
 
@@ -125,6 +126,7 @@ struct Lab {
     agent: Option<(JoinHandle<()>, Answers, Arc<AtomicU64>)>,
     refused: Arc<Mutex<Vec<(Question, String)>>>,
     nested: bool,
+    only_looks: bool,
 }
 
 impl Lab {
@@ -141,7 +143,7 @@ impl Lab {
             .unwrap();
         let mut line = [0; 6];
         keeper.stdout.take().unwrap().read_exact(&mut line).unwrap();
-        let mut lab = Self { outside, keeper, agent: None, refused: Arc::default(), nested: false };
+        let mut lab = Self { outside, keeper, agent: None, refused: Arc::default(), nested: false, only_looks: false };
         lab.start(Silence::OPEN);
         lab
     }
@@ -163,14 +165,16 @@ impl Lab {
         let answers = opens.answers();
         let judged = Arc::new(AtomicU64::new(0));
         let nested = self.nested.then(|| self.inside(""));
-        let judges = (0..2).map(|_| Word { judged: judged.clone(), nested: nested.clone() }).collect();
+        let only_looks = self.only_looks;
+        let judges = (0..2).map(|_| Word { judged: judged.clone(), nested: nested.clone(), only_looks }).collect();
         let refused = self.refused.clone();
         let thread = std::thread::spawn(move || {
             guard(
                 opens,
                 judges,
                 |one| refused.lock().unwrap().push((one.question, one.detection)),
-                || {},
+                Duration::from_secs(1),
+                |_, _| {},
             )
             .unwrap();
         });
@@ -481,6 +485,27 @@ fn no_deadlock() {
     for _ in 0..10 {
         assert_eq!((act("open", &bad), act("open", &clean)), ("EPERM".into(), "ok".into()));
     }
+}
+
+fn only_looks() {
+    let mut lab = Lab::new();
+    let bad = lab.file("bad", BAD);
+    lab.end();
+    lab.only_looks = true;
+    lab.start(Silence::OPEN);
+    assert_eq!((act("open", &bad), act("open", &bad)), ("ok".into(), "ok".into()));
+    lab.wait_for_refused(Question::Open);
+    assert!(lab.judged() >= 2, "nothing is remembered of a bad file");
+}
+
+fn ended() {
+    let mut lab = Lab::new();
+    let bad = lab.file("bad", BAD);
+    assert_eq!(act("open", &bad), "EPERM");
+    lab.agent.as_ref().unwrap().1.end().unwrap();
+    assert!(lab.keeper.wait().unwrap().success());
+    assert_eq!(act("open", &bad), "ok");
+    assert!(sakimori_host::opens::own_files().len() >= 3);
 }
 
 fn many() {

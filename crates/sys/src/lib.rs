@@ -7,6 +7,7 @@
 //! - [`file`]: files that are whole after a crash
 //! - [`fanotify`]: the kernel asks before a file is opened or executed
 //! - [`inotify`]: waiting for files to change
+//! - [`mounts`]: what is mounted, and when that changes
 //! - [`netlink`], [`nft`]: our own encoder of netfilter's messages
 //! - [`net`]: own addresses, gateways, name servers, ssh sessions
 //! - [`lab`]: network namespaces for tests and the demo
@@ -19,6 +20,7 @@ pub mod file;
 pub mod inotify;
 pub mod lab;
 pub mod memory;
+pub mod mounts;
 pub mod net;
 pub mod netlink;
 pub mod nft;

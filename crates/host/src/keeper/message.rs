@@ -55,8 +55,10 @@ pub enum ToKeeper {
         /// Is the answer good for the next time, if nobody changes the file?
         remember: bool,
     },
-    /// Send [`FromKeeper::Numbers`].
+    /// Send [`FromKeeper::Number`], once for each count.
     Numbers,
+    /// End: the marks go, and nobody is asked any more.
+    End,
 }
 
 /// What a question is about.
@@ -157,6 +159,7 @@ impl ToKeeper {
             Self::Keep => record(6, [0; 2], 0, 0),
             Self::Answer { id, allow, remember } => record(7, [u8::from(*allow), u8::from(*remember)], 0, *id),
             Self::Numbers => record(8, [0; 2], 0, 0),
+            Self::End => record(9, [0; 2], 0, 0),
         }
     }
 
@@ -181,6 +184,7 @@ impl ToKeeper {
             6 => Self::Keep,
             7 => Self::Answer { id: b, allow: flags[0] != 0, remember: flags[1] != 0 },
             8 => Self::Numbers,
+            9 => Self::End,
             _ => return None,
         })
     }
@@ -249,6 +253,7 @@ mod tests {
             ToKeeper::Keep,
             ToKeeper::Answer { id: u64::MAX, allow: true, remember: false },
             ToKeeper::Numbers,
+            ToKeeper::End,
         ] {
             assert_eq!(ToKeeper::decode(&message.encode()), Some(message));
         }

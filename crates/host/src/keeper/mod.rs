@@ -67,6 +67,7 @@ struct Keeper {
     agent_pid: i32,
     /// Events about what was written were lost, and the agent was not told yet.
     lost: bool,
+    ended: bool,
     cache: Cache,
     kept: BTreeMap<cache::Identity, Stamp>,
     waiting: BTreeMap<u64, Waiting>,
@@ -75,7 +76,8 @@ struct Keeper {
     counts: BTreeMap<Count, u64>,
 }
 
-/// Runs for ever: takes one agent at a time from the listener, a new one in place of the old.
+/// Runs until an agent says [`ToKeeper::End`]: takes one agent at a time from the listener, a new one in place of the
+/// old.
 ///
 /// # Errors
 /// The group cannot be made: no right, or a kernel without permission events. Or the listener broke.
@@ -90,6 +92,7 @@ pub fn run(listener: &UnixListener, silence: Silence) -> io::Result<()> {
         exempt: BTreeSet::new(),
         agent_pid: 0,
         lost: false,
+        ended: false,
         cache: Cache::default(),
         kept: BTreeMap::new(),
         waiting: BTreeMap::new(),
@@ -97,9 +100,10 @@ pub fn run(listener: &UnixListener, silence: Silence) -> io::Result<()> {
         asked: 0,
         counts: BTreeMap::new(),
     };
-    loop {
+    while !keeper.ended {
         keeper.turn(listener)?;
     }
+    Ok(())
 }
 
 impl Keeper {
@@ -251,6 +255,7 @@ impl Keeper {
                     self.kept.insert(stamp.identity, stamp);
                 }
             }
+            ToKeeper::End => self.ended = true,
             ToKeeper::Answer { id, allow, remember } => self.answered(id, allow, remember),
             ToKeeper::Numbers => {
                 for which in COUNTS {

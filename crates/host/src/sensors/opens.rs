@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sakimori_sys::channel::{Channel, Waited};
 
@@ -197,6 +197,11 @@ impl Answers {
         tell(&self.0, &ToKeeper::Keep, Some(file))
     }
 
+    /// Ends the keeper: nobody is asked any more.
+    pub fn end(&self) -> io::Result<()> {
+        tell(&self.0, &ToKeeper::End, None)
+    }
+
     /// Ends the connection; the thread that reads sees [`Came::Closed`].
     pub fn close(&self) {
         self.0.close();
@@ -216,8 +221,13 @@ impl Answers {
 pub enum Ruling<D> {
     /// Nothing is wrong with it.
     Clean,
-    /// It is refused, and told.
-    Malicious(D),
+    /// It is told, and refused unless the policy only looks.
+    Malicious {
+        /// What was found.
+        detection: D,
+        /// The policy only looks.
+        allow: bool,
+    },
     /// Nobody can say; the policy decides, and nothing is remembered.
     Unknown {
         /// The policy's answer.
@@ -233,9 +243,9 @@ pub trait Judge {
     fn judge(&mut self, file: &File) -> Ruling<Self::Detection>;
 }
 
-/// What was refused.
+/// What was found.
 #[derive(Debug)]
-pub struct Refused<D> {
+pub struct Found<D> {
     /// What was tried; for [`Question::Written`], nothing was: it was found when its writer closed it.
     pub question: Question,
     /// Which process.
@@ -246,15 +256,17 @@ pub struct Refused<D> {
     pub detection: D,
 }
 
-/// Answers questions with these judges until the connection ends. `refused` is called by any of the threads.
+/// Answers questions with these judges until the connection ends. `found` is called by any of the threads; `look` by
+/// this one, at least as often as `every`, and with `true` after events about what was written were lost.
 ///
 /// # Errors
 /// The keeper says what no keeper says.
 pub fn guard<J>(
     mut opens: Opens,
     judges: Vec<J>,
-    refused: impl Fn(Refused<J::Detection>) + Sync,
-    lost: impl Fn(),
+    found: impl Fn(Found<J::Detection>) + Sync,
+    every: Duration,
+    mut look: impl FnMut(&mut Opens, bool),
 ) -> io::Result<()>
 where
     J: Judge + Send,
@@ -264,7 +276,7 @@ where
     let answers = opens.answers();
     std::thread::scope(|scope| {
         for mut judge in judges {
-            let (inbox, answers, refused) = (Arc::clone(&inbox), answers.clone(), &refused);
+            let (inbox, answers, found) = (Arc::clone(&inbox), answers.clone(), &found);
             scope.spawn(move || {
                 loop {
                     // Bounded by what the keeper lets an agent have in hand.
@@ -273,30 +285,48 @@ where
                     let ruling = judge.judge(&file);
                     let (allow, remember) = match &ruling {
                         Ruling::Clean => (true, true),
-                        Ruling::Malicious(_) => (false, false),
-                        Ruling::Unknown { allow } => (*allow, false),
+                        Ruling::Malicious { allow, .. } | Ruling::Unknown { allow } => (*allow, false),
                     };
                     // Where the keeper is gone, the thread that reads sees it too.
                     let _ = answers.answer(id, allow, remember);
-                    if let Ruling::Malicious(detection) = ruling {
-                        refused(Refused { question, pid, file, detection });
+                    if let Ruling::Malicious { detection, .. } = ruling {
+                        found(Found { question, pid, file, detection });
                     }
                 }
             });
         }
         // Taken along, so that the judges end with it.
         let jobs = jobs;
+        let mut due = Instant::now();
         loop {
-            match opens.next(Duration::from_secs(3_600))? {
+            if due <= Instant::now() {
+                look(&mut opens, false);
+                due = Instant::now() + every;
+            }
+            match opens.next(due.saturating_duration_since(Instant::now()))? {
                 Came::Asked(asked) => {
                     if jobs.send(asked).is_err() {
                         return Ok(());
                     }
                 }
-                Came::Lost => lost(),
+                Came::Lost => look(&mut opens, true),
                 Came::Nothing => {}
                 Came::Closed => return Ok(()),
             }
         }
     })
+}
+
+/// What this program needs to be started again: itself, its libraries and how they are found. Workers are this program,
+/// and while they start they are nobody that the keeper knows: a judge that waits for its worker must not be what the
+/// worker's start waits for, and a policy that is closed must not keep the agent away.
+pub fn own_files() -> Vec<File> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let mut paths: Vec<&str> = maps.lines().filter_map(|line| line.find('/').and_then(|at| line.get(at..))).collect();
+    paths.extend(["/etc/ld.so.cache", "/etc/ld.so.preload"]);
+    paths.sort_unstable();
+    paths.dedup();
+    let mut files: Vec<File> = paths.into_iter().filter_map(|path| File::open(path).ok()).collect();
+    files.extend(File::open("/proc/self/exe"));
+    files
 }
