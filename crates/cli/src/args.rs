@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    actions, alerts, audit, bundle, config, doctor, enrol_token, events, hunt, logs, manager, policy, rules, token,
+    actions, alerts, audit, bundle, config, doctor, enrol_token, events, hunt, logs, manager, policy, rules, scan, token,
     user,
 };
 use crate::platform;
@@ -23,6 +23,7 @@ use crate::platform;
         sudo sakimori events search 'source.ip:203.0.113.0/24' --from 1h\n  \
         sakimori logs parse /var/log/auth.log              read a log without a manager\n  \
         sakimori hunt --rules content/sigma auth.log       look for attacks in old logs\n  \
+        sakimori scan /srv/www                             look for malware in files\n  \
         sakimori completions bash > /etc/bash_completion.d/sakimori"
 )]
 pub struct Cli {
@@ -112,6 +113,14 @@ pub enum Command {
     Logs(logs::LogsCommand),
     /// Look for attacks in files, without a manager: Sigma over raw logs or events
     Hunt(hunt::HuntArgs),
+    /// Look for malware in files, without a manager: YARA rules and lists of hashes
+    Scan(scan::ScanArgs),
+    /// A worker process; started by this program only
+    #[command(hide = true)]
+    Worker {
+        /// Which
+        name: scan::WorkerName,
+    },
     /// Print shell completions
     Completions {
         /// For which shell

@@ -1,14 +1,16 @@
 //! Adapter to the protected host: sensors see, enforcers act. Neither knows a rule.
 //!
-//! - [`enforcers`]: what carries out a decision: [`block_address`] on nftables
-//! - [`sensors`]: what sees: [`journald`]
+//! - [`enforcers`]: what carries out a decision: [`block_address`] on nftables, [`quarantine`] of files
+//! - [`keeper`]: holds the fanotify group, so that the kernel is always answered
+//! - [`sensors`]: what sees: [`journald`], [`opens`] of files
 //! - [`surroundings`]: what must never be blocked on this host ([`guard_facts`])
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod enforcers;
+pub mod keeper;
 pub mod sensors;
 pub mod surroundings;
 
-pub use enforcers::block_address;
-pub use sensors::journald;
+pub use enforcers::{block_address, quarantine};
+pub use sensors::{journald, opens};
 pub use surroundings::guard_facts;

@@ -2,8 +2,12 @@
 //!
 //! - [`channel`]: frames and descriptors between two processes of ours
 //! - [`worker`]: the one launcher of processes with few rights
+//! - [`sandbox`]: what a worker gives up before it reads the first hostile byte
+//! - [`memory`]: sealed memory that is handed to workers
 //! - [`file`]: files that are whole after a crash
+//! - [`fanotify`]: the kernel asks before a file is opened or executed
 //! - [`inotify`]: waiting for files to change
+//! - [`mounts`]: what is mounted, and when that changes
 //! - [`netlink`], [`nft`]: our own encoder of netfilter's messages
 //! - [`net`]: own addresses, gateways, name servers, ssh sessions
 //! - [`lab`]: network namespaces for tests and the demo
@@ -11,10 +15,14 @@
 #![allow(unsafe_code)] // one of the two rooms for it; each block carries its SAFETY sentence
 
 pub mod channel;
+pub mod fanotify;
 pub mod file;
 pub mod inotify;
 pub mod lab;
+pub mod memory;
+pub mod mounts;
 pub mod net;
 pub mod netlink;
 pub mod nft;
+pub mod sandbox;
 pub mod worker;

@@ -3,7 +3,8 @@
 //! Bytes that an enemy wrote are parsed in workers only (D16). [`spawn`] starts one: its own user and group, no
 //! supplementary groups, no way back to more rights (`no_new_privs`, no ambient capabilities), no descriptor but
 //! standard ones and its channel, an empty environment, umask 077, folder `/`, a process group of its own, and
-//! death when the parent dies. What seccomp, Landlock and cgroups add goes into one function, `confine`.
+//! death when the parent dies; where [`WorkerSpec::network`] is false and the parent is root, a network namespace
+//! with nothing in it. Before it reads the first byte, a worker gives up what it needed to start: [`crate::sandbox`].
 //!
 //! [`spawn_tool`] starts somebody else's program (`journalctl`) the same way, with pipes in place of the channel.
 //!
@@ -46,6 +47,8 @@ pub struct WorkerSpec {
     pub gid: u32,
     /// Environment beside the few variables that every worker has.
     pub env: Vec<(OsString, OsString)>,
+    /// Does it share the parent's network? If not, and the parent is root, it sees an empty one.
+    pub network: bool,
 }
 
 impl WorkerSpec {
@@ -58,6 +61,7 @@ impl WorkerSpec {
             uid,
             gid,
             env: Vec::new(),
+            network: true,
         }
     }
 }
@@ -90,6 +94,8 @@ pub struct Worker {
     pub channel: Channel,
     /// Who it runs as.
     pub identity: Identity,
+    /// Is its network namespace an empty one?
+    pub without_network: bool,
     process: Process,
 }
 
@@ -149,7 +155,8 @@ pub fn spawn(spec: &WorkerSpec) -> Result<Worker, WorkerError> {
     let (ours, theirs) = Channel::pair().map_err(failed(spec, "make its channel"))?;
     let (process, identity) = start(spec, Some(&theirs), |_| {})?;
     let pid = process.child.id();
-    Ok(Worker { name: spec.name.clone(), pid, channel: ours, identity, process })
+    let without_network = !spec.network && launcher(false).without_network;
+    Ok(Worker { name: spec.name.clone(), pid, channel: ours, identity, without_network, process })
 }
 
 /// Starts a tool; what it writes comes out of the descriptor returned beside it, which may be handed on.
@@ -190,7 +197,7 @@ fn start(
     let mut command = prepare(spec, theirs, root);
     wire(&mut command);
     let attempt = "start the program with its restrictions";
-    let mut child = launcher().run(command).map_err(failed(spec, attempt))?;
+    let mut child = launcher(spec.network).run(command).map_err(failed(spec, attempt))?;
     let handle = match pidfd(&child) {
         Ok(handle) => handle,
         Err(error) => {
@@ -244,7 +251,7 @@ fn prepare(spec: &WorkerSpec, theirs: Option<&Channel>, root: bool) -> Command {
     command
 }
 
-/// The last steps in the child before exec, already as its own user. Seccomp, Landlock and cgroups join here.
+/// The last steps in the child before exec, already as its own user.
 fn confine(channel: Option<RawFd>, parent: Pid, most: u64) -> io::Result<()> {
     // SAFETY: prctl, umask, fcntl and syscall take plain numbers here and touch no memory of ours.
     unsafe {
@@ -370,24 +377,31 @@ impl Tool {
     }
 }
 
-/// The thread that forks.
+/// A thread that forks. There are two: what it forks is in its own network namespace.
 struct Launcher {
     jobs: Mutex<mpsc::Sender<Job>>,
+    without_network: bool,
 }
 
 type Job = (Command, mpsc::Sender<io::Result<Child>>);
 
-fn launcher() -> &'static Launcher {
-    static LAUNCHER: OnceLock<Launcher> = OnceLock::new();
-    LAUNCHER.get_or_init(|| {
+fn launcher(network: bool) -> &'static Launcher {
+    static SHARED: OnceLock<Launcher> = OnceLock::new();
+    static EMPTY: OnceLock<Launcher> = OnceLock::new();
+    let which = if network { &SHARED } else { &EMPTY };
+    which.get_or_init(|| {
         let (jobs, inbox) = mpsc::channel::<Job>();
+        let (ready, began) = mpsc::channel();
         // Where no thread can be made, `run` finds nobody at the other end and says so.
         let _ = std::thread::Builder::new().name("launcher".to_owned()).spawn(move || {
+            // SAFETY: a namespace of this thread's own changes nothing for the others.
+            let empty = !network && unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+            let _ = ready.send(empty);
             for (mut command, answer) in inbox {
                 let _ = answer.send(command.spawn());
             }
         });
-        Launcher { jobs: Mutex::new(jobs) }
+        Launcher { jobs: Mutex::new(jobs), without_network: began.recv().unwrap_or(false) }
     })
 }
 

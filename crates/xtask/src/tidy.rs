@@ -21,6 +21,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("runtime", &[]),
     ("detect", &[]),
+    ("malware", &[]),
+    // Hands hostile bytes to workers and knows which engine judges them, for every binary that scans.
+    ("scan", &["sys", "malware", "content"]),
     ("content", &["detect", "sys", "journal", "wire", "runtime"]),
     ("respond", &["detect", "sys", "journal", "wire", "runtime"]),
     // Adapters implement the ports of `respond`; they know no rules.
@@ -28,10 +31,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cloud", &["sys", "journal", "wire", "runtime", "respond"]),
     ("store", &["sys", "journal", "wire", "runtime", "respond"]),
     // The agent never links `cloud` or `store`, the manager never `host`.
-    ("agent", &["sys", "journal", "wire", "runtime", "detect", "content", "respond", "host"]),
+    (
+        "agent",
+        &["sys", "journal", "wire", "runtime", "detect", "malware", "content", "respond", "host", "scan"],
+    ),
     ("manager", &["sys", "journal", "wire", "runtime", "detect", "content", "respond", "cloud", "store"]),
     // The command line runs `sakimori-agent` as a program of its own.
-    ("cli", &["sys", "journal", "wire", "runtime", "detect", "content", "respond", "cloud", "store", "manager"]),
+    (
+        "cli",
+        &[
+            "sys", "journal", "wire", "runtime", "detect", "malware", "content", "respond", "cloud", "store", "manager",
+            "scan",
+        ],
+    ),
     ("bench", ALL),
     ("xtask", ALL),
 ];
@@ -49,7 +61,7 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
 ];
 
 /// Engines: pure, and never using one another.
-const ENGINES: &[&str] = &["detect"];
+const ENGINES: &[&str] = &["detect", "malware"];
 /// What an engine must not have as a direct dependency.
 const NOT_FOR_ENGINES: &[&str] = &["tokio", "reqwest", "hyper", "hyper-util", "tonic", "axum", "rustix", "libc"];
 /// What the sources of an engine must not name: files, threads, sockets, clocks, the environment.

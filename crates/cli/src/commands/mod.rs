@@ -13,6 +13,7 @@ pub mod logs;
 pub mod manager;
 pub mod policy;
 pub mod rules;
+pub mod scan;
 pub mod token;
 pub mod user;
 
@@ -53,6 +54,11 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bundle(command) => bundle::run(&shared, command),
         Command::Logs(command) => logs::run(&command),
         Command::Hunt(args) => hunt::run(&args, shared.json),
+        Command::Scan(args) => Ok(scan::run(&args, shared.json)),
+        Command::Worker { name: scan::WorkerName::Malware } => {
+            sakimori_scan::worker::run()?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut command = Cli::command();
             let mut text = Vec::new();

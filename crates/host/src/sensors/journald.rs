@@ -100,6 +100,7 @@ pub fn follow(spec: &JournalSpec) -> Result<Followed, JournalError> {
         uid: spec.uid,
         gid,
         env: Vec::new(),
+        network: true,
     };
     let (tool, pipe) = spawn_tool(&worker)?;
     Ok(Followed::Running(Follower { tool, pipe: Some(pipe) }))

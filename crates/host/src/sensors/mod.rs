@@ -1,3 +1,4 @@
 //! Sensors: each sees one kind of thing on this host.
 
 pub mod journald;
+pub mod opens;

@@ -1,0 +1,210 @@
+//! Taking a file: copy it, make the copy durable, then remove exactly that file.
+//!
+//! The caller hands over a descriptor of what was judged. Its path is the kernel's (`/proc/self/fd`); the folder is
+//! opened without following any link, and the name in it is first renamed to one that nobody else knows, then compared
+//! with the descriptor. Only the very inode that was judged is removed; a file that was put in its place meanwhile
+//! gets its name back.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, IFlags, Mode, OFlags, RenameFlags, ResolveFlags, Stat, openat, openat2, renameat,
+    renameat_with, statat, unlinkat,
+};
+use sakimori_model::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::item::{self, Cause, Item};
+use super::{Quarantine, QuarantineError, UNFINISHED, file_name};
+
+/// How much is copied at once.
+const PIECE: usize = 256 << 10;
+/// Most bytes of the names of extended attributes, and of one value: the kernel's own limits.
+const MAX_ATTRIBUTE: usize = 64 << 10;
+
+/// What became of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The item.
+    pub item: Item,
+    /// Other names under which the content is still there.
+    pub other_links: u64,
+}
+
+pub fn take(store: &Quarantine, file: &File, cause: &Cause, now: Timestamp) -> Result<Taken, QuarantineError> {
+    let stat = rustix::fs::fstat(file).map_err(QuarantineError::io("look at the file"))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(QuarantineError::Unfit("it is no regular file"));
+    }
+    if stat.st_nlink == 0 {
+        return Err(QuarantineError::Unfit("it has no name any more: it goes with its last user"));
+    }
+    let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    let (items, bytes) = store.used()?;
+    let bounds = store.bounds;
+    let count = u64::try_from(items).unwrap_or(u64::MAX).saturating_add(1);
+    let most = u64::try_from(bounds.items).unwrap_or(u64::MAX);
+    for (what, found, most) in [
+        ("the bytes of the file", size, bounds.file),
+        ("the bytes of all items", bytes.saturating_add(size), bounds.total),
+        ("the number of items", count, most),
+    ] {
+        if found > most {
+            return Err(QuarantineError::Full { what, found, most });
+        }
+    }
+    let path = path_of(file)?;
+    let (folder, name) = folder_of(&path)?;
+    // Before anything is copied: is it still there at all?
+    if !is_same(&stat, &statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)) {
+        return Err(QuarantineError::Moved(path));
+    }
+    let flags = rustix::fs::ioctl_getflags(file).unwrap_or(IFlags::empty());
+    let id = format!("{}-{:08x}", now.micros().max(0), rand::random::<u32>());
+    let mut item = Item::describe(&stat, attributes(file)?, flags.bits()).with_path(&path);
+    item.id.clone_from(&id);
+    item.taken = now;
+    item.cause = cause.clone();
+    copy(store, file, &mut item)?;
+    if let Err(error) = remove(file, &stat, &folder, name, &path, flags) {
+        // Nothing was removed, so nothing is kept either.
+        let _ = unlinkat(&store.folder, file_name(&id)?, AtFlags::empty());
+        return Err(error);
+    }
+    Ok(Taken { other_links: item.links.saturating_sub(1), item })
+}
+
+/// Where the kernel says that a descriptor's file is.
+fn path_of(file: &File) -> Result<PathBuf, QuarantineError> {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = std::fs::read_link(link).map_err(QuarantineError::std("find the path of the file"))?;
+    if path.is_absolute() { Ok(path) } else { Err(QuarantineError::Unfit("it has no path on this host")) }
+}
+
+/// The folder of a path, opened without following any link on the way, and the name in it.
+pub fn folder_of(path: &Path) -> Result<(File, &OsStr), QuarantineError> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(QuarantineError::Unfit("it has no path"));
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let opened = openat2(CWD, folder, flags, Mode::empty(), resolve);
+    Ok((File::from(opened.map_err(QuarantineError::io("open the folder of the file"))?), name))
+}
+
+fn is_same(stat: &Stat, other: &rustix::io::Result<Stat>) -> bool {
+    other.as_ref().is_ok_and(|other| (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino))
+}
+
+/// All extended attributes.
+fn attributes(file: &File) -> Result<Vec<(String, Vec<u8>)>, QuarantineError> {
+    let mut names = vec![0_u8; MAX_ATTRIBUTE];
+    let size = match rustix::fs::flistxattr(file, names.as_mut_slice()) {
+        Ok(size) => size,
+        Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
+        Err(error) => return Err(QuarantineError::io("list the extended attributes")(error)),
+    };
+    let mut found = Vec::new();
+    for name in names.get(..size).unwrap_or_default().split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0_u8; MAX_ATTRIBUTE];
+        match rustix::fs::fgetxattr(file, name, value.as_mut_slice()) {
+            Ok(size) => value.truncate(size),
+            // Gone since the list was made.
+            Err(rustix::io::Errno::NODATA) => continue,
+            Err(error) => return Err(QuarantineError::io("read an extended attribute")(error)),
+        }
+        let name = String::from_utf8(name.to_vec())
+            .map_err(|_| QuarantineError::Unfit("an extended attribute has a name that is no text"))?;
+        found.push((name, value));
+    }
+    Ok(found)
+}
+
+/// Writes the item beside the others, whole and durable, or leaves nothing.
+fn copy(store: &Quarantine, file: &File, item: &mut Item) -> Result<(), QuarantineError> {
+    let unfinished = format!("{UNFINISHED}{}", item.id);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let new = openat(&store.folder, &unfinished, flags, Mode::RUSR);
+    let new = File::from(new.map_err(QuarantineError::io("make an item"))?);
+    let written = write(&new, file, item, store.bounds.file).and_then(|()| {
+        let io = QuarantineError::io("give an item its name");
+        new.sync_all().map_err(QuarantineError::std("make an item durable"))?;
+        renameat(&store.folder, &unfinished, &store.folder, file_name(&item.id)?).map_err(io)?;
+        store.sync()
+    });
+    if written.is_err() {
+        let _ = unlinkat(&store.folder, &unfinished, AtFlags::empty());
+    }
+    written
+}
+
+fn write(mut new: &File, file: &File, item: &mut Item, most: u64) -> Result<(), QuarantineError> {
+    let io = QuarantineError::std("write an item");
+    let key: [u8; 32] = rand::random();
+    new.write_all(&item::head(&key)).map_err(&io)?;
+    let mut hash = Sha256::new();
+    let mut piece = vec![0_u8; PIECE];
+    let mut at = 0_u64;
+    loop {
+        let size = file.read_at(&mut piece, at).map_err(QuarantineError::std("read the file"))?;
+        let bytes = piece.get_mut(..size).unwrap_or_default();
+        if bytes.is_empty() {
+            break;
+        }
+        hash.update(&*bytes);
+        item::turn(bytes, &key, at);
+        new.write_all(bytes).map_err(&io)?;
+        at = at.saturating_add(u64::try_from(size).unwrap_or(u64::MAX));
+        // It may grow under our hands.
+        if at > most {
+            return Err(QuarantineError::Full { what: "the bytes of the file", found: at, most });
+        }
+    }
+    item.size = at;
+    item.sha256 = hex::encode(hash.finalize());
+    new.write_all(&item::tail(item)?).map_err(&io)
+}
+
+/// Removes the name, if it is still of the file that was judged.
+fn remove(
+    file: &File,
+    stat: &Stat,
+    folder: &File,
+    name: &OsStr,
+    path: &Path,
+    flags: IFlags,
+) -> Result<(), QuarantineError> {
+    let guarded = IFlags::IMMUTABLE | IFlags::APPEND;
+    if flags.intersects(guarded) {
+        // An intruder's way to keep a file: `chattr +i`.
+        let error = QuarantineError::io("make the file removable");
+        rustix::fs::ioctl_setflags(file, flags - guarded).map_err(error)?;
+    }
+    let aside = format!(".sakimori-{:016x}", rand::random::<u64>());
+    let moved = renameat_with(folder, name, folder, &aside, RenameFlags::NOREPLACE);
+    // Some file systems do not know the flag; the name is chance, so nothing is replaced.
+    let moved = match moved {
+        Err(rustix::io::Errno::INVAL) => renameat(folder, name, folder, &aside),
+        other => other,
+    };
+    if moved.is_ok() && is_same(stat, &statat(folder, &aside, AtFlags::SYMLINK_NOFOLLOW)) {
+        unlinkat(folder, &aside, AtFlags::empty()).map_err(QuarantineError::io("remove the file"))?;
+        return folder.sync_all().map_err(QuarantineError::std("make the removal durable"));
+    }
+    if moved.is_ok() {
+        // Somebody else's file: it gets its name back, unless that is taken again.
+        let _ = renameat_with(folder, &aside, folder, name, RenameFlags::NOREPLACE);
+    }
+    if flags.intersects(guarded) {
+        let _ = rustix::fs::ioctl_setflags(file, flags);
+    }
+    match moved {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Err(QuarantineError::Moved(path.to_owned())),
+        Err(error) => Err(QuarantineError::io("take the file's name away")(error)),
+    }
+}

@@ -1,0 +1,332 @@
+//! Opens and executions of files, as the agent sees them: its end of the connection to the [keeper](crate::keeper).
+//!
+//! [`Opens`] is the connection; [`guard`] answers what comes over it: some threads, each with a judge of its own, so
+//! that one slow file does not hold the others, and one thread that hands out. What is malicious is refused first and
+//! then told to the caller, with the descriptor that was judged, for quarantine and the event.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sakimori_sys::channel::{Channel, Waited};
+
+pub use crate::keeper::message::{Count, Question, Silence};
+use crate::keeper::message::{COUNTS, FromKeeper, ToKeeper};
+
+/// How long the keeper may take to answer a request of the agent's own.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A question that waits for an answer.
+#[derive(Debug)]
+pub struct Asked {
+    /// Its number.
+    pub id: u64,
+    /// What about.
+    pub question: Question,
+    /// Which process.
+    pub pid: i32,
+    /// The file. Reading it raises no further questions.
+    pub file: File,
+}
+
+/// What comes over the connection.
+#[derive(Debug)]
+pub enum Came {
+    /// A question.
+    Asked(Asked),
+    /// Events about what was written were lost; every open is still asked for.
+    Lost,
+    /// The keeper is gone.
+    Closed,
+    /// Nothing within the time.
+    Nothing,
+}
+
+/// The connection to the keeper.
+#[derive(Debug)]
+pub struct Opens {
+    channel: Channel,
+    /// What came while something else was awaited.
+    early: VecDeque<Came>,
+}
+
+/// The half that tells, for several threads.
+#[derive(Clone, Debug)]
+pub struct Answers(Channel);
+
+impl Opens {
+    /// Connects to the keeper that listens there. From then on this process is answered without asking.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn connect(socket: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        Ok(Self { channel: Channel::new(OwnedFd::from(stream)), early: VecDeque::new() })
+    }
+
+    /// The half that tells.
+    pub fn answers(&self) -> Answers {
+        Answers(self.channel.clone())
+    }
+
+    /// What to do when nobody answers, also when this agent is gone.
+    pub fn silence(&self, silence: Silence) -> io::Result<()> {
+        self.tell(&ToKeeper::Silence(silence), None)
+    }
+
+    /// These processes are answered without asking, beside this one; until the connection ends.
+    pub fn exempt(&self, pids: &[i32]) -> io::Result<()> {
+        self.tell(&ToKeeper::Exempt(pids.to_vec()), None)
+    }
+
+    /// From now on the keeper asks for every file of this place's file system.
+    ///
+    /// # Errors
+    /// The kernel refuses: no permission events, or not on this file system.
+    pub fn mark(&mut self, place: &File) -> io::Result<()> {
+        self.tell(&ToKeeper::Mark, Some(place))?;
+        self.done()
+    }
+
+    /// It asks no more.
+    ///
+    /// # Errors
+    /// It was not marked.
+    pub fn unmark(&mut self, place: &File) -> io::Result<()> {
+        self.tell(&ToKeeper::Unmark, Some(place))?;
+        self.done()
+    }
+
+    /// The keeper's counts.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn numbers(&mut self) -> io::Result<Vec<(Count, u64)>> {
+        self.tell(&ToKeeper::Numbers, None)?;
+        let mut numbers = Vec::new();
+        while numbers.len() < COUNTS.len() {
+            if let Some(FromKeeper::Number(which, value)) = self.await_other()? {
+                numbers.push((which, value));
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// The next question, waiting no longer than this.
+    ///
+    /// # Errors
+    /// The keeper sends what no keeper sends.
+    pub fn next(&mut self, limit: Duration) -> io::Result<Came> {
+        if let Some(early) = self.early.pop_front() {
+            return Ok(early);
+        }
+        Ok(match self.receive(limit)? {
+            Ok(came) => came,
+            // Nobody awaits it any more.
+            Err(_) => Came::Nothing,
+        })
+    }
+
+    fn tell(&self, message: &ToKeeper, file: Option<&File>) -> io::Result<()> {
+        tell(&self.channel, message, file)
+    }
+
+    fn done(&mut self) -> io::Result<()> {
+        loop {
+            match self.await_other()? {
+                Some(FromKeeper::Done(0)) => return Ok(()),
+                Some(FromKeeper::Done(error)) => return Err(io::Error::from_raw_os_error(error)),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next message that is no question; questions wait for [`Opens::next`].
+    fn await_other(&mut self) -> io::Result<Option<FromKeeper>> {
+        match self.receive(PATIENCE)? {
+            Err(other) => Ok(Some(other)),
+            Ok(Came::Closed) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the keeper is gone")),
+            Ok(Came::Nothing) => Err(io::Error::new(io::ErrorKind::TimedOut, "the keeper does not answer")),
+            Ok(came) => {
+                self.early.push_back(came);
+                Ok(None)
+            }
+        }
+    }
+
+    fn receive(&self, limit: Duration) -> io::Result<Result<Came, FromKeeper>> {
+        let strange = |text| io::Error::new(io::ErrorKind::InvalidData, text);
+        let (body, files) = match self.channel.recv_timeout(limit) {
+            Ok(Waited::Frame(frame)) => frame,
+            Ok(Waited::TimedOut) => return Ok(Ok(Came::Nothing)),
+            Ok(Waited::Closed) => return Ok(Ok(Came::Closed)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Ok(Came::Closed)),
+            Err(error) => return Err(error),
+        };
+        match FromKeeper::decode(&body) {
+            Some(FromKeeper::Ask { id, question, pid }) => {
+                let file = files.into_iter().next().ok_or_else(|| strange("a question came without its file"))?;
+                Ok(Ok(Came::Asked(Asked { id, question, pid, file: File::from(file) })))
+            }
+            Some(FromKeeper::Lost) => Ok(Ok(Came::Lost)),
+            Some(other) => Ok(Err(other)),
+            None => Err(strange("the keeper says something that is not understood")),
+        }
+    }
+}
+
+fn tell(channel: &Channel, message: &ToKeeper, file: Option<&File>) -> io::Result<()> {
+    let files: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
+    channel.send(&message.encode(), &files)
+}
+
+impl Answers {
+    /// New rules: no former verdict counts.
+    pub fn forget(&self) -> io::Result<()> {
+        tell(&self.0, &ToKeeper::Forget, None)
+    }
+
+    /// This file is always allowed while it stays as it is.
+    pub fn keep(&self, file: &File) -> io::Result<()> {
+        tell(&self.0, &ToKeeper::Keep, Some(file))
+    }
+
+    /// Ends the keeper: nobody is asked any more.
+    pub fn end(&self) -> io::Result<()> {
+        tell(&self.0, &ToKeeper::End, None)
+    }
+
+    /// Ends the connection; the thread that reads sees [`Came::Closed`].
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Answers a question.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn answer(&self, id: u64, allow: bool, remember: bool) -> io::Result<()> {
+        tell(&self.0, &ToKeeper::Answer { id, allow, remember }, None)
+    }
+}
+
+/// What a judge says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling<D> {
+    /// Nothing is wrong with it.
+    Clean,
+    /// It is told, and refused unless the policy only looks.
+    Malicious {
+        /// What was found.
+        detection: D,
+        /// The policy only looks.
+        allow: bool,
+    },
+    /// Nobody can say; the policy decides, and nothing is remembered.
+    Unknown {
+        /// The policy's answer.
+        allow: bool,
+    },
+}
+
+/// Judges files. A judge is used by one thread.
+pub trait Judge {
+    /// What it says of a malicious file.
+    type Detection;
+    /// Judges one file. It must not panic, and must come to an end.
+    fn judge(&mut self, file: &File) -> Ruling<Self::Detection>;
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Found<D> {
+    /// What was tried; for [`Question::Written`], nothing was: it was found when its writer closed it.
+    pub question: Question,
+    /// Which process.
+    pub pid: i32,
+    /// The file, as it was judged.
+    pub file: File,
+    /// What the judge says.
+    pub detection: D,
+}
+
+/// Answers questions with these judges until the connection ends. `found` is called by any of the threads; `look` by
+/// this one, at least as often as `every`, and with `true` after events about what was written were lost.
+///
+/// # Errors
+/// The keeper says what no keeper says.
+pub fn guard<J>(
+    mut opens: Opens,
+    judges: Vec<J>,
+    found: impl Fn(Found<J::Detection>) + Sync,
+    every: Duration,
+    mut look: impl FnMut(&mut Opens, bool),
+) -> io::Result<()>
+where
+    J: Judge + Send,
+{
+    let (jobs, inbox): (Sender<Asked>, Receiver<Asked>) = channel();
+    let inbox = Arc::new(Mutex::new(inbox));
+    let answers = opens.answers();
+    std::thread::scope(|scope| {
+        for mut judge in judges {
+            let (inbox, answers, found) = (Arc::clone(&inbox), answers.clone(), &found);
+            scope.spawn(move || {
+                loop {
+                    // Bounded by what the keeper lets an agent have in hand.
+                    let next = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(Asked { id, question, pid, file }) = next else { return };
+                    let ruling = judge.judge(&file);
+                    let (allow, remember) = match &ruling {
+                        Ruling::Clean => (true, true),
+                        Ruling::Malicious { allow, .. } | Ruling::Unknown { allow } => (*allow, false),
+                    };
+                    // Where the keeper is gone, the thread that reads sees it too.
+                    let _ = answers.answer(id, allow, remember);
+                    if let Ruling::Malicious { detection, .. } = ruling {
+                        found(Found { question, pid, file, detection });
+                    }
+                }
+            });
+        }
+        // Taken along, so that the judges end with it.
+        let jobs = jobs;
+        let mut due = Instant::now();
+        loop {
+            if due <= Instant::now() {
+                look(&mut opens, false);
+                due = Instant::now() + every;
+            }
+            match opens.next(due.saturating_duration_since(Instant::now()))? {
+                Came::Asked(asked) => {
+                    if jobs.send(asked).is_err() {
+                        return Ok(());
+                    }
+                }
+                Came::Lost => look(&mut opens, true),
+                Came::Nothing => {}
+                Came::Closed => return Ok(()),
+            }
+        }
+    })
+}
+
+/// What this program needs to be started again: itself, its libraries and how they are found. Workers are this program,
+/// and while they start they are nobody that the keeper knows: a judge that waits for its worker must not be what the
+/// worker's start waits for, and a policy that is closed must not keep the agent away.
+pub fn own_files() -> Vec<File> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let mut paths: Vec<&str> = maps.lines().filter_map(|line| line.find('/').and_then(|at| line.get(at..))).collect();
+    paths.extend(["/etc/ld.so.cache", "/etc/ld.so.preload"]);
+    paths.sort_unstable();
+    paths.dedup();
+    let mut files: Vec<File> = paths.into_iter().filter_map(|path| File::open(path).ok()).collect();
+    files.extend(File::open("/proc/self/exe"));
+    files
+}
