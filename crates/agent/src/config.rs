@@ -153,6 +153,15 @@ mod tests {
     }
 
     #[test]
+    fn the_guide_shows_the_defaults() {
+        let guide = include_str!("../../../docs/configuration.md");
+        let (_, after) = guide.split_once("```toml agent\n").expect("an example");
+        let (example, _) = after.split_once("```").expect("its end");
+        let shown = load(example).expect("it is right");
+        assert_eq!(format!("{shown:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
     fn the_local_policy_layer_is_read_and_checked() {
         let config =
             load("[agent]\nstate = \"/x\"\n[policy.modules.block_address]\nexpiry_seconds = 5\n").expect("valid");

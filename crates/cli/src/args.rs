@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    actions, alerts, audit, bundle, config, doctor, enrol_token, events, hunt, logs, manager, policy, rules, scan, token,
-    user,
+    actions, alerts, audit, bundle, config, doctor, enrol_token, events, hunt, logs, manager, policy, rules, scan,
+    token, user,
 };
 use crate::platform;
 

@@ -267,11 +267,14 @@ fn actor(what: &str, path: &Path) {
             File::open(beside("renamed")).map(drop)
         })(),
         "hard link" => std::fs::hard_link(path, beside("second")).and_then(|()| File::open(beside("second")).map(drop)),
-        "symbolic link" => std::os::unix::fs::symlink(path, beside("pointer"))
-            .and_then(|()| File::open(beside("pointer")).map(drop)),
-        "proc" => OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).and_then(|place| {
-            File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map(drop)
-        }),
+        "symbolic link" => {
+            std::os::unix::fs::symlink(path, beside("pointer")).and_then(|()| File::open(beside("pointer")).map(drop))
+        }
+        "proc" => OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(path)
+            .and_then(|place| File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map(drop)),
         "nameless" => (|| {
             let flags = libc::O_TMPFILE;
             let folder = path.parent().unwrap();
@@ -304,7 +307,9 @@ fn actor(what: &str, path: &Path) {
     };
     match result {
         Ok(()) => println!("ok"),
-        Err(error) => println!("{}", if error.raw_os_error() == Some(libc::EPERM) { "EPERM".into() } else { error.to_string() }),
+        Err(error) => {
+            println!("{}", if error.raw_os_error() == Some(libc::EPERM) { "EPERM".into() } else { error.to_string() })
+        }
     }
 }
 
@@ -330,7 +335,18 @@ fn every_way() {
     let lab = Lab::new();
     let bad = lab.file("bad", BAD);
     let clean = lab.file("clean", b"nothing");
-    for way in ["open", "open to write", "read", "map", "map to execute", "rename", "hard link", "symbolic link", "proc", "nameless"] {
+    for way in [
+        "open",
+        "open to write",
+        "read",
+        "map",
+        "map to execute",
+        "rename",
+        "hard link",
+        "symbolic link",
+        "proc",
+        "nameless",
+    ] {
         assert_eq!(act(way, &bad), "EPERM", "{way}");
     }
     assert_eq!(act("open", &clean), "ok");

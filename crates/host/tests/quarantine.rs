@@ -85,7 +85,10 @@ fn a_file_comes_back_byte_and_metadata_identical() {
         .set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(1_400_000_000, 987_654_321));
     file.set_times(times).unwrap();
     let before = seen(&path);
-    assert!(before.contains("123456789") && before.contains("987654321") && before.contains("user.comment"), "{before}");
+    assert!(
+        before.contains("123456789") && before.contains("987654321") && before.contains("user.comment"),
+        "{before}"
+    );
 
     let id = lab.take(&path).unwrap();
     assert!(!path.exists());

@@ -161,3 +161,29 @@ impl Default for LakeConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_shows_the_defaults() {
+        let guide = include_str!("../../../docs/configuration.md");
+        let (_, after) = guide.split_once("```toml manager\n").unwrap();
+        let (example, _) = after.split_once("```").unwrap();
+        let shown: Config = toml::from_str(example).unwrap();
+        assert_eq!(format!("{shown:?}"), format!("{:?}", Config::default()));
+        // What is commented out is right too.
+        let uncommented: String = example
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ").filter(|line| line.contains(" = ") || line.starts_with('[')).unwrap_or(line)
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let all: Config = toml::from_str(&uncommented).unwrap();
+        assert_eq!(all.lake.retention_days_of("acme"), 30);
+        assert_eq!(all.lake.retention_days_of("other"), 90);
+        assert!(all.cloud.waf.is_some() && all.notify.len() == 1 && all.api.key.is_some());
+    }
+}

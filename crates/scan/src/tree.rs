@@ -183,9 +183,7 @@ fn walk(paths: &[PathBuf], options: &Options, control: &Control, files: SyncSend
         }
         let sent = match step {
             Step::File(path, file) => files.send((path, file)).is_ok(),
-            Step::Unreadable(path, error) => {
-                reports.send(Report::Outcome(Outcome::Unreadable(path, error), 0)).is_ok()
-            }
+            Step::Unreadable(path, error) => reports.send(Report::Outcome(Outcome::Unreadable(path, error), 0)).is_ok(),
         };
         if !sent {
             return;

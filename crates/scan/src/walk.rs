@@ -99,7 +99,9 @@ impl Iterator for Walk<'_> {
             let opened = match open(&path) {
                 Ok(opened) => opened,
                 // Gone since its folder was read, or a link or socket found where a file was: nothing to scan.
-                Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) if depth > 0 => continue,
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) if depth > 0 => {
+                    continue;
+                }
                 Err(error) => return Some(Step::Unreadable(path, error.into())),
             };
             let kind = match rustix::fs::fstat(&opened) {

@@ -108,8 +108,7 @@ impl Group {
         let mask = libc::FAN_OPEN_PERM | libc::FAN_OPEN_EXEC_PERM | libc::FAN_CLOSE_WRITE;
         let group = self.group.as_raw_fd();
         // SAFETY: a null path means the descriptor itself; both descriptors are open.
-        let result =
-            unsafe { libc::fanotify_mark(group, change | cover, mask, place.as_raw_fd(), std::ptr::null()) };
+        let result = unsafe { libc::fanotify_mark(group, change | cover, mask, place.as_raw_fd(), std::ptr::null()) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
@@ -226,9 +225,8 @@ mod tests {
         let writer = File::options().read(true).write(true).open(&path).unwrap();
         assert!(has_writer(reader.as_fd()).unwrap());
         // SAFETY: a mapping of one byte that is unmapped below and never read.
-        let mapping = unsafe {
-            libc::mmap(std::ptr::null_mut(), 1, libc::PROT_WRITE, libc::MAP_SHARED, writer.as_raw_fd(), 0)
-        };
+        let mapping =
+            unsafe { libc::mmap(std::ptr::null_mut(), 1, libc::PROT_WRITE, libc::MAP_SHARED, writer.as_raw_fd(), 0) };
         assert_ne!(mapping, libc::MAP_FAILED);
         drop(writer);
         assert!(has_writer(reader.as_fd()).unwrap(), "the mapping keeps it open to write");

@@ -68,7 +68,10 @@ fn attacker(channel: &Channel, sandbox: Sandbox) {
         tried("open", libc::syscall(libc::SYS_openat, libc::AT_FDCWD, passwd, libc::O_RDONLY));
         let how = [0_u64; 3];
         tried("openat2", libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, passwd, how.as_ptr(), 24));
-        tried("open to write", libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/tmp/x".as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600));
+        tried(
+            "open to write",
+            libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/tmp/x".as_ptr(), libc::O_CREAT | libc::O_RDWR, 0o600),
+        );
         tried("stat", libc::syscall(libc::SYS_newfstatat, libc::AT_FDCWD, passwd, [0_u8; 256].as_mut_ptr(), 0));
         tried("unlink", libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, c"/tmp/x".as_ptr(), 0));
         tried("socket", libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0));
@@ -77,7 +80,10 @@ fn attacker(channel: &Channel, sandbox: Sandbox) {
         tried("fork", libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0));
         tried("clone3", libc::syscall(libc::SYS_clone3, [0_u64; 11].as_ptr(), 88));
         tried("exec", libc::syscall(libc::SYS_execve, shell, [none].as_ptr(), [none].as_ptr()));
-        tried("execveat", libc::syscall(libc::SYS_execveat, libc::AT_FDCWD, shell, [none].as_ptr(), [none].as_ptr(), 0));
+        tried(
+            "execveat",
+            libc::syscall(libc::SYS_execveat, libc::AT_FDCWD, shell, [none].as_ptr(), [none].as_ptr(), 0),
+        );
         tried("memfd", libc::syscall(libc::SYS_memfd_create, c"x".as_ptr(), 0));
         tried("ptrace", libc::syscall(libc::SYS_ptrace, libc::PTRACE_ATTACH, libc::getppid(), 0, 0));
         tried("kill", libc::syscall(libc::SYS_kill, libc::getppid(), 0));

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use sakimori_sys::channel::{Channel, Waited};
 
-pub use crate::keeper::message::{Count, Question, Silence};
 use crate::keeper::message::{COUNTS, FromKeeper, ToKeeper};
+pub use crate::keeper::message::{Count, Question, Silence};
 
 /// How long the keeper may take to answer a request of the agent's own.
 const PATIENCE: Duration = Duration::from_secs(10);
