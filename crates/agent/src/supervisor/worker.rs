@@ -49,6 +49,7 @@ pub fn spawn(kind: Kind) -> Result<Started> {
         Kind::Uplink => ("uplink", UPLINK_UID),
     };
     let mut spec = WorkerSpec::own(name, &["worker", name], uid, uid);
+    spec.network = kind == Kind::Uplink;
     spec.env.extend(crate::ALLOCATOR_SETTINGS.iter().map(|(name, value)| (name.into(), value.into())));
     Ok(Started(sakimori_sys::worker::spawn(&spec).with_context(|| format!("cannot start the {name} worker"))?))
 }

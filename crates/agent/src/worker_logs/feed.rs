@@ -99,7 +99,7 @@ impl Feed {
         if replace {
             self.history = 0;
             if fresh && let Some((file, _)) = files.first() {
-                self.history = file.metadata().map_or(0, |metadata| metadata.len());
+                self.history = super::tail::size_of(file).unwrap_or(0);
             }
         }
         let mut tails = match (&mut self.origin, replace) {

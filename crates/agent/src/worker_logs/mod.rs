@@ -26,6 +26,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sakimori_model::{Event, Order, Timestamp, id};
 use sakimori_runtime::{Clock, SystemClock};
 use sakimori_sys::channel::{Channel, Waited};
+use sakimori_sys::sandbox::{self, Sandbox};
 use sakimori_wire::batch::{self, BatchHeader, Encoder};
 use sakimori_wire::ipc::{FromLogs, LogsStart, Snapshot, ToLogs};
 
@@ -33,6 +34,10 @@ use engine::{Engine, Made};
 use feed::{Feed, Step};
 use tail::CHUNK;
 
+/// Most memory that it can write to: windows at their bounds and two sets of rules stay below half of it.
+const MEMORY: u64 = 4 << 30;
+/// Most files that are open at once: inputs at their bound, each with some that were rotated.
+const DESCRIPTORS: u64 = 4_096;
 /// A look at all files without having been told.
 const BACKSTOP: Duration = Duration::from_millis(100);
 /// Between two snapshots while there is something new, at least.
@@ -53,6 +58,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// # Errors
 /// Where the supervisor sends what is not understood, or a log cannot be read.
 pub fn run(channel: Channel) -> Result<()> {
+    let sandbox = Sandbox { executable_memory: false, memory: MEMORY, descriptors: DESCRIPTORS };
+    let confined = sandbox::enter(&sandbox).context("cannot give up what it must not have")?;
+    tracing::debug!(landlock = ?confined.landlock, "the logs worker is confined");
     let first = channel.recv().context("cannot read from the supervisor")?.context("the supervisor is gone")?;
     let (bytes, mut descriptors) = first;
     let ToLogs::Start(start) = postcard::from_bytes(&bytes).context("the first message is not understood")? else {
