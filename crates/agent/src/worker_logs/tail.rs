@@ -245,8 +245,6 @@ fn first_bytes(file: &File, length: u32) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
     use std::io::Write;
 
