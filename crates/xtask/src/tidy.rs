@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("runtime", &[]),
     ("detect", &[]),
+    ("network", &[]),
     ("content", &["detect", "sys", "journal", "wire", "runtime"]),
     ("respond", &["detect", "sys", "journal", "wire", "runtime"]),
     // Adapters implement the ports of `respond`; they know no rules.
@@ -31,7 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("agent", &["sys", "journal", "wire", "runtime", "detect", "content", "respond", "host"]),
     ("manager", &["sys", "journal", "wire", "runtime", "detect", "content", "respond", "cloud", "store"]),
     // The command line runs `sakimori-agent` as a program of its own.
-    ("cli", &["sys", "journal", "wire", "runtime", "detect", "content", "respond", "cloud", "store", "manager"]),
+    ("cli", &["sys", "journal", "wire", "runtime", "detect", "network", "content", "respond", "cloud", "store", "manager"]),
     ("bench", ALL),
     ("xtask", ALL),
 ];
@@ -49,7 +50,7 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
 ];
 
 /// Engines: pure, and never using one another.
-const ENGINES: &[&str] = &["detect"];
+const ENGINES: &[&str] = &["detect", "network"];
 /// What an engine must not have as a direct dependency.
 const NOT_FOR_ENGINES: &[&str] = &["tokio", "reqwest", "hyper", "hyper-util", "tonic", "axum", "rustix", "libc"];
 /// What the sources of an engine must not name: files, threads, sockets, clocks, the environment.
