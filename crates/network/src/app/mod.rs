@@ -26,6 +26,8 @@ pub(crate) fn files_most() -> usize {
 }
 
 pub(crate) use probe::{Found, probe};
+
+pub(crate) use ftp::FtpData;
 pub(crate) use tx::{Kind, Transactions, Tx, TxState};
 
 pub use http1::HttpSettings;

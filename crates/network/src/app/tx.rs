@@ -37,9 +37,11 @@ pub(crate) struct TxState {
     pub open: Vec<(u32, u64)>,
     /// Rules that matched or cannot match any more.
     pub done: Vec<u32>,
-    /// Buffers that the prefilter has seen in their last form.
-    pub seen: Vec<u64>,
+    /// Buffers that the prefilter has seen in their last form, by their place among its matchers.
+    pub seen: Vec<bool>,
     pub begun: bool,
+    /// The transaction's version that was looked at last.
+    pub version: u64,
     /// All was looked at.
     pub finished: bool,
 }

@@ -13,8 +13,9 @@ mod tunnel;
 
 use std::net::IpAddr;
 
-pub use defrag::DefragSettings;
+pub use defrag::{DefragSettings, Overlap};
 pub(crate) use defrag::Defrag;
+pub(crate) use ipv4::OPTIONS as IP_OPTIONS;
 
 use crate::capture::Frame;
 

@@ -6,8 +6,8 @@ use crate::app::AppProto;
 /// One test of a transaction.
 #[derive(Clone, Debug)]
 pub(crate) enum AppTest {
-    /// `app-layer-event:http.…`, the name without its protocol; `None` is of the protocol detection.
-    Event { app: Option<AppProto>, name: String },
+    /// `app-layer-event:http.…`.
+    Event { name: String },
     DnsOpcode(Compare<u8>),
     DnsRrtype(Compare<u16>),
     DnsRcode(Compare<u8>),

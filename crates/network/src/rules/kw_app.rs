@@ -24,15 +24,15 @@ pub(crate) fn protocol(builder: &mut Builder<'_, '_>, text: &str) -> Done {
 
 pub(crate) fn event(builder: &mut Builder<'_, '_>, text: &str) -> Done {
     let text = text.trim();
-    let Some((proto, name)) = text.split_once('.') else {
-        builder.app_tests.push(AppTest::Event { app: None, name: text.to_owned() });
+    let Some((proto, _)) = text.split_once('.') else {
+        builder.packet.push(PacketTest::Event(text.to_owned()));
         return Ok(());
     };
     let app = AppProto::parse(proto).ok_or_else(|| format!("protocol '{proto}' is not known"))?;
     if builder.proto.app.is_none() {
         builder.proto.app = Some(app);
     }
-    builder.app_tests.push(AppTest::Event { app: Some(app), name: name.to_owned() });
+    builder.app_tests.push(AppTest::Event { name: text.to_owned() });
     Ok(())
 }
 

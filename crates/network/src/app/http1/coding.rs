@@ -9,7 +9,6 @@ const MOST_RATIO: usize = 2048;
 const FREE: usize = 1 << 20;
 
 /// One layer of decompression.
-#[derive(Debug)]
 pub(super) struct Decoder {
     state: Box<InflateState>,
     /// Bytes that were not enough to tell the format.
@@ -119,6 +118,12 @@ impl Decoder {
                 }
             }
         }
+    }
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Decoder").field("mode", &self.mode).field("taken", &self.taken).finish_non_exhaustive()
     }
 }
 

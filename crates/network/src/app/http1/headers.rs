@@ -134,7 +134,7 @@ fn trim_end(mut text: &[u8]) -> &[u8] {
 /// Length of a body: digits behind and before anything else.
 pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     let start = value.iter().position(u8::is_ascii_digit)?;
-    let digits = value.get(start..)?.iter().take_while(|byte| byte.is_ascii_digit());
+    let mut digits = value.get(start..)?.iter().take_while(|byte| byte.is_ascii_digit());
     digits.try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))).filter(|length| *length <= i64::MAX as u64)
 }
 
