@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    actions, alerts, audit, bundle, config, doctor, enrol_token, events, hunt, logs, manager, policy, rules, scan,
+    actions, alerts, audit, bundle, config, doctor, enrol_token, events, hunt, logs, manager, net, policy, rules, scan,
     token, user,
 };
 use crate::platform;
@@ -111,6 +111,9 @@ pub enum Command {
     /// Log files, without a manager
     #[command(subcommand)]
     Logs(logs::LogsCommand),
+    /// Judge a capture file by rules in the Suricata language, without a manager or root
+    #[command(subcommand)]
+    Net(net::NetCommand),
     /// Look for attacks in files, without a manager: Sigma over raw logs or events
     Hunt(hunt::HuntArgs),
     /// Look for malware in files, without a manager: YARA rules and lists of hashes

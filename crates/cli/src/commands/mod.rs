@@ -11,6 +11,7 @@ pub mod events;
 pub mod hunt;
 pub mod logs;
 pub mod manager;
+pub mod net;
 pub mod policy;
 pub mod rules;
 pub mod scan;
@@ -53,6 +54,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Config(command) => config::run(&command, shared.json),
         Command::Bundle(command) => bundle::run(&shared, command),
         Command::Logs(command) => logs::run(&command),
+        Command::Net(command) => net::run(&command, shared.json),
         Command::Hunt(args) => hunt::run(&args, shared.json),
         Command::Scan(args) => Ok(scan::run(&args, shared.json)),
         Command::Worker { name: scan::WorkerName::Malware } => {

@@ -1,0 +1,208 @@
+//! `net`: the network engine without a manager, a queue or root: rules in the Suricata language over a capture file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use sakimori_network::{Engine, RuleSet, Settings, capture};
+use serde_json::json;
+
+use crate::output;
+
+/// Largest capture file that is read.
+const MOST: u64 = 4 << 30;
+
+#[derive(Debug, Subcommand)]
+pub enum NetCommand {
+    /// Judge the packets of a capture file; one ECS event a line
+    #[command(after_help = "Examples:\n  sakimori net replay traffic.pcap --rules local.rules\n  \
+        sakimori net replay traffic.pcap --rules a.rules b.rules --simulate-ips --json\n  \
+        sakimori net replay traffic.pcap --rules all.rules --suricata-yaml /etc/suricata/suricata.yaml \
+        --set stream.midstream=true")]
+    Replay(ReplayArgs),
+    /// Network rules
+    #[command(subcommand)]
+    Rules(RulesCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Load rules and list each that cannot be, with file, line and reason
+    #[command(after_help = "Example:\n  sakimori net rules check local.rules")]
+    Check {
+        /// Rule files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        how: Configuration,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The capture: pcap or pcapng
+    file: PathBuf,
+    /// Rule files
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    rules: Vec<PathBuf>,
+    /// As if packets were held until they are judged: drop and reject take effect
+    #[arg(long)]
+    simulate_ips: bool,
+    #[command(flatten)]
+    how: Configuration,
+}
+
+#[derive(Debug, Args)]
+pub struct Configuration {
+    /// An existing configuration; what has no meaning here is listed
+    #[arg(long, value_name = "FILE")]
+    suricata_yaml: Option<PathBuf>,
+    /// A value that goes over it
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+pub fn run(command: &NetCommand, json: bool) -> Result<ExitCode> {
+    match command {
+        NetCommand::Replay(replay) => replay_file(replay, json),
+        NetCommand::Rules(RulesCommand::Check { files, how }) => check(files, how, json),
+    }
+}
+
+impl Configuration {
+    /// The settings. What is named and has no meaning here is told on standard error.
+    fn settings(&self) -> Result<Settings> {
+        let mut settings = Settings::default();
+        let yaml = self.suricata_yaml.as_deref().map(text).transpose()?.unwrap_or_default();
+        let pairs: Result<Vec<(String, String)>> = self
+            .set
+            .iter()
+            .map(|pair| match pair.split_once('=') {
+                Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
+                None => bail!("--set takes KEY=VALUE, such as stream.midstream=true; found {pair}"),
+            })
+            .collect();
+        let given = settings.apply_yaml(&yaml, &pairs?)?;
+        if !given.unused.is_empty() {
+            eprintln!("no meaning here: {}", given.unused.join(", "));
+        }
+        // Files that it names lie beside it, as their reader has them.
+        let beside = self.suricata_yaml.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+        let named = |file: &Option<String>| file.as_ref().map(|file| text(&beside.join(file)));
+        if let Some(found) = named(&given.classification_file) {
+            settings.load.classification = found.unwrap_or_else(left_out);
+        }
+        if let Some(found) = named(&given.threshold_file) {
+            settings.load.thresholds = found.unwrap_or_else(left_out);
+        }
+        Ok(settings)
+    }
+}
+
+/// A configuration from another machine names files that are not here.
+fn left_out(error: anyhow::Error) -> String {
+    eprintln!("left out: {error:#}");
+    String::new()
+}
+
+fn text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Loads rule files; data sets that they name are looked for beside the first.
+fn load(files: &[PathBuf], settings: &Settings) -> Result<RuleSet> {
+    let texts: Result<Vec<(String, String)>> =
+        files.iter().map(|path| Ok((path.display().to_string(), text(path)?))).collect();
+    let texts = texts?;
+    let named: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let beside = files.first().and_then(|path| path.parent()).unwrap_or(Path::new("")).to_owned();
+    let read = |path: &str| text(&beside.join(path)).ok();
+    Ok(RuleSet::load(&named, &settings.load, &read))
+}
+
+fn check(files: &[PathBuf], how: &Configuration, json: bool) -> Result<ExitCode> {
+    let rules = load(files, &how.settings()?)?;
+    let refused = rules.refused.len();
+    if json {
+        let list: Vec<_> =
+            rules.refused.iter().map(|one| json!({"file": one.file, "line": one.line, "reason": one.reason})).collect();
+        output::json(&json!({"loaded": rules.len(), "refused": list}))?;
+    } else {
+        for one in &rules.refused {
+            output::line(format!("{}:{}: {}", one.file, one.line, one.reason))?;
+        }
+        let all = rules.len() + refused;
+        let share = if all == 0 { 100.0 } else { 100.0 * rules.len() as f64 / all as f64 };
+        output::line(format!("{} of {all} rules load ({share:.1} %)", rules.len()))?;
+    }
+    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
+    let mut settings = replay.how.settings()?;
+    if replay.simulate_ips {
+        settings.prevent();
+    }
+    let rules = load(&replay.rules, &settings)?;
+    for one in &rules.refused {
+        eprintln!("{}:{}: not loaded: {}", one.file, one.line, one.reason);
+    }
+    let shown = replay.file.display();
+    let size = std::fs::metadata(&replay.file).with_context(|| format!("cannot read {shown}"))?.len();
+    if size > MOST {
+        bail!("{shown} has {size} bytes and {MOST} are the most; cut it with editcap or tcpdump -C");
+    }
+    let bytes = std::fs::read(&replay.file).with_context(|| format!("cannot read {shown}"))?;
+    let mut engine = Engine::new(settings, Arc::new(rules));
+    let mut alerts = Vec::new();
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut tell = |alerts: &mut Vec<sakimori_network::Alert>| -> Result<()> {
+        for alert in alerts.drain(..) {
+            *counts.entry(alert.rule.sid.to_string()).or_default() += 1;
+            let event = serde_json::Value::Object(alert.event().to_json());
+            if json {
+                output::line(event.to_string())?;
+            } else {
+                let part = |at: &str| event.pointer(at).map(|value| value.to_string()).unwrap_or_default();
+                output::line(format!(
+                    "{}  {}  {} → {}  {}",
+                    part("/@timestamp").trim_matches('"'),
+                    alert.rule.sid,
+                    part("/source/ip").trim_matches('"'),
+                    part("/destination/ip").trim_matches('"'),
+                    alert.rule.msg
+                ))?;
+            }
+        }
+        Ok(())
+    };
+    let mut damaged = None;
+    let mut number = 0;
+    for frame in capture::frames(&bytes).with_context(|| format!("{shown} is no capture"))? {
+        match frame {
+            Ok(frame) => {
+                number += 1;
+                engine.frame(&frame, number, &mut alerts);
+                tell(&mut alerts)?;
+            }
+            // What came before the damage is judged; the end is told.
+            Err(error) => {
+                damaged = Some(error);
+                break;
+            }
+        }
+    }
+    engine.finish(&mut alerts);
+    tell(&mut alerts)?;
+    if !json {
+        output::line(format!("{number} packets, {} alerts", counts.values().sum::<u64>()))?;
+    }
+    match damaged {
+        Some(error) => bail!("{shown}: {error}"),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}

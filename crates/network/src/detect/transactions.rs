@@ -1,0 +1,224 @@
+//! Rules on transactions: looked at when their transaction changes, until they match or cannot.
+
+use super::steps::Walk;
+use super::{Detector, Subject};
+use crate::app::{Dir, Kind, Tx};
+use crate::flow::Flow;
+use crate::rules::app_tests::AppTest;
+use crate::rules::model::{BufferTest, Rule, Step};
+use crate::rules::transform;
+
+/// Bits of the mask of what has matched: buffers from 0, tests from 48, the payload last.
+const TESTS_FROM: u32 = 48;
+const PAYLOAD_BIT: u32 = 63;
+
+impl Detector {
+    pub(super) fn transactions(&mut self, subject: &Subject<'_>, flow: &mut Flow) {
+        let dir = subject.dir;
+        for at in 0..flow.txs.list.len() {
+            let Some(tx) = flow.txs.list.get_mut(at) else { break };
+            let Some(slot) = tx.state.get_mut(dir as usize) else { break };
+            if slot.finished {
+                continue;
+            }
+            let mut state = std::mem::take(slot);
+            let version = tx.version.get(dir as usize).copied().unwrap_or(0);
+            if version != state.version || !state.begun {
+                state.version = version;
+                self.candidates(flow, at, dir, &mut state);
+            }
+            let id = flow.txs.list.get(at).map_or(0, |tx| tx.id);
+            self.open_rules(subject, flow, at, id, &mut state);
+            let Some(tx) = flow.txs.list.get_mut(at) else { break };
+            state.finished = tx.is_complete(dir);
+            if state.finished {
+                state.open = Vec::new();
+            }
+            if let Some(slot) = tx.state.get_mut(dir as usize) {
+                *slot = state;
+            }
+        }
+    }
+
+    /// Adds the rules that the transaction's new bytes make worth a look.
+    fn candidates(&mut self, flow: &Flow, at: usize, dir: Dir, state: &mut crate::app::TxState) {
+        let Some(tx) = flow.txs.list.get(at) else { return };
+        let mut found = std::mem::take(&mut self.candidates);
+        found.clear();
+        if !state.begun {
+            state.begun = true;
+            found.extend_from_slice(&self.prefilter.tx_rules);
+            state.seen = vec![false; self.prefilter.buffers.len()];
+        }
+        for (matcher, seen) in self.prefilter.buffers.iter().zip(state.seen.iter_mut()) {
+            let Some(buffer) = matcher.buffer.filter(|_| !*seen) else { continue };
+            let def = buffer.def();
+            let stage = if dir == Dir::ToServer { def.to_server } else { def.to_client };
+            let Some(stage) = stage else {
+                *seen = true;
+                continue;
+            };
+            if tx.stage(dir) < stage || !def.app.contains(&tx.proto()) {
+                continue;
+            }
+            let there = tx.values(buffer, dir, &mut |value| {
+                let data = transform::apply_all(&matcher.transforms, &value.data);
+                matcher.search(&data, &mut found);
+                false
+            });
+            *seen = there && !def.grows || tx.is_complete(dir);
+        }
+        found.sort_unstable();
+        found.dedup();
+        for rule in &found {
+            let known = state.open.iter().any(|open| open.0 == *rule) || state.done.contains(rule);
+            if !known {
+                state.open.push((*rule, 0));
+            }
+        }
+        state.open.sort_unstable();
+        self.candidates = found;
+    }
+
+    fn open_rules(
+        &mut self,
+        subject: &Subject<'_>,
+        flow: &mut Flow,
+        at: usize,
+        id: u64,
+        state: &mut crate::app::TxState,
+    ) {
+        let rules = self.rules.clone();
+        let open = std::mem::take(&mut state.open);
+        for (number, mask) in open {
+            let Some(rule) = rules.rules.get(number as usize) else { continue };
+            let mut mask = mask;
+            match self.app_rule(rule, &mut mask, subject, flow, at) {
+                Progress::Matched => {
+                    state.done.push(number);
+                    self.matched(number, rule, Some(id), false, subject, &mut Some(flow));
+                }
+                Progress::Open => state.open.push((number, mask)),
+                Progress::Over => state.done.push(number),
+            }
+        }
+    }
+
+    fn app_rule(&mut self, rule: &Rule, mask: &mut u64, subject: &Subject<'_>, flow: &Flow, at: usize) -> Progress {
+        let dir = subject.dir;
+        let Some(tx) = flow.txs.list.get(at) else { return Progress::Over };
+        let wanted_dir = if dir == Dir::ToServer { rule.to_server } else { rule.to_client };
+        if !wanted_dir || rule.proto.app.is_some_and(|app| !app.includes(tx.proto())) {
+            return Progress::Over;
+        }
+        if *mask == 0 {
+            let seen = self.seen(subject, Some(flow));
+            if (rule.real_packet && subject.packet.made_up)
+                || !seen.header(rule)
+                || !seen.flow_wanted(rule)
+                || !rule.packet.iter().all(|test| seen.holds(test))
+            {
+                return Progress::Open;
+            }
+        }
+        self.variables.clear();
+        let mut all = true;
+        for (bit, test) in rule.app_tests.iter().enumerate() {
+            let bit = 1u64 << (TESTS_FROM + bit.min(14) as u32);
+            if *mask & bit != 0 {
+                continue;
+            }
+            if tx.stage(dir) >= test.stage() && holds(test, tx, dir, subject.packet.time) {
+                *mask |= bit;
+            } else {
+                all = false;
+            }
+        }
+        for (bit, test) in rule.buffers.iter().enumerate() {
+            let bit = 1u64 << bit.min(47);
+            if *mask & bit != 0 {
+                continue;
+            }
+            if self.buffer(test, tx, dir, subject) {
+                *mask |= bit;
+            } else {
+                all = false;
+                // A buffer that is final and does not match never will.
+                if final_now(test, tx, dir) {
+                    return Progress::Over;
+                }
+            }
+        }
+        if !rule.payload.is_empty() && *mask & (1 << PAYLOAD_BIT) == 0 {
+            let found = !subject.no_payload && self.app_payload(rule, subject);
+            if found {
+                *mask |= 1 << PAYLOAD_BIT;
+            } else {
+                all = false;
+            }
+        }
+        if all { Progress::Matched } else { Progress::Open }
+    }
+
+    fn app_payload(&mut self, rule: &Rule, subject: &Subject<'_>) -> bool {
+        let tcp = subject.packet.proto == crate::decode::TCP;
+        let data = if tcp && !rule.proto.tcp_packet { subject.stream } else { Some(subject.packet.payload) };
+        data.filter(|data| !data.is_empty())
+            .is_some_and(|data| Walk::new(&mut self.variables, &mut self.sets).holds(&rule.payload, data))
+    }
+
+    fn buffer(&mut self, test: &BufferTest, tx: &Tx, dir: Dir, subject: &Subject<'_>) -> bool {
+        if !test.buffer.is_app() {
+            return super::packet_buffer(subject.packet, test.buffer).is_some_and(|data| {
+                let data = transform::apply_all(&test.transforms, data);
+                Walk::new(&mut self.variables, &mut self.sets).holds(&test.steps, &data)
+            });
+        }
+        let def = test.buffer.def();
+        let stage = if dir == Dir::ToServer { def.to_server } else { def.to_client };
+        if !stage.is_some_and(|stage| tx.stage(dir) >= stage) {
+            return false;
+        }
+        let mut held = false;
+        let (variables, sets) = (&mut self.variables, &mut self.sets);
+        let there = tx.values(test.buffer, dir, &mut |value| {
+            let data = transform::apply_all(&test.transforms, &value.data);
+            let mut walk = Walk::new(variables, sets);
+            walk.file = value.file;
+            walk.last = value.last;
+            held = walk.holds(&test.steps, &data);
+            held
+        });
+        held || (!there
+            && tx.is_complete(dir) | !def.grows
+            && test.steps.iter().any(|step| matches!(step, Step::Absent { .. })))
+    }
+}
+
+enum Progress {
+    Matched,
+    Open,
+    Over,
+}
+
+/// Whether looking again at the buffer is of no use.
+fn final_now(test: &BufferTest, tx: &Tx, dir: Dir) -> bool {
+    let def = test.buffer.def();
+    let stage = if dir == Dir::ToServer { def.to_server } else { def.to_client };
+    test.buffer.is_app() && !def.grows && stage.is_some_and(|stage| tx.stage(dir) > stage)
+}
+
+/// A test that looks at no bytes.
+fn holds(test: &AppTest, tx: &Tx, dir: Dir, now: i64) -> bool {
+    if let AppTest::Event { name } = test {
+        return tx.events.iter().any(|event| event == name);
+    }
+    match &tx.kind {
+        Kind::Dns(dns) => dns.holds(test),
+        Kind::Tls(tls) => tls.holds(test, dir, now),
+        Kind::Ssh(ssh) => ssh.holds(test, dir),
+        Kind::Http2(_, info) => info.holds(test, dir),
+        Kind::FtpData(data) => matches!(test, AppTest::FtpDataCommand(command) if command.as_bytes() == data.command),
+        Kind::Ftp(_) | Kind::Http(_) | Kind::Smtp(_) => false,
+    }
+}

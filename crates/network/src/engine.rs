@@ -1,0 +1,427 @@
+//! The engine: takes frames, keeps flows, gives verdicts and alerts.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::app::{AppProto, Dir};
+use crate::capture::Frame;
+use crate::decode::{Decoder, ICMP, ICMP6, Packet, SCTP, TCP, UDP, tcp_flag};
+use crate::detect::{Detector, Judgement, Raised, Subject};
+use crate::flow::tcp::{ExceptionPolicy, Judged, Session, State};
+use crate::flow::{Flow, FlowTable, FlowVerdict, Key};
+use crate::rules::{Action, Rule, RuleSet};
+use crate::settings::Settings;
+
+/// What is done with a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    #[default]
+    Accept,
+    /// The rest of the flow needs no inspection.
+    AcceptFlow,
+    Drop,
+    /// Drop and answer: by RST, or ICMP where there is none.
+    Reject(Action),
+}
+
+/// One alert.
+#[derive(Clone, Debug)]
+pub struct Alert {
+    pub rule: Arc<Rule>,
+    /// What the rule did; a rate filter may have changed it.
+    pub action: Action,
+    /// Whether the packet was stopped by this (or would have been, where nothing can be dropped).
+    pub blocked: bool,
+    /// Number of the frame from 1; 0 at the end of a flow.
+    pub packet: u64,
+    /// Microseconds since 1970.
+    pub time: i64,
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub sport: u16,
+    pub dport: u16,
+    /// IP protocol number.
+    pub proto: u8,
+    pub app: Option<AppProto>,
+    pub to_server: bool,
+    pub flow: Option<u64>,
+    /// Transaction within the flow.
+    pub tx: Option<u64>,
+    pub vlan: Vec<u16>,
+    /// Bytes around the match: of the packet, or of the stream.
+    pub payload: Vec<u8>,
+    pub http: Option<HttpSummary>,
+}
+
+/// The request that an alert is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpSummary {
+    pub method: String,
+    pub host: String,
+    pub uri: String,
+    pub user_agent: String,
+    pub status: String,
+    /// Value of `X-Forwarded-For`, as it came.
+    pub forwarded_for: String,
+}
+
+/// What happened, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub frames: u64,
+    pub packets: u64,
+    pub flows: u64,
+    pub alerts: u64,
+    pub dropped: u64,
+    /// Matches beyond what one packet may have.
+    pub discarded: u64,
+    /// Flows that had to go because the table was full.
+    pub flows_pushed_out: u64,
+    /// Fragments' packets that were given up.
+    pub fragments_given_up: u64,
+}
+
+/// Most bytes of payload that an alert carries.
+const ALERT_PAYLOAD: usize = 4096;
+
+/// Inspects packets. One engine a thread.
+pub struct Engine {
+    decoder: Decoder,
+    core: Core,
+}
+
+pub(crate) struct Core {
+    pub settings: Settings,
+    pub flows: FlowTable,
+    pub detector: Detector,
+    pub counters: Counters,
+    pub out: Vec<Alert>,
+    pub scratch: Vec<u8>,
+    /// Data connections that were announced.
+    pub expected: Vec<(i64, crate::app::Expected)>,
+}
+
+impl Engine {
+    pub fn new(settings: Settings, rules: Arc<RuleSet>) -> Self {
+        let decoder = Decoder::new(settings.decode.clone(), settings.defrag.clone());
+        let core = Core {
+            flows: FlowTable::new(settings.flow.clone()),
+            detector: Detector::new(rules, settings.outcome.clone()),
+            settings,
+            counters: Counters::default(),
+            out: Vec::new(),
+            scratch: Vec::new(),
+            expected: Vec::new(),
+        };
+        Self { decoder, core }
+    }
+
+    /// The reputation of an address in a category (`iprep`).
+    pub fn set_reputation(&mut self, address: IpAddr, category: &str, value: u8) {
+        self.core.detector.hosts.set_reputation(address, category, value);
+    }
+
+    /// Takes a frame; alerts are added to the list.
+    pub fn frame(&mut self, frame: &Frame<'_>, number: u64, alerts: &mut Vec<Alert>) -> Verdict {
+        let (decoder, core) = (&mut self.decoder, &mut self.core);
+        core.counters.frames += 1;
+        let mut verdict = Verdict::Accept;
+        decoder.frame(frame, number, &mut |packet| {
+            let one = core.packet(packet);
+            if !matches!(one, Verdict::Accept) {
+                verdict = one;
+            }
+        });
+        alerts.append(&mut core.out);
+        verdict
+    }
+
+    /// Ends all flows, as if nothing more came.
+    pub fn finish(&mut self, alerts: &mut Vec<Alert>) {
+        for id in self.core.flows.ids() {
+            if let Some(flow) = self.core.flows.remove(id) {
+                self.core.end_flow(flow);
+            }
+        }
+        alerts.append(&mut self.core.out);
+    }
+
+    pub fn counters(&self) -> Counters {
+        Counters {
+            flows_pushed_out: self.core.flows.pushed_out,
+            fragments_given_up: self.decoder.defrag.given_up,
+            ..self.core.counters
+        }
+    }
+}
+
+impl Core {
+    fn packet(&mut self, packet: Packet<'_>) -> Verdict {
+        self.counters.packets += 1;
+        while let Some(flow) = self.flows.expired(packet.time) {
+            self.end_flow(flow);
+        }
+        let with_flow = packet.version != 0
+            && !packet.is_fragment
+            && matches!(packet.proto, TCP | UDP | ICMP | ICMP6 | SCTP)
+            && !packet.transport_header.is_empty();
+        if !with_flow {
+            let subject = self.bare(&packet);
+            let judgement = self.detector.inspect(&subject, None);
+            return self.conclude(&judgement, &subject, None);
+        }
+        let (key, mut flow) = self.flow_of(&packet);
+        let verdict = self.in_flow(&packet, &mut flow);
+        self.flows.put(key, flow);
+        verdict
+    }
+
+    fn bare<'a>(&self, packet: &'a Packet<'a>) -> Subject<'a> {
+        Subject {
+            packet,
+            dir: Dir::ToServer,
+            established: false,
+            stream: None,
+            in_stream: false,
+            events: &[],
+            no_payload: false,
+        }
+    }
+
+    /// The flow of a packet, taken out of the table.
+    fn flow_of(&mut self, packet: &Packet<'_>) -> (Key, Flow) {
+        let mut key = Key::of(packet);
+        if let Some(quoted) = &packet.quoted {
+            let other = Key::quoted(quoted, packet);
+            if self.flows.find(&other).is_some() {
+                key = other;
+            }
+        }
+        if let Some((known, flow)) = self.flows.find(&key).and_then(|id| self.flows.take(id)) {
+            let patience = flow.patience(&self.flows.settings).saturating_mul(1_000_000);
+            let over = packet.quoted.is_none() && flow.last.saturating_add(patience) < packet.time;
+            if !over && !begins_anew(packet, &flow) {
+                return (known, flow);
+            }
+            self.flows.forget(&known);
+            self.end_flow(flow);
+        }
+        self.counters.flows += 1;
+        let (mut flow, gone) = self.flows.open(key, packet);
+        if let Some(gone) = gone {
+            self.end_flow(gone);
+        }
+        self.announced(packet, &mut flow);
+        (key, flow)
+    }
+
+    fn in_flow(&mut self, packet: &Packet<'_>, flow: &mut Flow) -> Verdict {
+        let mut dir = flow.dir(packet);
+        if packet.quoted.is_some() && flow.proto != packet.proto {
+            // An error about the flow: it goes against the direction of what it quotes.
+            dir = if packet.dst == flow.client { Dir::ToClient } else { Dir::ToServer };
+        }
+        flow.count(dir, packet);
+        if flow.verdict == FlowVerdict::Drop {
+            self.counters.dropped += 1;
+            if packet.tcp.is_some() {
+                let mut events = Vec::new();
+                self.tcp(packet, flow, &mut dir, &mut events);
+            }
+            return Verdict::Drop;
+        }
+        let mut events: Vec<&'static str> = Vec::new();
+        let mut in_stream = false;
+        match packet.proto {
+            TCP if flow.proto == TCP => {
+                let wrong = packet.checksum == crate::decode::Checksum::Wrong;
+                if wrong && self.settings.stream.checksums && self.settings.decode.checksums {
+                    events.push("stream.pkt_broken_checksum");
+                } else {
+                    in_stream = self.tcp(packet, flow, &mut dir, &mut events);
+                }
+            }
+            UDP if flow.proto == UDP => self.datagram(packet, flow, dir),
+            _ => {}
+        }
+        if flow.verdict == FlowVerdict::Drop {
+            self.counters.dropped += 1;
+            return Verdict::Drop;
+        }
+        if flow.verdict == FlowVerdict::Pass {
+            self.pruned(flow);
+            return Verdict::AcceptFlow;
+        }
+        let established = match &flow.tcp {
+            Some(session) => session.established(),
+            None => flow.proto != TCP && flow.both_seen(),
+        };
+        self.judge(packet, flow, dir, established, in_stream, &events)
+    }
+
+    /// Detection on a packet of a flow, and what follows.
+    pub(crate) fn judge(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: &mut Flow,
+        dir: Dir,
+        established: bool,
+        in_stream: bool,
+        events: &[&'static str],
+    ) -> Verdict {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        let due = self.due(packet, flow, dir, in_stream, &mut bytes);
+        let subject = Subject {
+            packet,
+            dir,
+            established,
+            stream: due.map(|_| bytes.as_slice()),
+            in_stream,
+            events,
+            no_payload: flow.no_payload,
+        };
+        let judgement = self.detector.inspect(&subject, Some(flow));
+        let verdict = self.conclude(&judgement, &subject, Some(flow));
+        if let (Some(to), Some(session)) = (due, flow.tcp.as_mut()) {
+            let stream = session.stream(dir);
+            stream.raw_progress = stream.raw_progress.max(to);
+            stream.trigger = false;
+        }
+        self.scratch = bytes;
+        self.pruned(flow);
+        verdict
+    }
+
+    /// Lets go of what was looked at.
+    fn pruned(&mut self, flow: &mut Flow) {
+        let inline = self.settings.stream.inline;
+        let passed = flow.verdict == FlowVerdict::Pass;
+        let done = flow.app.is_some() && flow.no_payload || passed;
+        if let Some(session) = flow.tcp.as_mut() {
+            for (dir, chunk) in [
+                (Dir::ToServer, self.settings.stream.to_server_chunk),
+                (Dir::ToClient, self.settings.stream.to_client_chunk),
+            ] {
+                session.stream(dir).prune(if inline { chunk } else { 0 }, !done);
+            }
+        }
+        let finished = |tx: &crate::app::Tx| tx.state.iter().all(|state| state.finished);
+        while flow.txs.list.front().is_some_and(finished) {
+            flow.txs.list.pop_front();
+        }
+        if flow.txs.list.len() > 64 {
+            flow.txs.list.retain(|tx| !finished(tx));
+        }
+    }
+
+    /// Alerts and verdict of what detection found.
+    fn conclude(&mut self, judgement: &Judgement, subject: &Subject<'_>, flow: Option<&Flow>) -> Verdict {
+        self.counters.discarded += judgement.discarded as u64;
+        for raised in &judgement.alerts {
+            if let Some(alert) = self.alert(raised, judgement, subject, flow) {
+                self.counters.alerts += 1;
+                self.out.push(alert);
+            }
+        }
+        match judgement.blocked {
+            Some(action) if self.settings.outcome.prevent => {
+                self.counters.dropped += 1;
+                if action == Action::Drop { Verdict::Drop } else { Verdict::Reject(action) }
+            }
+            _ if judgement.passed && flow.is_some_and(|flow| flow.verdict == FlowVerdict::Pass) => Verdict::AcceptFlow,
+            _ => Verdict::Accept,
+        }
+    }
+
+    fn alert(
+        &self,
+        raised: &Raised,
+        judgement: &Judgement,
+        subject: &Subject<'_>,
+        flow: Option<&Flow>,
+    ) -> Option<Alert> {
+        let rule = self.detector.rules.rules.get(raised.rule as usize)?.clone();
+        let packet = subject.packet;
+        let payload = subject.stream.filter(|_| raised.in_stream).unwrap_or(packet.payload);
+        Some(Alert {
+            rule,
+            action: raised.action,
+            blocked: raised.action.blocks() && judgement.blocked.is_some(),
+            packet: packet.number,
+            time: packet.time,
+            src: packet.src,
+            dst: packet.dst,
+            sport: packet.sport,
+            dport: packet.dport,
+            proto: packet.proto,
+            app: flow.and_then(|flow| flow.app),
+            to_server: subject.dir == Dir::ToServer,
+            flow: flow.map(|flow| flow.id),
+            tx: raised.tx,
+            vlan: packet.vlan.iter().take(packet.vlans.into()).copied().collect(),
+            payload: payload.get(..ALERT_PAYLOAD.min(payload.len())).unwrap_or_default().to_vec(),
+            http: flow.and_then(|flow| crate::event::http_summary(flow, raised.tx)),
+        })
+    }
+
+    /// The session of a TCP packet moves on, its bytes go to the stream and on to the application. Gives whether
+    /// bytes went in.
+    fn tcp(&mut self, packet: &Packet<'_>, flow: &mut Flow, dir: &mut Dir, events: &mut Vec<&'static str>) -> bool {
+        let Some(tcp) = packet.tcp else { return false };
+        let settings = &self.settings.stream;
+        let Some(session) = flow.tcp.as_mut() else {
+            let opening = tcp.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN;
+            if !opening {
+                self.midstream(packet, flow);
+            }
+            match Session::open(packet, &tcp, &self.settings.stream) {
+                Some((session, turned)) => {
+                    if turned {
+                        flow.turn();
+                        *dir = flow.dir(packet);
+                    }
+                    flow.tcp = Some(Box::new(session));
+                }
+                None => return false,
+            }
+            return self.take_segment(packet, flow, *dir, Judged::Good);
+        };
+        let judged = session.segment(*dir, packet, &tcp, settings);
+        if let Judged::Bad(event) = judged {
+            events.push(event);
+            return false;
+        }
+        self.take_segment(packet, flow, *dir, judged)
+    }
+
+    /// What the policy says of a flow whose beginning was not seen.
+    fn midstream(&mut self, packet: &Packet<'_>, flow: &mut Flow) {
+        let settings = &self.settings;
+        let policy = match settings.stream.midstream_policy {
+            ExceptionPolicy::Auto if settings.outcome.prevent && !settings.stream.midstream => {
+                ExceptionPolicy::DropFlow
+            }
+            ExceptionPolicy::Auto => ExceptionPolicy::Ignore,
+            other => other,
+        };
+        if packet.tcp.is_some_and(|tcp| tcp.flags & tcp_flag::RST != 0) {
+            return;
+        }
+        match policy {
+            ExceptionPolicy::DropFlow | ExceptionPolicy::Reject | ExceptionPolicy::DropPacket => {
+                flow.verdict = FlowVerdict::Drop;
+            }
+            ExceptionPolicy::PassFlow | ExceptionPolicy::Bypass | ExceptionPolicy::PassPacket => {
+                flow.verdict = FlowVerdict::Pass;
+            }
+            ExceptionPolicy::Auto | ExceptionPolicy::Ignore => {}
+        }
+    }
+}
+
+/// A SYN on a connection that is over is a new one.
+fn begins_anew(packet: &Packet<'_>, flow: &Flow) -> bool {
+    let syn = packet.tcp.is_some_and(|tcp| tcp.flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN);
+    syn && flow.tcp.as_ref().is_some_and(|session| session.state == State::Closed)
+}

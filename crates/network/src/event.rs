@@ -1,0 +1,105 @@
+//! An alert as an ECS event, and what of the request it carries.
+
+use base64::Engine as _;
+use sakimori_model::{Event, Timestamp, field};
+use serde_json::json;
+
+use crate::app::Kind;
+use crate::engine::{Alert, HttpSummary};
+use crate::flow::Flow;
+
+/// The request of the transaction, or of the flow's last.
+pub(crate) fn http_summary(flow: &Flow, tx: Option<u64>) -> Option<HttpSummary> {
+    let tx = flow.txs.list.iter().rev().find(|one| tx.is_none_or(|id| one.id == id))?;
+    let (Kind::Http(http) | Kind::Http2(http, _)) = &tx.kind else { return None };
+    let text =
+        |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..2048.min(bytes.len())).unwrap_or_default()).into_owned();
+    let header = |name: &[u8]| http.request.get(name).map(text).unwrap_or_default();
+    Some(HttpSummary {
+        method: text(&http.method),
+        host: text(&http.host),
+        uri: text(&http.uri),
+        user_agent: header(b"user-agent"),
+        status: text(&http.status),
+        forwarded_for: header(b"x-forwarded-for"),
+    })
+}
+
+impl Alert {
+    /// The event, in ECS.
+    pub fn event(&self) -> Event {
+        let mut event = Event::new();
+        event.set(field::TIMESTAMP, Timestamp::from_micros(self.time));
+        let rule = &self.rule;
+        let (client, server) = if self.to_server {
+            ((self.src, self.sport), (self.dst, self.dport))
+        } else {
+            ((self.dst, self.dport), (self.src, self.sport))
+        };
+        let printable: String = self
+            .payload
+            .iter()
+            .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' })
+            .collect();
+        let outcome = if self.blocked { "denied" } else { "allowed" };
+        for (name, value) in [
+            ("event.kind", json!("alert")),
+            ("event.category", json!(["network", "intrusion_detection"])),
+            ("event.type", json!([outcome])),
+            ("event.module", json!("network")),
+            ("event.action", json!(if self.blocked { "drop" } else { "alert" })),
+            ("event.severity", json!(rule.priority)),
+            ("rule.id", json!(rule.sid.to_string())),
+            ("rule.version", json!(rule.rev.to_string())),
+            ("rule.name", json!(rule.msg)),
+            ("rule.category", json!(rule.class)),
+            ("rule.ruleset", json!(rule.gid.to_string())),
+            ("source.ip", json!(self.src.to_string())),
+            ("source.port", json!(self.sport)),
+            ("destination.ip", json!(self.dst.to_string())),
+            ("destination.port", json!(self.dport)),
+            ("client.ip", json!(client.0.to_string())),
+            ("client.port", json!(client.1)),
+            ("server.ip", json!(server.0.to_string())),
+            ("server.port", json!(server.1)),
+            ("network.transport", json!(transport(self.proto))),
+            ("network.protocol", json!(self.app.map(crate::app::AppProto::name))),
+            ("network.direction", json!(if self.to_server { "inbound" } else { "outbound" })),
+            ("sakimori.network.packet", json!(self.packet)),
+            ("sakimori.network.flow", json!(self.flow)),
+            ("sakimori.network.tx", json!(self.tx)),
+            ("sakimori.network.payload", json!(base64::engine::general_purpose::STANDARD.encode(&self.payload))),
+            ("sakimori.network.payload_printable", json!(printable)),
+        ] {
+            if !value.is_null() {
+                event.set_path(name, value);
+            }
+        }
+        if let Some(http) = &self.http {
+            for (name, value) in [
+                ("http.request.method", &http.method),
+                ("url.domain", &http.host),
+                ("url.original", &http.uri),
+                ("user_agent.original", &http.user_agent),
+                ("http.response.status_code", &http.status),
+                ("sakimori.network.forwarded_for", &http.forwarded_for),
+            ] {
+                if !value.is_empty() {
+                    event.set_path(name, json!(value));
+                }
+            }
+        }
+        event
+    }
+}
+
+fn transport(proto: u8) -> String {
+    match proto {
+        1 => "icmp".into(),
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        58 => "ipv6-icmp".into(),
+        132 => "sctp".into(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,336 @@
+//! One direction of a TCP connection: segments become bytes in order.
+//!
+//! Places are 64-bit offsets from the first byte. Segments are kept as pieces that do not overlap; where a new one
+//! lies over old ones, the target's policy says whose bytes stay. Application and raw inspection each have their
+//! own progress; what both have passed (less a window that inline inspection looks back on) is let go.
+//!
+//! Bounds: bytes held by one stream and by all, pieces of one stream.
+
+use std::collections::BTreeMap;
+
+use crate::decode::Overlap;
+
+/// Most pieces of one stream.
+const MOST_PIECES: usize = 4096;
+/// Most bytes that one stream may hold beyond what was consumed.
+const MOST_HELD: usize = 4 << 20;
+
+#[derive(Debug)]
+struct Piece {
+    /// Where the segment began that the bytes came in.
+    origin: u64,
+    data: Vec<u8>,
+}
+
+/// What comes next for the application layer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Nothing,
+    /// Bytes from the progress on.
+    Data(usize),
+    /// So many bytes will not come.
+    Gap(u64),
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    /// Sequence number of offset 0.
+    pub base: u32,
+    pub isn: u32,
+    /// The next byte that the sender will send.
+    pub next_seq: u32,
+    pub last_ack: u32,
+    pub window: u32,
+    pub scale: u8,
+    pub last_timestamp: u32,
+    pub last_timestamp_time: i64,
+    pub timestamps: bool,
+    pieces: BTreeMap<u64, Piece>,
+    held: usize,
+    /// Highest byte that was ever inserted.
+    pub right: u64,
+    pub app_progress: u64,
+    pub raw_progress: u64,
+    /// Raw inspection is asked for now.
+    pub trigger: bool,
+    /// No more is kept: the depth was reached.
+    pub depth_reached: bool,
+    pub gap_seen: bool,
+    pub fin: bool,
+    pub ended: bool,
+    /// Segments that could not be kept.
+    pub lost: u64,
+    /// Whether a segment lay over another with other bytes.
+    pub different_overlap: bool,
+}
+
+/// Signed distance of sequence numbers.
+pub(crate) fn ahead(one: u32, other: u32) -> i32 {
+    one.wrapping_sub(other) as i32
+}
+
+impl Stream {
+    pub(crate) fn start(&mut self, isn: u32) {
+        self.isn = isn;
+        self.base = isn.wrapping_add(1);
+        self.next_seq = self.base;
+        self.last_ack = self.base;
+    }
+
+    /// Offset of a sequence number near the present; `None` before the first byte.
+    pub(crate) fn offset(&self, seq: u32) -> Option<u64> {
+        let near = self.app_progress.max(self.right);
+        let near_seq = self.base.wrapping_add(near as u32);
+        near.checked_add_signed(i64::from(ahead(seq, near_seq)))
+    }
+
+    /// Bytes that the other side has acknowledged, as an offset.
+    pub(crate) fn acked(&self) -> u64 {
+        self.offset(self.last_ack).unwrap_or(0).min(self.right)
+    }
+
+    /// Puts a segment in. Gives whether there was room.
+    pub(crate) fn insert(&mut self, seq: u32, data: &[u8], policy: Overlap, depth: u64, from: u64) -> bool {
+        let Some(mut start) = self.offset(seq) else {
+            // It begins before the first byte: what lies after it counts.
+            let skip = ahead(self.base, seq);
+            let Some(rest) = usize::try_from(skip).ok().and_then(|skip| data.get(skip..)) else { return true };
+            return rest.is_empty() || self.insert(self.base, rest, policy, depth, from);
+        };
+        let origin = start;
+        let mut data = data;
+        if start < from {
+            let Some(rest) = usize::try_from(from - start).ok().and_then(|skip| data.get(skip..)) else { return true };
+            (start, data) = (from, rest);
+        }
+        if depth > 0 && start + data.len() as u64 > depth {
+            self.depth_reached = true;
+            let room = usize::try_from(depth.saturating_sub(start)).unwrap_or(0);
+            data = data.get(..room.min(data.len())).unwrap_or_default();
+        }
+        if data.is_empty() {
+            return true;
+        }
+        if self.pieces.len() >= MOST_PIECES || self.held + data.len() > MOST_HELD {
+            self.lost += 1;
+            return false;
+        }
+        self.right = self.right.max(start + data.len() as u64);
+        self.lay(start, origin, data, policy);
+        true
+    }
+
+    /// Lays bytes over what is there.
+    fn lay(&mut self, start: u64, origin: u64, data: &[u8], policy: Overlap) {
+        // In order and touching the last piece: the usual case.
+        if let Some((last_start, piece)) = self.pieces.iter_mut().next_back() {
+            let end = last_start + piece.data.len() as u64;
+            if end == start && piece.data.len() < 256 << 10 {
+                self.held += data.len();
+                piece.data.extend_from_slice(data);
+                // Such a piece has several origins; the earliest stands for all.
+                return;
+            }
+        }
+        let end = start + data.len() as u64;
+        let mut at = start;
+        while at < end {
+            // The old piece that holds this place or comes next.
+            let old = self.covering(at).or_else(|| self.pieces.range(at..end).next().map(|(start, _)| *start));
+            let Some(old_start) = old else {
+                self.put(at, origin, slice(data, start, at, end));
+                return;
+            };
+            if old_start > at {
+                let stop = old_start.min(end);
+                self.put(at, origin, slice(data, start, at, stop));
+                at = stop;
+                continue;
+            }
+            let Some(piece) = self.pieces.get_mut(&old_start) else { return };
+            let stop = (old_start + piece.data.len() as u64).min(end);
+            let fresh = slice(data, start, at, stop);
+            let skip = (at - old_start) as usize;
+            let Some(place) = piece.data.get_mut(skip..skip + fresh.len()) else { return };
+            if place != fresh {
+                self.different_overlap = true;
+                if newer_wins(policy, origin, piece.origin) {
+                    place.copy_from_slice(fresh);
+                }
+            }
+            at = stop;
+        }
+    }
+
+    /// The start of the piece that holds a place.
+    fn covering(&self, at: u64) -> Option<u64> {
+        let (start, piece) = self.pieces.range(..=at).next_back()?;
+        (at < start + piece.data.len() as u64).then_some(*start)
+    }
+
+    fn put(&mut self, at: u64, origin: u64, data: &[u8]) {
+        if !data.is_empty() {
+            self.held += data.len();
+            self.pieces.insert(at, Piece { origin, data: data.to_vec() });
+        }
+    }
+
+    /// Bytes in a row from a place on, up to a limit, put into the buffer.
+    pub(crate) fn copy(&self, from: u64, to: u64, out: &mut Vec<u8>) {
+        let mut at = from;
+        while at < to {
+            let Some(start) = self.covering(at) else { return };
+            let Some(piece) = self.pieces.get(&start) else { return };
+            let skip = (at - start) as usize;
+            let count = (piece.data.len() - skip).min((to - at) as usize);
+            out.extend_from_slice(piece.data.get(skip..skip + count).unwrap_or_default());
+            at += count as u64;
+        }
+    }
+
+    /// The first place from here on that has a byte.
+    pub(crate) fn first_from(&self, from: u64) -> Option<u64> {
+        self.covering(from).map(|_| from).or_else(|| self.pieces.range(from..).next().map(|(start, _)| *start))
+    }
+
+    /// Where the run of bytes that begins at a place ends.
+    pub(crate) fn run_end(&self, from: u64) -> u64 {
+        let mut at = from;
+        while let Some(start) = self.covering(at) {
+            at = start + self.pieces.get(&start).map_or(0, |piece| piece.data.len() as u64);
+        }
+        at
+    }
+
+    /// The start of the run of bytes around a place.
+    pub(crate) fn run_start(&self, from: u64) -> u64 {
+        let mut at = from;
+        while let Some((start, piece)) = self.pieces.range(..at).next_back() {
+            if start + (piece.data.len() as u64) < at {
+                break;
+            }
+            at = *start;
+        }
+        at
+    }
+
+    /// What the application layer gets next, of what lies before `limit`; a gap is one once bytes behind it are
+    /// acknowledged.
+    pub(crate) fn next(&self, limit: u64, acked: u64) -> Next {
+        let from = self.app_progress;
+        if self.covering(from).is_some() {
+            let end = self.run_end(from).min(limit);
+            return if end > from { Next::Data((end - from) as usize) } else { Next::Nothing };
+        }
+        match self.first_from(from) {
+            Some(start) if acked > start => Next::Gap(start - from),
+            None if acked > from && self.right > from => Next::Gap(acked - from),
+            _ => Next::Nothing,
+        }
+    }
+
+    /// Lets go of what both inspections have passed.
+    pub(crate) fn prune(&mut self, look_back: u64, raw: bool) {
+        let raw_from = if raw { self.raw_progress.saturating_sub(look_back) } else { u64::MAX };
+        let keep = self.app_progress.min(raw_from);
+        while let Some((start, piece)) = self.pieces.first_key_value() {
+            let end = start + piece.data.len() as u64;
+            if end > keep {
+                break;
+            }
+            let start = *start;
+            if let Some(piece) = self.pieces.remove(&start) {
+                self.held -= piece.data.len();
+            }
+        }
+        // A long piece of which only the end is needed.
+        let long = self.pieces.first_key_value().map(|(start, piece)| (*start, piece.data.len()));
+        if let Some((start, length)) = long
+            && length > 64 << 10
+            && keep > start + (length as u64) / 2
+            && let Some(mut piece) = self.pieces.remove(&start)
+        {
+            let cut = (keep - start) as usize;
+            piece.data.drain(..cut);
+            self.held -= cut;
+            self.pieces.insert(keep, piece);
+        }
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+}
+
+fn slice(data: &[u8], start: u64, from: u64, to: u64) -> &[u8] {
+    data.get((from - start) as usize..(to - start) as usize).unwrap_or_default()
+}
+
+/// Whether the newer of two segments counts where they overlap.
+fn newer_wins(policy: Overlap, new: u64, old: u64) -> bool {
+    match policy {
+        Overlap::Bsd | Overlap::Windows | Overlap::Solaris | Overlap::Linux => new < old,
+        Overlap::OldLinux => new <= old,
+        Overlap::BsdRight => new >= old,
+        Overlap::First => false,
+        Overlap::Last => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(policy: Overlap, parts: &[(u32, &[u8])]) -> (Stream, Vec<u8>) {
+        let mut stream = Stream::default();
+        stream.start(99);
+        for (seq, data) in parts {
+            stream.insert(*seq, data, policy, 0, 0);
+        }
+        let mut out = Vec::new();
+        stream.copy(0, u64::MAX, &mut out);
+        (stream, out)
+    }
+
+    #[test]
+    fn order_and_gaps() {
+        let (stream, out) = stream(Overlap::Bsd, &[(103, b"def"), (100, b"ab")]);
+        assert_eq!((out.as_slice(), stream.run_end(0)), (&b"ab"[..], 2));
+        assert_eq!(stream.next(6, 0), Next::Data(2));
+        let (mut stream, out) = self::stream(Overlap::Bsd, &[(103, b"def"), (100, b"ab"), (102, b"c")]);
+        assert_eq!(out, b"abcdef");
+        stream.app_progress = 6;
+        stream.raw_progress = 6;
+        stream.prune(0, true);
+        assert_eq!(stream.held(), 0);
+    }
+
+    #[test]
+    fn overlaps_by_policy() {
+        let parts: &[(u32, &[u8])] = &[(102, b"OLD"), (100, b"newer")];
+        assert_eq!(stream(Overlap::Bsd, parts).1, b"newer");
+        assert_eq!(stream(Overlap::First, parts).1, b"neOLD");
+        let same: &[(u32, &[u8])] = &[(100, b"EVIL"), (100, b"GOOD")];
+        assert_eq!(stream(Overlap::Bsd, same).1, b"EVIL");
+        assert_eq!(stream(Overlap::OldLinux, same).1, b"GOOD");
+        assert!(stream(Overlap::Last, same).0.different_overlap);
+    }
+
+    #[test]
+    fn what_is_missing_and_acknowledged_is_a_gap() {
+        let (stream, _) = stream(Overlap::Bsd, &[(105, b"x")]);
+        assert_eq!(stream.next(6, 3), Next::Nothing);
+        assert_eq!(stream.next(6, 6), Next::Gap(5));
+    }
+
+    #[test]
+    fn bounded() {
+        let mut stream = Stream::default();
+        stream.start(0);
+        for number in 0..20_000u32 {
+            stream.insert(number * 10 + 5, b"abc", Overlap::Bsd, 0, 0);
+        }
+        assert!(stream.pieces.len() <= MOST_PIECES && stream.lost > 0);
+    }
+}

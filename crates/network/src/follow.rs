@@ -1,0 +1,319 @@
+//! From streams to application parsers: what is due when, which protocol it is, and how a flow ends.
+
+use crate::app::{AppProto, Dir, Found, FtpData, Status, parser, probe};
+use crate::decode::{Packet, TCP, tcp_flag};
+use crate::engine::Core;
+use crate::flow::stream::Next;
+use crate::flow::tcp::{ExceptionPolicy, Judged, State, Urgent};
+use crate::flow::{Flow, FlowVerdict};
+
+/// Most bytes that wait while the protocol is not known.
+const MOST_UNKNOWN: u64 = 16 << 10;
+/// Most data connections that are waited for, and for how long.
+const MOST_EXPECTED: usize = 1024;
+const EXPECTED_FOR: i64 = 120_000_000;
+
+impl Core {
+    /// Puts the bytes of a good segment into the stream and moves the application on.
+    pub(crate) fn take_segment(&mut self, packet: &Packet<'_>, flow: &mut Flow, dir: Dir, _: Judged) -> bool {
+        let (Some(tcp), Some(session)) = (packet.tcp, flow.tcp.as_mut()) else { return false };
+        let settings = &self.settings.stream;
+        let host = settings.hosts.iter().find(|(network, _)| network.contains(packet.dst));
+        let policy = host.map_or(settings.policy, |host| host.1);
+        let inline = settings.inline;
+        let syn = tcp.flags & tcp_flag::SYN != 0;
+        let mut payload = packet.payload;
+        // Data on a SYN counts only with fast open.
+        if syn && !(session.fast_open && dir == Dir::ToServer) {
+            payload = &[];
+        }
+        let urgent = tcp.flags & tcp_flag::URG != 0 && tcp.urgent > 0;
+        if urgent && settings.urgent == Urgent::Drop {
+            return false;
+        }
+        let mut added = false;
+        if !payload.is_empty() {
+            flow.first_data.get_or_insert(dir);
+            let seq = if syn { tcp.seq.wrapping_add(1) } else { tcp.seq };
+            let stream = session.stream(dir);
+            if !stream.depth_reached {
+                let look_back = if inline { 0 } else { 0 };
+                let from = stream.app_progress.min(stream.raw_progress).saturating_sub(look_back);
+                added = stream.insert(
+                    seq,
+                    payload,
+                    if inline { crate::decode::Overlap::First } else { policy },
+                    settings.depth,
+                    from,
+                );
+            }
+        }
+        let closing = tcp.flags & tcp_flag::RST != 0;
+        let closed = session.state == State::Closed;
+        if inline {
+            self.advance(flow, dir, true, packet.time);
+            self.advance(flow, dir.other(), false, packet.time);
+        } else {
+            self.advance(flow, dir.other(), false, packet.time);
+            if closing || closed {
+                self.advance(flow, dir, closing, packet.time);
+            }
+        }
+        if closed && !flow.failed {
+            for one in [Dir::ToServer, Dir::ToClient] {
+                let done = flow.tcp.as_ref().is_some_and(|session| {
+                    let stream = session.stream_ref(one);
+                    stream.app_progress >= stream.right
+                });
+                if done && let Some(parser) = flow.parser.as_mut() {
+                    parser.end(one, &mut flow.txs);
+                }
+            }
+        }
+        added
+    }
+
+    /// Gives a direction's due bytes to the application. `all` also gives what is not acknowledged.
+    pub(crate) fn advance(&mut self, flow: &mut Flow, dir: Dir, all: bool, now: i64) {
+        loop {
+            let Some(session) = flow.tcp.as_mut() else { return };
+            let stream = session.stream(dir);
+            let acked = stream.acked();
+            let limit = if all { stream.right } else { acked };
+            match stream.next(limit, acked.max(if all { 0 } else { acked })) {
+                Next::Nothing => return,
+                Next::Gap(length) => {
+                    stream.app_progress += length;
+                    stream.gap_seen = true;
+                    let status = match flow.parser.as_mut() {
+                        Some(parser) if parser.bears_gaps() => parser.gap(dir, length as usize, &mut flow.txs),
+                        Some(_) => Status::Failed,
+                        None => {
+                            if let Some(done) = flow.app_settled.get_mut(dir as usize).filter(|_| flow.app.is_none()) {
+                                *done = true;
+                            }
+                            Status::Going
+                        }
+                    };
+                    self.heed(flow, status);
+                }
+                Next::Data(length) => {
+                    let from = stream.app_progress;
+                    let mut bytes = Vec::with_capacity(length);
+                    stream.copy(from, from + length as u64, &mut bytes);
+                    if flow.parser.is_none() && flow.app.is_none() && !self.recognise(flow, dir, &bytes) {
+                        return;
+                    }
+                    self.give(flow, dir, &bytes, now);
+                    let Some(session) = flow.tcp.as_mut() else { return };
+                    session.stream(dir).app_progress = from + length as u64;
+                }
+            }
+        }
+    }
+
+    /// Tries to tell the protocol. Gives whether the bytes can go on.
+    fn recognise(&mut self, flow: &mut Flow, dir: Dir, bytes: &[u8]) -> bool {
+        let ports = (flow.client_port, flow.server_port);
+        let settled = flow.app_settled.get(dir as usize).copied().unwrap_or(true);
+        if !settled {
+            match probe(dir, bytes, ports, false, &self.settings.app.dns_ports) {
+                Found::Yes(app) => {
+                    self.settle(flow, app, false);
+                    return true;
+                }
+                Found::Wait if (bytes.len() as u64) < MOST_UNKNOWN => return false,
+                _ => {
+                    if let Some(done) = flow.app_settled.get_mut(dir as usize) {
+                        *done = true;
+                    }
+                }
+            }
+        }
+        let both = flow.app_settled.iter().all(|done| *done);
+        if both {
+            return true;
+        }
+        // The other direction may still tell; what came waits for it, but not for ever.
+        bytes.len() as u64 >= MOST_UNKNOWN
+    }
+
+    fn settle(&mut self, flow: &mut Flow, app: AppProto, udp: bool) {
+        flow.app = Some(app);
+        flow.app_settled = [true; 2];
+        flow.parser = parser(app, &self.settings.app, udp);
+    }
+
+    fn give(&mut self, flow: &mut Flow, dir: Dir, bytes: &[u8], now: i64) {
+        if flow.failed {
+            return;
+        }
+        let before: Vec<(u64, bool)> = flow.txs.list.iter().map(|tx| (tx.id, tx.is_complete(dir))).collect();
+        let Some(parser) = flow.parser.as_mut() else { return };
+        let status = parser.data(dir, bytes, &mut flow.txs);
+        if let Some(expected) = parser.expected()
+            && self.expected.len() < MOST_EXPECTED
+        {
+            self.expected.push((now, expected));
+        }
+        // A message that is whole asks for the raw bytes to be looked at.
+        let whole = flow
+            .txs
+            .list
+            .iter()
+            .any(|tx| tx.is_complete(dir) && !before.iter().any(|known| known.0 == tx.id && known.1));
+        if whole && let Some(session) = flow.tcp.as_mut() {
+            session.stream(dir).trigger = true;
+        }
+        self.heed(flow, status);
+    }
+
+    fn heed(&mut self, flow: &mut Flow, status: Status) {
+        match status {
+            Status::Going => {}
+            Status::Failed => {
+                flow.failed = true;
+                let policy = match self.settings.stream.app_error_policy {
+                    ExceptionPolicy::Auto if self.settings.outcome.prevent => ExceptionPolicy::Ignore,
+                    other => other,
+                };
+                match policy {
+                    ExceptionPolicy::DropFlow | ExceptionPolicy::DropPacket | ExceptionPolicy::Reject => {
+                        flow.verdict = FlowVerdict::Drop;
+                    }
+                    ExceptionPolicy::PassFlow | ExceptionPolicy::Bypass => flow.verdict = FlowVerdict::Pass,
+                    _ => {}
+                }
+            }
+            Status::Upgrade(app) => {
+                flow.app = Some(app);
+                flow.parser = parser(app, &self.settings.app, false);
+            }
+            Status::Encrypted => flow.no_payload = true,
+        }
+    }
+
+    /// A UDP packet goes to its parser at once.
+    pub(crate) fn datagram(&mut self, packet: &Packet<'_>, flow: &mut Flow, dir: Dir) {
+        if packet.payload.is_empty() || flow.failed {
+            return;
+        }
+        if flow.app.is_none() && !flow.app_settled.get(dir as usize).copied().unwrap_or(true) {
+            let ports = (flow.client_port, flow.server_port);
+            match probe(dir, packet.payload, ports, true, &self.settings.app.dns_ports) {
+                Found::Yes(app) => self.settle(flow, app, true),
+                _ => {
+                    if let Some(done) = flow.app_settled.get_mut(dir as usize) {
+                        *done = true;
+                    }
+                }
+            }
+        }
+        self.give(flow, dir, packet.payload, packet.time);
+    }
+
+    /// A connection that an FTP command announced.
+    pub(crate) fn announced(&mut self, packet: &Packet<'_>, flow: &mut Flow) {
+        self.expected.retain(|(since, _)| packet.time - since < EXPECTED_FOR);
+        if packet.proto != TCP {
+            return;
+        }
+        let at = self.expected.iter().position(|(_, one)| one.port == packet.dport || one.port == packet.sport);
+        if let Some(at) = at {
+            let (_, expected) = self.expected.remove(at);
+            flow.app = Some(AppProto::FtpData);
+            flow.app_settled = [true; 2];
+            flow.parser = Some(Box::new(FtpData::announced(&expected)));
+        }
+    }
+
+    /// The raw bytes of a stream that are looked at with this packet, put into the buffer; gives up to where.
+    pub(crate) fn due(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: &mut Flow,
+        dir: Dir,
+        in_stream: bool,
+        out: &mut Vec<u8>,
+    ) -> Option<u64> {
+        let settings = &self.settings.stream;
+        let chunk = if dir == Dir::ToServer { settings.to_server_chunk } else { settings.to_client_chunk };
+        let known = flow.app.is_some();
+        let session = flow.tcp.as_mut()?;
+        let stream = session.stream(dir);
+        if settings.inline && !packet.made_up {
+            let tcp = packet.tcp?;
+            if !in_stream || packet.payload.is_empty() {
+                return None;
+            }
+            let seq = if tcp.flags & tcp_flag::SYN != 0 { tcp.seq.wrapping_add(1) } else { tcp.seq };
+            let left = stream.offset(seq)?;
+            let right = (left + packet.payload.len() as u64).min(stream.run_end(left));
+            let from = stream.run_start(left).max(right.saturating_sub(chunk.max(packet.payload.len() as u64)));
+            let end = stream.run_end(left).min(from + chunk.max(right - from));
+            stream.copy(from, end, out);
+            return (!out.is_empty()).then_some(end);
+        }
+        let to = if packet.made_up { stream.right } else { stream.acked().max(0) };
+        let mut from = stream.raw_progress;
+        if to <= from {
+            return None;
+        }
+        let ready = packet.made_up || stream.trigger || stream.depth_reached || to - from >= chunk;
+        let _ = known;
+        if !ready {
+            return None;
+        }
+        // Missing bytes are passed over.
+        from = stream.first_from(from).filter(|start| *start < to)?;
+        stream.copy(from, to, out);
+        (!out.is_empty()).then_some(from + out.len() as u64)
+    }
+
+    /// A flow is over: what was not looked at yet is looked at now.
+    pub(crate) fn end_flow(&mut self, mut flow: Flow) {
+        if flow.proto != TCP || flow.tcp.is_none() || flow.verdict != FlowVerdict::Inspect {
+            return;
+        }
+        let state = flow.tcp.as_ref().map_or(State::Closed, |session| session.state);
+        for dir in [Dir::ToServer, Dir::ToClient] {
+            let open_tx =
+                flow.txs.list.iter().any(|tx| tx.state.get(dir as usize).is_some_and(|state| !state.finished));
+            let pending = flow.tcp.as_ref().is_some_and(|session| {
+                let stream = session.stream_ref(dir);
+                stream.right > stream.app_progress || (stream.right > stream.raw_progress && !flow.no_payload)
+            });
+            let alive = state >= State::Established && state != State::Closed;
+            if !(alive || open_tx || pending) {
+                continue;
+            }
+            self.last_look(&mut flow, dir);
+        }
+    }
+
+    fn last_look(&mut self, flow: &mut Flow, dir: Dir) {
+        self.advance(flow, dir, true, flow.last);
+        if let Some(parser) = flow.parser.as_mut().filter(|_| !flow.failed) {
+            parser.end(dir, &mut flow.txs);
+        }
+        // More than one run of bytes may be left, with gaps between.
+        for _ in 0..64 {
+            let mut packet = Packet::new(flow.last, 0, &[]);
+            packet.made_up = true;
+            packet.version = if flow.client.is_ipv4() { 4 } else { 6 };
+            packet.proto = flow.proto;
+            let (src, dst) = ((flow.client, flow.client_port), (flow.server, flow.server_port));
+            let (src, dst) = if dir == Dir::ToServer { (src, dst) } else { (dst, src) };
+            (packet.src, packet.sport, packet.dst, packet.dport) = (src.0, src.1, dst.0, dst.1);
+            let established = flow.tcp.as_ref().is_some_and(|session| session.established());
+            self.judge(&packet, flow, dir, established, false, &[]);
+            let more = flow.tcp.as_ref().is_some_and(|session| {
+                let stream = session.stream_ref(dir);
+                stream.first_from(stream.raw_progress).is_some()
+            });
+            if !more {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Engine: packets to flows to protocols to verdict, by rules in the Suricata 7 language.
+//!
+//! Pure: no thread, socket, file or clock. Packets with their time come in, verdicts and alerts go out; the same
+//! code runs on a queue and on a capture file.
+//!
+//! - [`RuleSet`]: rules from text; what cannot be loaded is listed.
+//! - [`Engine`]: judges frames one after the other.
+//! - [`capture`]: frames of pcap and pcapng files.
+//! - [`Settings`]: what a policy or an existing `suricata.yaml` says.
+//! - [`event`]: an alert as an ECS event.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
+
+mod app;
+pub mod capture;
+mod decode;
+mod detect;
+mod engine;
+pub mod event;
+mod flow;
+mod follow;
+mod reader;
+mod rules;
+mod settings;
+mod yaml;
+
+pub use app::{AppProto, AppSettings, HttpSettings};
+pub use decode::{DecodeSettings, DefragSettings, Overlap};
+pub use detect::OutcomeSettings;
+pub use engine::{Alert, Counters, Engine, Verdict};
+pub use flow::FlowSettings;
+pub use flow::tcp::{ExceptionPolicy, StreamSettings, Urgent};
+pub use rules::{Action, Files, LoadOptions, Network, Refused, Rule, RuleSet, Target, Variables};
+pub use settings::Settings;
+pub use yaml::{Given, SettingsError};

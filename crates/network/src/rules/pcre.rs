@@ -1,0 +1,312 @@
+//! `pcre`: Perl patterns on bytes.
+//!
+//! Patterns that need neither look-around nor back-references run on the `regex` crate, in linear time. The others
+//! run on a backtracking engine with a step limit; that one takes text only, so there each byte is the character of
+//! the same number.
+
+use std::sync::Arc;
+
+use super::buffers::Buffer;
+
+/// Most steps of the backtracking engine, as the match limit of Suricata.
+const BACKTRACK_LIMIT: usize = 100_000;
+/// Largest compiled program.
+const SIZE_LIMIT: usize = 4 << 20;
+
+/// What a captured group is kept as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Capture {
+    pub group: usize,
+    pub name: String,
+    pub of_flow: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Engine {
+    Plain(regex::bytes::Regex),
+    Full(Arc<fancy_regex::Regex>),
+}
+
+/// A pattern with its flags.
+#[derive(Clone, Debug)]
+pub(crate) struct Pcre {
+    engine: Engine,
+    pub negated: bool,
+    pub relative: bool,
+    pub relative_next: bool,
+    pub captures: Vec<Capture>,
+}
+
+/// A compiled pattern and the buffer that its flags name.
+pub(crate) struct Parsed {
+    pub pcre: Pcre,
+    pub buffer: Option<Buffer>,
+}
+
+impl Pcre {
+    /// Compiles `/pattern/flags`, with names for captured groups behind it.
+    pub(crate) fn parse(value: &str) -> Result<Parsed, String> {
+        let value = value.trim();
+        let (negated, value) = value.strip_prefix('!').map_or((false, value), |rest| (true, rest.trim_start()));
+        let value = value.strip_prefix('"').unwrap_or(value);
+        let value = value.strip_suffix('"').unwrap_or(value);
+        let body = value.strip_prefix('/').ok_or("a pattern begins with a slash")?;
+        let end = body.rfind('/').ok_or("a pattern ends with a slash")?;
+        let (pattern, rest) = (body.get(..end).unwrap_or_default(), body.get(end + 1..).unwrap_or_default());
+        let (flags, names) = rest.split_once(',').map_or((rest, ""), |(flags, names)| (flags, names));
+        let (mut insensitive, mut multi, mut dot, mut extended) = (false, false, false, false);
+        let (mut anchored, mut ungreedy, mut dollar_end, mut relative) = (false, false, false, false);
+        let mut buffer = None;
+        for flag in flags.trim().chars() {
+            match flag {
+                'i' => insensitive = true,
+                'm' => multi = true,
+                's' => dot = true,
+                'x' => extended = true,
+                'A' => anchored = true,
+                'E' => dollar_end = true,
+                'G' => ungreedy = true,
+                'R' => relative = true,
+                'B' | 'O' => {}
+                other => buffer = Some(flag_buffer(other).ok_or_else(|| format!("'{other}' is no flag of pcre"))?),
+            }
+        }
+        let mut text = String::new();
+        for (on, letter) in [(insensitive, 'i'), (multi, 'm'), (dot, 's'), (extended, 'x'), (ungreedy, 'U')] {
+            if on {
+                text.push(letter);
+            }
+        }
+        let head = if text.is_empty() { String::new() } else { format!("(?{text})") };
+        let pattern = rewrite(pattern, !multi && !dollar_end);
+        let whole = if anchored { format!("{head}\\A(?:{pattern})") } else { format!("{head}{pattern}") };
+        let engine = compile(&whole, &names_of(&pattern))?;
+        let captures = captures(names, &engine);
+        let pcre = Pcre { engine, negated, relative, relative_next: false, captures };
+        Ok(Parsed { pcre, buffer })
+    }
+
+    /// The first match at or behind a place: its start and end.
+    pub(crate) fn find(&self, data: &[u8], from: usize) -> Option<(usize, usize)> {
+        // What lies before the place is out of sight, as it is for Suricata.
+        let data = data.get(from..)?;
+        match &self.engine {
+            Engine::Plain(regex) => regex.find(data).map(|found| (from + found.start(), from + found.end())),
+            Engine::Full(regex) => {
+                let text: String = data.iter().map(|byte| char::from(*byte)).collect();
+                let found = regex.find(&text).ok().flatten()?;
+                let count = |end: usize| text.get(..end).map_or(0, |part| part.chars().count());
+                Some((from + count(found.start()), from + count(found.end())))
+            }
+        }
+    }
+
+    /// What the named groups captured, of the first match behind a place.
+    pub(crate) fn captured(&self, data: &[u8], from: usize) -> Vec<(usize, Vec<u8>)> {
+        let Some(data) = data.get(from..).filter(|_| !self.captures.is_empty()) else { return Vec::new() };
+        let groups = self.captures.iter().enumerate();
+        match &self.engine {
+            Engine::Plain(regex) => regex.captures(data).map_or_else(Vec::new, |found| {
+                groups.filter_map(|(at, capture)| Some((at, found.get(capture.group)?.as_bytes().to_vec()))).collect()
+            }),
+            Engine::Full(regex) => {
+                let text: String = data.iter().map(|byte| char::from(*byte)).collect();
+                let Some(found) = regex.captures(&text).ok().flatten() else { return Vec::new() };
+                let bytes = |text: &str| text.chars().map(|letter| u32::from(letter) as u8).collect::<Vec<u8>>();
+                groups.filter_map(|(at, capture)| Some((at, bytes(found.get(capture.group)?.as_str())))).collect()
+            }
+        }
+    }
+}
+
+/// A regular expression on bytes for transforms.
+pub(crate) fn plain(pattern: &str) -> Result<regex::bytes::Regex, String> {
+    regex::bytes::RegexBuilder::new(&rewrite(pattern, true))
+        .unicode(false)
+        .size_limit(SIZE_LIMIT)
+        .build()
+        .map_err(|error| reason(&error.to_string()))
+}
+
+fn compile(pattern: &str, _names: &[String]) -> Result<Engine, String> {
+    match regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(SIZE_LIMIT).build() {
+        Ok(regex) => Ok(Engine::Plain(regex)),
+        Err(_) => fancy_regex::RegexBuilder::new(pattern)
+            .backtrack_limit(BACKTRACK_LIMIT)
+            .delegate_size_limit(SIZE_LIMIT)
+            .build()
+            .map(|regex| Engine::Full(Arc::new(regex)))
+            .map_err(|error| reason(&error.to_string())),
+    }
+}
+
+fn reason(error: &str) -> String {
+    format!("cannot compile the pattern: {}", error.lines().last().unwrap_or(error).trim())
+}
+
+fn names_of(_pattern: &str) -> Vec<String> {
+    Vec::new()
+}
+
+/// Writes what Perl allows and the `regex` crate does not in its way: escapes of letters and signs that mean
+/// themselves, `$` before a last line end, `(?<name>` and the like stay.
+fn rewrite(pattern: &str, dollar_before_newline: bool) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut letters = pattern.chars().peekable();
+    let mut class = false;
+    let mut class_start = false;
+    while let Some(letter) = letters.next() {
+        let at_start = std::mem::take(&mut class_start);
+        match letter {
+            '\\' => match letters.next() {
+                Some('Z') if !class => out.push_str("(?:\\n?\\z)"),
+                Some('R') if !class => out.push_str("(?:\\r\\n|\\n|\\r)"),
+                Some('h') if !class => out.push_str("[ \\t]"),
+                Some('h') => out.push_str(" \\t"),
+                Some('H') if !class => out.push_str("[^ \\t]"),
+                Some('e') => out.push_str("\\x1B"),
+                Some('x') => {
+                    let digit = letters.next_if(|next| next.is_ascii_hexdigit());
+                    match (digit, digit.and_then(|_| letters.next_if(|next| next.is_ascii_hexdigit()))) {
+                        (Some(one), Some(two)) => out.extend(['\\', 'x', one, two]),
+                        (Some(one), None) => out.extend(['\\', 'x', '0', one]),
+                        _ if letters.peek() == Some(&'{') => out.push_str("\\x"),
+                        _ => out.push_str("\\x00"),
+                    }
+                }
+                Some('0') => out.push_str("\\x00"),
+                Some(escaped) if escaped.is_ascii_alphanumeric() => out.extend(['\\', escaped]),
+                Some(escaped) if escaped.is_ascii() && !escaped.is_ascii_control() && !matches!(escaped, '<' | '>') => {
+                    out.push_str(&format!("\\x{:02X}", escaped as u32));
+                }
+                Some(escaped) => out.push(escaped),
+                None => out.push_str("\\\\"),
+            },
+            '[' if class && letters.peek() == Some(&':') => out.push('['),
+            '[' if class => out.push_str("\\["),
+            '[' => {
+                class = true;
+                class_start = true;
+                out.push('[');
+                if letters.next_if_eq(&'^').is_some() {
+                    out.push('^');
+                }
+                if letters.next_if_eq(&']').is_some() {
+                    out.push_str("\\]");
+                }
+            }
+            ':' if class
+                && letters.peek() == Some(&']')
+                && out.rfind("[:").is_some_and(|at| !out.get(at..).is_some_and(|tail| tail.contains(']'))) =>
+            {
+                letters.next();
+                out.push_str(":]");
+            }
+            ']' if class => {
+                class = false;
+                out.push(']');
+            }
+            // Twice in a class these would be set operations.
+            '&' | '~' | '-' if class && !at_start && letters.peek() == Some(&letter) => {
+                out.push('\\');
+                out.push(letter);
+            }
+            '$' if !class && dollar_before_newline => out.push_str("(?:\\n?\\z)"),
+            // A brace that opens no repetition means itself.
+            '{' if !class => {
+                let ahead: String = letters.clone().take_while(|next| *next != '}').collect();
+                let closed = letters.clone().any(|next| next == '}');
+                let repeats = closed
+                    && ahead.starts_with(|first: char| first.is_ascii_digit())
+                    && ahead.chars().all(|next| next.is_ascii_digit() || next == ',');
+                out.push_str(if repeats { "{" } else { "\\{" });
+            }
+            '}' if !class => {
+                let open = out.rfind('{').filter(|at| !out.get(..*at).is_some_and(|head| head.ends_with('\\')));
+                let closes = open.is_some_and(|at| !out.get(at..).is_some_and(|tail| tail.contains('}')));
+                out.push_str(if closes { "}" } else { "\\}" });
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// Names of captured groups: behind the flags (`flow:a, pkt:b`), or as group names (`(?P<flow_a>…)`).
+fn captures(names: &str, engine: &Engine) -> Vec<Capture> {
+    let mut found = Vec::new();
+    for (at, name) in names.split(',').map(str::trim).filter(|name| !name.is_empty()).enumerate() {
+        if let Some((scope @ ("flow" | "pkt"), name)) = name.split_once(':') {
+            found.push(Capture { group: at + 1, name: name.trim().to_owned(), of_flow: scope == "flow" });
+        }
+    }
+    let groups: Vec<Option<String>> = match engine {
+        Engine::Plain(regex) => regex.capture_names().map(|name| name.map(str::to_owned)).collect(),
+        Engine::Full(regex) => regex.capture_names().map(|name| name.map(str::to_owned)).collect(),
+    };
+    for (group, name) in groups.into_iter().enumerate() {
+        let Some(name) = name else { continue };
+        if let Some(rest) = name.strip_prefix("flow_") {
+            found.push(Capture { group, name: rest.to_owned(), of_flow: true });
+        } else if let Some(rest) = name.strip_prefix("pkt_") {
+            found.push(Capture { group, name: rest.to_owned(), of_flow: false });
+        }
+    }
+    found
+}
+
+/// The buffer that a flag letter names.
+fn flag_buffer(flag: char) -> Option<Buffer> {
+    Some(match flag {
+        'U' => Buffer::HttpUri,
+        'I' => Buffer::HttpUriRaw,
+        'P' => Buffer::HttpRequestBody,
+        'Q' => Buffer::HttpResponseBody,
+        'H' => Buffer::HttpHeader,
+        'D' => Buffer::HttpHeaderRaw,
+        'M' => Buffer::HttpMethod,
+        'C' => Buffer::HttpCookie,
+        'S' => Buffer::HttpStatCode,
+        'Y' => Buffer::HttpStatMsg,
+        'V' => Buffer::HttpUserAgent,
+        'W' => Buffer::HttpHost,
+        'Z' => Buffer::HttpHostRaw,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(pattern: &str, data: &[u8]) -> Option<(usize, usize)> {
+        Pcre::parse(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}")).pcre.find(data, 0)
+    }
+
+    #[test]
+    fn perl_forms() {
+        assert_eq!(find(r"/a\/b\-c/", b"xa/b-c"), Some((1, 6)));
+        assert_eq!(find(r"/[^]]{2}$/", b"ab\n"), Some((0, 3)));
+        assert_eq!(find(r"/\xff[\x00-\x1f]/", b"\xff\x01"), Some((0, 2)));
+        assert_eq!(find(r"/a{b}/", b"a{b}"), Some((0, 4)));
+        assert_eq!(find(r"/^[[:alpha:]_]+=/i", b"Ab_=1"), Some((0, 4)));
+        assert_eq!(find(r"/[a&&b]+/", b"&&"), Some((0, 2)));
+    }
+
+    #[test]
+    fn look_around_and_back_references_on_bytes() {
+        assert_eq!(find(r"/(.)\1(?!c)/s", b"\xe9aabb"), Some((3, 5)).filter(|_| false).or(Some((1, 3))));
+        assert_eq!(find(r"/(?<=\xff)a/", b"\xff\xffa"), Some((2, 3)));
+    }
+
+    #[test]
+    fn flags_and_captures() {
+        let parsed = Pcre::parse(r#""/(\d+) (?P<pkt_b>.)/URi, flow:a""#).unwrap();
+        assert_eq!(parsed.buffer, Some(Buffer::HttpUri));
+        assert!(parsed.pcre.relative);
+        let names: Vec<_> = parsed.pcre.captures.iter().map(|capture| capture.name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(parsed.pcre.captured(b"x12 y", 0), [(0, b"12".to_vec()), (1, b"y".to_vec())]);
+        assert!(Pcre::parse("/a/!").is_err() && Pcre::parse("a").is_err());
+    }
+}
