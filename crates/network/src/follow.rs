@@ -28,8 +28,16 @@ impl Core {
             payload = &[];
         }
         let urgent = tcp.flags & tcp_flag::URG != 0 && tcp.urgent > 0;
+        let mut kept = Vec::new();
+        let mut shift = false;
         if urgent && settings.urgent == Urgent::Drop {
             return false;
+        }
+        // The urgent byte is no part of the stream: what follows moves up by one.
+        if urgent && settings.urgent == Urgent::Oob && usize::from(tcp.urgent) <= payload.len() {
+            kept.extend(payload.iter().enumerate().filter(|(at, _)| at + 1 != usize::from(tcp.urgent)).map(|(_, byte)| *byte));
+            payload = &kept;
+            shift = true;
         }
         let mut added = false;
         if !payload.is_empty() {
@@ -46,6 +54,9 @@ impl Core {
                     settings.depth,
                     from,
                 );
+                if shift {
+                    stream.base = stream.base.wrapping_add(1);
+                }
             }
         }
         let closing = tcp.flags & tcp_flag::RST != 0;

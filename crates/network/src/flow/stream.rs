@@ -123,16 +123,6 @@ impl Stream {
 
     /// Lays bytes over what is there.
     fn lay(&mut self, start: u64, origin: u64, data: &[u8], policy: Overlap) {
-        // In order and touching the last piece: the usual case.
-        if let Some((last_start, piece)) = self.pieces.iter_mut().next_back() {
-            let end = last_start + piece.data.len() as u64;
-            if end == start && piece.data.len() < 256 << 10 {
-                self.held += data.len();
-                piece.data.extend_from_slice(data);
-                // Such a piece has several origins; the earliest stands for all.
-                return;
-            }
-        }
         let end = start + data.len() as u64;
         let mut at = start;
         while at < end {

@@ -128,6 +128,9 @@ pub(crate) fn pcre(builder: &mut Builder<'_, '_>, text: &str) -> Done {
             builder.list(Last::Buffer(list))?.push(Step::Pcre(parsed.pcre));
             Ok(())
         }
+        Some(flag) if matches!(&builder.place, Place::Sticky { buffer, .. } if *buffer == flag) => {
+            builder.step(Step::Pcre(parsed.pcre))
+        }
         Some(_) => Err("a flag names a buffer inside of a sticky one".into()),
         None => builder.step(Step::Pcre(parsed.pcre)),
     }

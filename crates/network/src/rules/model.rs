@@ -211,10 +211,6 @@ impl Rule {
             && self.dport.is_all();
         let effects = self.effects.iter().all(|effect| matches!(effect, Effect::Tag(_)));
         let plain = self.packet.is_empty() && self.payload.is_empty() && self.buffers.is_empty();
-        header && plain && self.app_tests.is_empty() && self.flow.is_none() && effects && !self.src_or_dst_any()
-    }
-
-    fn src_or_dst_any(&self) -> bool {
-        self.src.is_all() && self.dst.is_all()
+        header && plain && self.app_tests.is_empty() && self.flow.is_none() && effects
     }
 }

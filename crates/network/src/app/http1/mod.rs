@@ -349,8 +349,13 @@ impl Http1 {
         side.lf_cr = line.lf_cr;
         let bytes: Vec<u8> = side.buffer.drain(..line.length).collect();
         side.header_bytes += bytes.len();
-        let _ = line.lone_cr;
-        if is_empty(&bytes) {
+        let followed = side.buffer.first().is_some_and(|next| *next != b'\n');
+        let blank = matches!(bytes.as_slice(), [b' ' | b'\t', b'\n']) && followed;
+        // A lone CR ends no section, a blank alone on its line does.
+        if line.lone_cr && is_empty(&bytes) {
+            return Some(false);
+        }
+        if blank || is_empty(&bytes) {
             let open = side.open_header.take();
             self.add_header(dir, txs, open, &bytes);
             return Some(true);
@@ -372,7 +377,7 @@ impl Http1 {
             _ => side.open_header.replace(text.to_vec()),
         };
         if folded && let Some(tx) = side.tx.and_then(|id| txs.get(id)) {
-            tx.event(if dir == Dir::ToServer { "http.request_header_folded" } else { "http.response_header_folded" });
+            tx.event(if dir == Dir::ToServer { "http.invalid_request_field_folding" } else { "http.invalid_response_field_folding" });
         }
         self.add_header(dir, txs, before, &bytes);
         Some(false)

@@ -135,7 +135,7 @@ impl Http1 {
         for (holds, event) in [
             (flags.0, "http.response_header_invalid"),
             (flags.1, "http.response_header_repetition"),
-            (flags.2, "http.response_multiple_content_length"),
+            (flags.2, "http.duplicate_content_length_field_in_response"),
             (odd, "http.response_abnormal_transfer_encoding"),
         ] {
             if holds {
