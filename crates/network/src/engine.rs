@@ -207,11 +207,10 @@ impl Core {
             self.end_flow(flow);
         }
         self.counters.flows += 1;
-        let (mut flow, gone) = self.flows.open(key, packet);
+        let (flow, gone) = self.flows.open(key, packet);
         if let Some(gone) = gone {
             self.end_flow(gone);
         }
-        self.announced(packet, &mut flow);
         (key, flow)
     }
 
@@ -230,6 +229,8 @@ impl Core {
             }
             return Verdict::Drop;
         }
+        // What the flow was before this packet counts as its state.
+        let was_established = flow.tcp.as_ref().is_some_and(|session| session.established());
         let mut events: Vec<&'static str> = Vec::new();
         let mut in_stream = false;
         match packet.proto {
@@ -253,7 +254,7 @@ impl Core {
             return Verdict::AcceptFlow;
         }
         let established = match &flow.tcp {
-            Some(session) => session.established(),
+            Some(session) => was_established || (session.established() && !packet.payload.is_empty()),
             None => flow.proto != TCP && flow.both_seen(),
         };
         self.judge(packet, flow, dir, established, in_stream, &events)

@@ -18,7 +18,8 @@ impl Core {
     pub(crate) fn take_segment(&mut self, packet: &Packet<'_>, flow: &mut Flow, dir: Dir, _: Judged) -> bool {
         let (Some(tcp), Some(session)) = (packet.tcp, flow.tcp.as_mut()) else { return false };
         let settings = &self.settings.stream;
-        let host = settings.hosts.iter().find(|(network, _)| network.contains(packet.dst));
+        let fitting = settings.hosts.iter().filter(|(network, _)| network.contains(packet.dst));
+        let host = fitting.min_by_key(|(network, _)| network.span());
         let policy = host.map_or(settings.policy, |host| host.1);
         let inline = settings.inline;
         let syn = tcp.flags & tcp_flag::SYN != 0;
@@ -54,10 +55,11 @@ impl Core {
                     settings.depth,
                     from,
                 );
-                if shift {
-                    stream.base = stream.base.wrapping_add(1);
-                }
             }
+        }
+        if shift {
+            let stream = session.stream(dir);
+            stream.base = stream.base.wrapping_add(1);
         }
         let closing = tcp.flags & tcp_flag::RST != 0;
         let closed = session.state == State::Closed;
@@ -125,6 +127,9 @@ impl Core {
 
     /// Tries to tell the protocol. Gives whether the bytes can go on.
     fn recognise(&mut self, flow: &mut Flow, dir: Dir, bytes: &[u8]) -> bool {
+        if !self.expected.is_empty() && self.announced(flow) {
+            return true;
+        }
         let ports = (flow.client_port, flow.server_port);
         let settled = flow.app_settled.get(dir as usize).copied().unwrap_or(true);
         if !settled {
@@ -223,19 +228,17 @@ impl Core {
         self.give(flow, dir, packet.payload, packet.time);
     }
 
-    /// A connection that an FTP command announced.
-    pub(crate) fn announced(&mut self, packet: &Packet<'_>, flow: &mut Flow) {
-        self.expected.retain(|(since, _)| packet.time - since < EXPECTED_FOR);
-        if packet.proto != TCP {
-            return;
-        }
-        let at = self.expected.iter().position(|(_, one)| one.port == packet.dport || one.port == packet.sport);
-        if let Some(at) = at {
-            let (_, expected) = self.expected.remove(at);
-            flow.app = Some(AppProto::FtpData);
-            flow.app_settled = [true; 2];
-            flow.parser = Some(Box::new(FtpData::announced(&expected)));
-        }
+    /// Whether an FTP command announced this connection; its parser is set then.
+    fn announced(&mut self, flow: &mut Flow) -> bool {
+        let now = flow.last;
+        self.expected.retain(|(since, _)| now - since < EXPECTED_FOR);
+        let at = self.expected.iter().position(|(_, one)| one.port == flow.server_port || one.port == flow.client_port);
+        let Some(at) = at else { return false };
+        let (_, expected) = self.expected.remove(at);
+        flow.app = Some(AppProto::FtpData);
+        flow.app_settled = [true; 2];
+        flow.parser = Some(Box::new(FtpData::announced(&expected)));
+        true
     }
 
     /// The raw bytes of a stream that are looked at with this packet, put into the buffer; gives up to where.

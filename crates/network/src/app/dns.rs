@@ -56,13 +56,13 @@ impl DnsTx {
     }
 }
 
-/// Whether a message's head looks like DNS.
-pub(super) fn plausible(data: &[u8]) -> bool {
+/// Whether a message's head looks like DNS: it has room for what it announces.
+pub(super) fn plausible(data: &[u8], length: usize) -> bool {
     let mut reader = Reader::new(data);
     let head = (reader.u16(), reader.u16(), reader.u16(), reader.u16(), reader.u16(), reader.u16());
     let (_, Some(_), Some(questions), Some(answers), Some(authority), Some(more)) = head else { return false };
-    let records = [answers, authority, more].iter().map(|count| u32::from(*count)).sum::<u32>();
-    questions <= 8 && records <= 255 && (u32::from(questions) + records) > 0 && data.len() >= 12
+    let records: usize = [questions, answers, authority, more].iter().map(|count| usize::from(*count)).sum();
+    records > 0 && 12 + 2 * records <= length
 }
 
 /// The parser of one flow.
@@ -107,6 +107,13 @@ fn message(dir: Dir, data: &[u8], txs: &mut Transactions) {
         }
     } else {
         events.push("dns.malformed_data");
+    }
+    if events.contains(&"dns.malformed_data") {
+        // What cannot be read is no transaction; it is a fault of the one before it.
+        if let Some(former) = txs.last() {
+            former.event("dns.malformed_data");
+        }
+        return;
     }
     let tx = txs.open(Kind::Dns(Box::new(tx)));
     for event in events {
@@ -272,8 +279,8 @@ mod tests {
         let mut txs = Transactions::default();
         super::message(Dir::ToServer, &message, &mut txs);
         assert!(txs.list[0].events.contains(&"dns.infinite_loop"));
-        let mut txs = Transactions::default();
         super::message(Dir::ToServer, &message[..14], &mut txs);
+        assert_eq!(txs.list.len(), 1);
         assert!(txs.list[0].events.contains(&"dns.malformed_data"));
     }
 }

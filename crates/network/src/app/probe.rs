@@ -56,7 +56,7 @@ pub(crate) fn probe(dir: Dir, data: &[u8], ports: (u16, u16), udp: bool, dns_por
     let on = |port: u16| ports.0 == port || ports.1 == port;
     let dns = on(53) || dns_ports.iter().any(|port| on(*port));
     if udp {
-        return if dns && super::dns::plausible(data) { Found::Yes(AppProto::Dns) } else { udp_only(data, on) };
+        return if dns && super::dns::plausible(data, data.len()) { Found::Yes(AppProto::Dns) } else { udp_only(data, on) };
     }
     let mut wait = data.is_empty();
     let mut starts = |pattern: &[u8]| {
@@ -122,7 +122,9 @@ pub(crate) fn probe(dir: Dir, data: &[u8], ports: (u16, u16), udp: bool, dns_por
         [5, 0, 0..=19, ..] => return Found::Yes(AppProto::Dcerpc),
         _ => {}
     }
-    if dns && data.get(2..).is_some_and(super::dns::plausible) {
+    if dns
+        && let [high, low, rest @ ..] = data
+        && super::dns::plausible(rest, u16::from_be_bytes([*high, *low]).into()) {
         return Found::Yes(AppProto::Dns);
     }
     if wait || (dns && data.len() < 14) { if data.len() < ENOUGH { Found::Wait } else { Found::No } } else { Found::No }

@@ -195,6 +195,15 @@ impl Session {
     pub(crate) fn segment(&mut self, dir: Dir, packet: &Packet<'_>, tcp: &Tcp, settings: &StreamSettings) -> Judged {
         self.server_seen |= dir == Dir::ToClient;
         let flags = tcp.flags;
+        // An answer to a SYN echoes its timestamp.
+        let sent = self.stream_ref(Dir::ToServer);
+        if self.state == State::SynSent
+            && dir == Dir::ToClient
+            && flags & tcp_flag::SYN == 0
+            && tcp.timestamp.is_some_and(|(_, echo)| !sent.timestamps || echo != sent.last_timestamp)
+        {
+            return Judged::Bad("stream.pkt_invalid_timestamp");
+        }
         if flags & tcp_flag::RST != 0 {
             return self.reset(dir, tcp);
         }
