@@ -202,8 +202,19 @@ impl Core {
                 }
             }
             Status::Upgrade(app) => {
+                let mut rest = Vec::new();
+                if let Some(former) = flow.parser.as_mut() {
+                    rest = vec![(Dir::ToServer, former.leftover(Dir::ToServer)), (Dir::ToClient, former.leftover(Dir::ToClient))];
+                }
                 flow.app = Some(app);
                 flow.parser = parser(app, &self.settings.app, false);
+                for (dir, bytes) in rest.into_iter().filter(|rest| !rest.1.is_empty()) {
+                    if let Some(fresh) = flow.parser.as_mut()
+                        && fresh.data(dir, &bytes, &mut flow.txs) == Status::Failed
+                    {
+                        flow.failed = true;
+                    }
+                }
             }
             Status::Encrypted => flow.no_payload = true,
         }

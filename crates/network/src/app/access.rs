@@ -33,7 +33,7 @@ impl Tx {
             }
             _ => match &self.kind {
                 Kind::Http(http) => http.values(buffer, dir, self, look),
-                Kind::Http2(http, info) => match info.value(buffer, dir, look) {
+                Kind::Http2(http, info) => match info.value(buffer, http, dir, look) {
                     Some(found) => found,
                     None => http.values(buffer, dir, self, look),
                 },

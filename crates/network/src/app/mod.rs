@@ -79,6 +79,10 @@ pub(crate) trait Parser: Send {
     fn bears_gaps(&self) -> bool {
         false
     }
+    /// Bytes that were not consumed when another protocol takes over.
+    fn leftover(&mut self, _dir: Dir) -> Vec<u8> {
+        Vec::new()
+    }
     /// A data connection that was agreed on: its port and the file's name, and the direction of the bytes.
     fn expected(&mut self) -> Option<ftp::Expected> {
         None

@@ -76,7 +76,23 @@ pub(crate) struct HttpTx {
     pub limits: (usize, usize, usize, usize),
 }
 
+/// The normalised form of a target.
+pub(crate) fn normalise(target: &[u8], all: bool) -> Vec<u8> {
+    uri::normalise(target, all, false).0
+}
+
+/// A host in small letters, without user and port.
+pub(crate) fn host_without_port(authority: &[u8]) -> Vec<u8> {
+    uri::host_of(authority).to_ascii_lowercase()
+}
+
 impl HttpTx {
+    /// Adds a header that came as a name and a value.
+    pub(crate) fn add_header(&mut self, dir: Dir, name: Vec<u8>, value: Vec<u8>) {
+        let headers = if dir == Dir::ToServer { &mut self.request } else { &mut self.response };
+        headers.push(name, value);
+    }
+
     pub(crate) fn headers(&self, dir: Dir) -> &Headers {
         if dir == Dir::ToServer { &self.request } else { &self.response }
     }
@@ -271,6 +287,10 @@ impl Parser for Http1 {
 
     fn bears_gaps(&self) -> bool {
         true
+    }
+
+    fn leftover(&mut self, dir: Dir) -> Vec<u8> {
+        std::mem::take(&mut self.side(dir).buffer)
     }
 }
 

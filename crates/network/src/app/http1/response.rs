@@ -149,7 +149,8 @@ impl Http1 {
         self.response.state = match counted {
             _ if status == 101 && h2c => {
                 self.upgrade = Some(AppProto::Http2);
-                State::Finalize
+                tx.finish(Dir::ToClient);
+                State::Ignore
             }
             _ if status == 101 && nothing_said => State::Ignore,
             _ if connect && (200..300).contains(&status) => {
