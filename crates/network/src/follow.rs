@@ -4,7 +4,7 @@ use crate::app::{AppProto, Dir, Found, FtpData, Status, parser, probe};
 use crate::decode::{Packet, TCP, tcp_flag};
 use crate::engine::Core;
 use crate::flow::stream::Next;
-use crate::flow::tcp::{ExceptionPolicy, Judged, State, Urgent};
+use crate::flow::tcp::{ExceptionPolicy, State, Urgent};
 use crate::flow::{Flow, FlowVerdict};
 
 /// Most bytes that wait while the protocol is not known.
@@ -15,7 +15,7 @@ const EXPECTED_FOR: i64 = 120_000_000;
 
 impl Core {
     /// Puts the bytes of a good segment into the stream and moves the application on.
-    pub(crate) fn take_segment(&mut self, packet: &Packet<'_>, flow: &mut Flow, dir: Dir, _: Judged) -> bool {
+    pub(crate) fn take_segment(&mut self, packet: &Packet<'_>, flow: &mut Flow, dir: Dir) -> bool {
         let (Some(tcp), Some(session)) = (packet.tcp, flow.tcp.as_mut()) else { return false };
         let settings = &self.settings.stream;
         let fitting = settings.hosts.iter().filter(|(network, _)| network.contains(packet.dst));
@@ -36,7 +36,9 @@ impl Core {
         }
         // The urgent byte is no part of the stream: what follows moves up by one.
         if urgent && settings.urgent == Urgent::Oob && usize::from(tcp.urgent) <= payload.len() {
-            kept.extend(payload.iter().enumerate().filter(|(at, _)| at + 1 != usize::from(tcp.urgent)).map(|(_, byte)| *byte));
+            kept.extend(
+                payload.iter().enumerate().filter(|(at, _)| at + 1 != usize::from(tcp.urgent)).map(|(_, byte)| *byte),
+            );
             payload = &kept;
             shift = true;
         }
@@ -46,8 +48,7 @@ impl Core {
             let seq = if syn { tcp.seq.wrapping_add(1) } else { tcp.seq };
             let stream = session.stream(dir);
             if !stream.depth_reached {
-                let look_back = if inline { 0 } else { 0 };
-                let from = stream.app_progress.min(stream.raw_progress).saturating_sub(look_back);
+                let from = stream.app_progress.min(stream.raw_progress);
                 added = stream.insert(
                     seq,
                     payload,
@@ -63,6 +64,10 @@ impl Core {
         }
         let closing = tcp.flags & tcp_flag::RST != 0;
         let closed = session.state == State::Closed;
+        if syn {
+            // Data that comes with a handshake is looked at when the connection goes on.
+            return added;
+        }
         if inline {
             self.advance(flow, dir, true, packet.time);
             self.advance(flow, dir.other(), false, packet.time);
@@ -114,8 +119,15 @@ impl Core {
                     let from = stream.app_progress;
                     let mut bytes = Vec::with_capacity(length);
                     stream.copy(from, from + length as u64, &mut bytes);
-                    if flow.parser.is_none() && flow.app.is_none() && !self.recognise(flow, dir, &bytes) {
-                        return;
+                    if flow.parser.is_none() && flow.app.is_none() {
+                        if !self.recognise(flow, dir, &bytes) {
+                            return;
+                        }
+                        if flow.turned {
+                            // The sender turned out to be the other side.
+                            flow.turned = false;
+                            return self.advance(flow, dir.other(), all, now);
+                        }
                     }
                     self.give(flow, dir, &bytes, now);
                     let Some(session) = flow.tcp.as_mut() else { return };
@@ -140,6 +152,9 @@ impl Core {
                 }
                 Found::Wait if (bytes.len() as u64) < MOST_UNKNOWN => return false,
                 _ => {
+                    if self.turn(flow, dir, bytes) {
+                        return true;
+                    }
                     if let Some(done) = flow.app_settled.get_mut(dir as usize) {
                         *done = true;
                     }
@@ -152,6 +167,27 @@ impl Core {
         }
         // The other direction may still tell; what came waits for it, but not for ever.
         bytes.len() as u64 >= MOST_UNKNOWN
+    }
+
+    /// Of a connection whose beginning was not seen the first packet may be the server's: its words tell.
+    fn turn(&mut self, flow: &mut Flow, dir: Dir, bytes: &[u8]) -> bool {
+        let midstream = flow.tcp.as_ref().is_some_and(|session| session.midstream && !session.server_seen);
+        if !midstream || dir != Dir::ToServer || flow.packets.iter().all(|count| *count > 0) {
+            return false;
+        }
+        let ports = (flow.server_port, flow.client_port);
+        let Found::Yes(app) = probe(Dir::ToClient, bytes, ports, false, &self.settings.app.dns_ports) else {
+            return false;
+        };
+        flow.turn();
+        if let Some(session) = flow.tcp.as_mut() {
+            session.streams.reverse();
+            session.server_seen = true;
+        }
+        flow.first_data = Some(Dir::ToClient);
+        flow.turned = true;
+        self.settle(flow, app, false);
+        true
     }
 
     fn settle(&mut self, flow: &mut Flow, app: AppProto, udp: bool) {
@@ -204,7 +240,10 @@ impl Core {
             Status::Upgrade(app) => {
                 let mut rest = Vec::new();
                 if let Some(former) = flow.parser.as_mut() {
-                    rest = vec![(Dir::ToServer, former.leftover(Dir::ToServer)), (Dir::ToClient, former.leftover(Dir::ToClient))];
+                    rest = vec![
+                        (Dir::ToServer, former.leftover(Dir::ToServer)),
+                        (Dir::ToClient, former.leftover(Dir::ToClient)),
+                    ];
                 }
                 flow.app = Some(app);
                 flow.parser = parser(app, &self.settings.app, false);
@@ -279,7 +318,7 @@ impl Core {
             stream.copy(from, end, out);
             return (!out.is_empty()).then_some(end);
         }
-        let to = if packet.made_up { stream.right } else { stream.acked().max(0) };
+        let to = if packet.made_up { stream.right } else { stream.acked() };
         let mut from = stream.raw_progress;
         if to <= from {
             return None;

@@ -30,6 +30,8 @@ pub use detect::OutcomeSettings;
 pub use engine::{Alert, Counters, Engine, Verdict};
 pub use flow::FlowSettings;
 pub use flow::tcp::{ExceptionPolicy, StreamSettings, Urgent};
-pub use rules::{Action, Files, LoadOptions, Network, Refused, Rule, RuleSet, Target, Variables};
+pub use rules::{
+    Action, Files, LoadOptions, Network, Refused, Rule, RuleSet, Tag, TagMetric, TagOf, Target, Variables,
+};
 pub use settings::Settings;
 pub use yaml::{Given, SettingsError};

@@ -38,8 +38,8 @@ impl DnsTx {
             Buffer::DnsAnswerName => &self.answers,
             _ => return false,
         };
-        for (index, (name, _)) in list.iter().enumerate() {
-            if look(Value { data: Cow::Borrowed(name), index, last: true, file: None }) {
+        for (name, _) in list {
+            if look(Value { data: Cow::Borrowed(name), last: true, file: None }) {
                 break;
             }
         }
@@ -148,8 +148,8 @@ fn records_of<'a>(
         reader.u16()?;
         reader.u32()?;
         let value = reader.counted16()?;
-        // Data of a type that must have some.
-        if value.is_empty() && matches!(kind, 2 | 5 | 6 | 12 | 15 | 16) {
+        // Only an OPT record may have no data.
+        if value.is_empty() && kind != 41 {
             return None;
         }
         if number < answers {
@@ -176,7 +176,6 @@ fn name<'a>(message: &'a [u8], reader: &mut Reader<'a>, events: &mut Vec<&'stati
                 labels += 1;
                 if labels > MOST_LABELS {
                     events.push("dns.too_many_labels");
-                    cut = true;
                     break;
                 }
                 if out.len() + label.len() + 1 > LONGEST_NAME {

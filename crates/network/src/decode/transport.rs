@@ -229,9 +229,7 @@ fn tcp_options(mut rest: &[u8], tcp: &mut Tcp, packet: &mut Packet<'_>) {
             }
             _ => true,
         };
-        if !right && seen != 0 && *kind != 5 {
-            packet.event("tcp.opt_invalid_len");
-        } else if !right {
+        if !right {
             packet.event("tcp.opt_invalid_len");
         }
         rest = rest.get(length..).unwrap_or_default();

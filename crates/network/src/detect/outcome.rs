@@ -124,9 +124,7 @@ impl Outcome {
                 judgement.blocked = Some(action);
             }
             // Where nothing can be dropped, the rest of the flow still counts as dropped: it is not judged.
-            if blocks
-                && let Some(flow) = flow.as_deref_mut().filter(|_| for_flow(rule, hit))
-            {
+            if blocks && let Some(flow) = flow.as_deref_mut().filter(|_| for_flow(rule, hit)) {
                 flow.verdict = FlowVerdict::Drop;
             }
             if !silent && action != Action::Config {

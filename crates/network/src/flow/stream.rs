@@ -58,7 +58,6 @@ pub(crate) struct Stream {
     pub depth_reached: bool,
     pub gap_seen: bool,
     pub fin: bool,
-    pub ended: bool,
     /// Segments that could not be kept.
     pub lost: u64,
     /// Whether a segment lay over another with other bytes.
@@ -248,7 +247,8 @@ impl Stream {
         }
     }
 
-    pub(crate) fn held(&self) -> usize {
+    #[cfg(test)]
+    fn held(&self) -> usize {
         self.held
     }
 }

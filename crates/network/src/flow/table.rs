@@ -39,11 +39,6 @@ impl Key {
     pub(crate) fn quoted(quoted: &Quoted, packet: &Packet<'_>) -> Self {
         Self::new(quoted.proto, (quoted.src, quoted.sport), (quoted.dst, quoted.dport), packet.vlan, packet.tunnel)
     }
-
-    /// The key of a TCP connection that was announced.
-    pub(crate) fn port(&self) -> (u16, u16) {
-        (self.low.1, self.high.1)
-    }
 }
 
 /// One number for a type of ICMP and the type of its answer.
@@ -77,10 +72,6 @@ impl FlowTable {
 
     pub(crate) fn find(&self, key: &Key) -> Option<u64> {
         self.keys.get(key).copied()
-    }
-
-    pub(crate) fn get(&mut self, id: u64) -> Option<&mut Flow> {
-        self.flows.get_mut(&id).map(|entry| &mut entry.1)
     }
 
     /// Takes a flow out while it is worked on; [`FlowTable::put`] brings it back.
@@ -140,7 +131,8 @@ impl FlowTable {
         ids
     }
 
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.flows.len()
     }
 }

@@ -99,8 +99,6 @@ pub(crate) struct Session {
     /// Data that came with the SYN.
     pub fast_open: bool,
     pub reset: bool,
-    /// Closed by both: everything was delivered.
-    pub over: bool,
 }
 
 /// What a segment was.
@@ -124,7 +122,6 @@ impl Session {
             server_seen: false,
             fast_open: false,
             reset: false,
-            over: false,
         };
         let [client, server] = &mut session.streams;
         if flags & tcp_flag::RST != 0 {

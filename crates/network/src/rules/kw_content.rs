@@ -13,7 +13,7 @@ type Done = Result<(), String>;
 pub(crate) fn content(builder: &mut Builder<'_, '_>, value: &str) -> Done {
     let (negated, text) = syntax::quoted(value)?;
     let bytes = syntax::content_bytes(text)?;
-    builder.step(Step::Content(Content::new(bytes, negated)))
+    builder.step(Step::Content(Box::new(Content::new(bytes, negated))))
 }
 
 pub(crate) fn uricontent(builder: &mut Builder<'_, '_>, value: &str) -> Done {
@@ -21,7 +21,7 @@ pub(crate) fn uricontent(builder: &mut Builder<'_, '_>, value: &str) -> Done {
     let bytes = syntax::content_bytes(text)?;
     let list = builder.list_for(Buffer::HttpUri)?;
     builder.last = Last::Buffer(list);
-    builder.list(Last::Buffer(list))?.push(Step::Content(Content::new(bytes, negated)));
+    builder.list(Last::Buffer(list))?.push(Step::Content(Box::new(Content::new(bytes, negated))));
     Ok(())
 }
 

@@ -98,6 +98,9 @@ impl HttpTx {
     }
 }
 
+/// Bytes that are taken at once.
+const PIECE: usize = 4096;
+
 /// Where a direction stands.
 #[derive(Debug)]
 enum State {
@@ -238,8 +241,19 @@ pub(super) fn http(tx: &mut super::Tx) -> Option<&mut HttpTx> {
 
 impl Parser for Http1 {
     fn data(&mut self, dir: Dir, data: &[u8], txs: &mut Transactions) -> Status {
-        self.side(dir).buffer.extend_from_slice(data);
-        self.run(dir, txs)
+        // In pieces, so that taking many short lines off the front stays cheap.
+        for (number, piece) in data.chunks(PIECE).enumerate() {
+            self.side(dir).buffer.extend_from_slice(piece);
+            let status = self.run(dir, txs);
+            if let Status::Upgrade(_) = status {
+                let rest = data.get((number + 1) * PIECE..).unwrap_or_default();
+                self.side(dir).buffer.extend_from_slice(rest);
+            }
+            if status != Status::Going {
+                return status;
+            }
+        }
+        Status::Going
     }
 
     fn gap(&mut self, dir: Dir, length: usize, txs: &mut Transactions) -> Status {
@@ -397,7 +411,11 @@ impl Http1 {
             _ => side.open_header.replace(text.to_vec()),
         };
         if folded && let Some(tx) = side.tx.and_then(|id| txs.get(id)) {
-            tx.event(if dir == Dir::ToServer { "http.invalid_request_field_folding" } else { "http.invalid_response_field_folding" });
+            tx.event(if dir == Dir::ToServer {
+                "http.invalid_request_field_folding"
+            } else {
+                "http.invalid_response_field_folding"
+            });
         }
         self.add_header(dir, txs, before, &bytes);
         Some(false)

@@ -36,7 +36,9 @@ fn a_request_and_its_answer() {
     );
     assert_eq!(all[0].request.get(b"x"), Some(&b"1 2"[..]));
     assert_eq!((all[0].status.as_slice(), all[1].status.as_slice()), (&b"200"[..], &b"404"[..]));
-    assert!(txs.list[0].is_complete(Dir::ToClient) && txs.list[0].events.contains(&"http.invalid_request_field_folding"));
+    assert!(
+        txs.list[0].is_complete(Dir::ToClient) && txs.list[0].events.contains(&"http.invalid_request_field_folding")
+    );
 }
 
 #[test]

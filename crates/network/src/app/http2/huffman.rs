@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn words_of_the_rfc() {
-        let decode = |text: &str| decode(&hex::decode(text).unwrap(), 100).map(|bytes| String::from_utf8(bytes).unwrap());
+        let decode =
+            |text: &str| decode(&hex::decode(text).unwrap(), 100).map(|bytes| String::from_utf8(bytes).unwrap());
         assert_eq!(decode("f1e3c2e5f23a6ba0ab90f4ff").as_deref(), Some("www.example.com"));
         assert_eq!(decode("25a849e95bb8e8b4bf").as_deref(), Some("custom-value"));
         assert_eq!(decode("00ff00"), None);

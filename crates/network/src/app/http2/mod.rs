@@ -33,7 +33,7 @@ const LONGEST_FRAME: usize = 1 << 18;
 pub(crate) struct Http2Info {
     frames: [Vec<u8>; 2],
     errors: [Vec<u32>; 2],
-    priorities: Vec<u8>,
+    priorities: [Vec<u8>; 2],
     windows: [Vec<u32>; 2],
     sizes: [Vec<u64>; 2],
     settings: [Vec<(u16, u32)>; 2],
@@ -48,8 +48,8 @@ impl Http2Info {
             Buffer::HttpStatMsg => Cow::Borrowed(b""),
             Buffer::Http2HeaderName => {
                 let list = &http.headers(dir).list;
-                for (index, header) in list.iter().enumerate() {
-                    if look(Value { data: Cow::Borrowed(&header.name), index, last: true, file: None }) {
+                for header in list {
+                    if look(Value { data: Cow::Borrowed(&header.name), last: true, file: None }) {
                         break;
                     }
                 }
@@ -57,7 +57,7 @@ impl Http2Info {
             }
             _ => return None,
         };
-        look(Value { data, index: 0, last: true, file: None });
+        look(Value { data, last: true, file: None });
         Some(true)
     }
 
@@ -66,9 +66,15 @@ impl Http2Info {
         match test {
             AppTest::Http2FrameType(kind) => self.frames.get(at).is_some_and(|list| list.contains(kind)),
             AppTest::Http2ErrorCode(code) => self.errors.get(at).is_some_and(|list| list.contains(code)),
-            AppTest::Http2Priority(wanted) => self.priorities.iter().any(|value| wanted.holds(*value)),
-            AppTest::Http2Window(wanted) => self.windows.get(at).is_some_and(|list| list.iter().any(|v| wanted.holds(*v))),
-            AppTest::Http2SizeUpdate(wanted) => self.sizes.get(at).is_some_and(|list| list.iter().any(|v| wanted.holds(*v))),
+            AppTest::Http2Priority(wanted) => {
+                self.priorities.get(at).is_some_and(|list| list.iter().any(|v| wanted.holds(*v)))
+            }
+            AppTest::Http2Window(wanted) => {
+                self.windows.get(at).is_some_and(|list| list.iter().any(|v| wanted.holds(*v)))
+            }
+            AppTest::Http2SizeUpdate(wanted) => {
+                self.sizes.get(at).is_some_and(|list| list.iter().any(|v| wanted.holds(*v)))
+            }
             AppTest::Http2Settings(text) => self.settings.get(at).is_some_and(|list| setting(text, list)),
             _ => false,
         }
@@ -153,13 +159,18 @@ impl Http2 {
                 target: http.target.clone(),
                 uri: http.uri.clone(),
                 host: http.host.clone(),
-                request: http.request.clone(),
                 limits: http.limits,
                 ..HttpTx::default()
             }),
             _ => None,
         });
         let Some(former) = former else { return };
+        let mut former = former;
+        for (name, value) in
+            [(":method", former.method.clone()), (":path", former.target.clone()), (":authority", former.host.clone())]
+        {
+            former.add_header(Dir::ToServer, name.into(), value);
+        }
         let tx = txs.open(Kind::Http2(Box::new(former), Box::default()));
         tx.finish(Dir::ToServer);
         self.streams.insert(1, tx.id);
@@ -199,9 +210,6 @@ impl Http2 {
             self.of_connection(dir, kind, flags, body, tx);
             tx.finish(dir);
             tx.finish(dir.other());
-            if let Some(state) = tx.state.get_mut(dir.other() as usize) {
-                state.finished = true;
-            }
             return true;
         }
         let Some(tx) = self.stream(stream, txs) else { return true };
@@ -221,19 +229,25 @@ impl Http2 {
                 let mut data = unpadded(body, flags).unwrap_or_default();
                 if kind == 1 && flags & 0x20 != 0 {
                     if let (Kind::Http2(_, info), Some(weight)) = (&mut tx.kind, data.get(4)) {
-                        info.priorities.push(*weight);
+                        note(&mut info.priorities, at, *weight);
                     }
                     data = data.get(5..).unwrap_or_default();
                 }
                 if kind == 5 {
                     data = data.get(4..).unwrap_or_default();
                 }
-                let block = Block { stream, ends: kind == 1 && flags & 1 != 0, data: data.to_vec(), frames: 0, promised: kind == 5 };
+                let block = Block {
+                    stream,
+                    ends: kind == 1 && flags & 1 != 0,
+                    data: data.to_vec(),
+                    frames: 0,
+                    promised: kind == 5,
+                };
                 return self.header_block(dir, block, flags & 4 != 0, txs);
             }
             2 => {
                 if let (Kind::Http2(_, info), Some(weight)) = (&mut tx.kind, body.get(4)) {
-                    info.priorities.push(*weight);
+                    note(&mut info.priorities, at, *weight);
                 }
             }
             3 => {
@@ -463,7 +477,10 @@ mod tests {
         let bytes = [PREFACE.to_vec(), frame(4, 0, 0, &[]), frame(1, 1, 1, one), frame(9, 4, 1, two)].concat();
         let txs = play(AppProto::Http2, &[(Dir::ToServer, &bytes)]);
         let Kind::Http2(http, _) = &txs.list[1].kind else { panic!() };
-        assert_eq!((http.method.as_slice(), http.uri.as_slice(), http.host.as_slice()), (&b"GET"[..], &b"/"[..], &b"www.example.com"[..]));
+        assert_eq!(
+            (http.method.as_slice(), http.uri.as_slice(), http.host.as_slice()),
+            (&b"GET"[..], &b"/"[..], &b"www.example.com"[..])
+        );
         assert!(txs.list[1].is_complete(Dir::ToServer));
     }
 
