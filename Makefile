@@ -46,6 +46,9 @@ test: ## run every test
 	@$(BIN)/xtask costs
 	@SAKIMORI_MOTO=$(VENV)/bin/moto_server SAKIMORI_BIN=$(BIN) cargo test --locked --workspace --no-fail-fast
 
+parity: build ## hold the network engine against the alerts of a real Suricata 7 (FOLDER=… with cases.tsv)
+	@python3 tools/parity $(BIN)/sakimori $(or $(FOLDER),../shared/corpora/suricata-verify)
+
 lint: ## formatting, clippy, licences (needs cargo-deny for the last)
 	@cargo fmt --all --check
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -56,4 +59,4 @@ bench: ## build release binaries and print how to measure with them
 	@cargo build --locked --release -p sakimori-cli -p sakimori-agent -p sakimori-bench
 	@$(RELEASE)/sakimori-bench --help
 
-.PHONY: help packages build up down demo test lint bench
+.PHONY: help packages build up down demo test lint parity bench

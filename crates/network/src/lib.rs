@@ -24,6 +24,8 @@ mod rules;
 mod settings;
 mod yaml;
 
+#[doc(hidden)]
+pub use app::exercise;
 pub use app::{AppProto, AppSettings, HttpSettings};
 pub use decode::{DecodeSettings, DefragSettings, Overlap};
 pub use detect::OutcomeSettings;

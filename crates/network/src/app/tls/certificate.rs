@@ -26,9 +26,22 @@ fn colons(bytes: &[u8], upper: bool) -> Vec<u8> {
     parts.join(":").into_bytes()
 }
 
+/// Does the outermost sequence say that it is longer than what is there?
+fn is_cut(der: &[u8]) -> bool {
+    match der {
+        [0x30, 0x82, high, low, rest @ ..] => usize::from(u16::from_be_bytes([*high, *low])) > rest.len(),
+        [0x30, 0x81, length, rest @ ..] => usize::from(*length) > rest.len(),
+        [0x30, length @ 0..=0x7f, rest @ ..] => usize::from(*length) > rest.len(),
+        _ => false,
+    }
+}
+
 impl Certificate {
     /// Reads a certificate; the error is the event's name.
     pub(super) fn parse(der: &[u8]) -> Result<Self, &'static str> {
+        if is_cut(der) {
+            return Err("tls.certificate_invalid_length");
+        }
         let (_, certificate) = X509Certificate::from_der(der).map_err(|error| match error {
             x509_parser::nom::Err::Incomplete(_) => "tls.certificate_invalid_length",
             x509_parser::nom::Err::Error(error) | x509_parser::nom::Err::Failure(error) => match error {
