@@ -191,7 +191,7 @@ impl Core {
     }
 
     /// The flow of a packet, taken out of the table.
-    fn flow_of(&mut self, packet: &Packet<'_>) -> (Key, Flow) {
+    fn flow_of(&mut self, packet: &Packet<'_>) -> (Key, Box<Flow>) {
         let mut key = Key::of(packet);
         if let Some(quoted) = &packet.quoted {
             let other = Key::quoted(quoted, packet);

@@ -335,7 +335,7 @@ impl Core {
     }
 
     /// A flow is over: what was not looked at yet is looked at now.
-    pub(crate) fn end_flow(&mut self, mut flow: Flow) {
+    pub(crate) fn end_flow(&mut self, mut flow: Box<Flow>) {
         if flow.proto != TCP || flow.tcp.is_none() || flow.verdict != FlowVerdict::Inspect {
             return;
         }

@@ -57,7 +57,8 @@ fn family(proto: u8, kind: u8) -> u8 {
 pub(crate) struct FlowTable {
     pub(crate) settings: FlowSettings,
     keys: HashMap<Key, u64>,
-    flows: HashMap<u64, (Key, Flow)>,
+    /// Boxed, so that taking one out for its packet moves no more than a pointer.
+    flows: HashMap<u64, (Key, Box<Flow>)>,
     /// When each was last heard of, for finding the quietest.
     quiet: BTreeMap<(i64, u64), ()>,
     next: u64,
@@ -75,19 +76,19 @@ impl FlowTable {
     }
 
     /// Takes a flow out while it is worked on; [`FlowTable::put`] brings it back.
-    pub(crate) fn take(&mut self, id: u64) -> Option<(Key, Flow)> {
+    pub(crate) fn take(&mut self, id: u64) -> Option<(Key, Box<Flow>)> {
         let entry = self.flows.remove(&id)?;
         self.quiet.remove(&(entry.1.last, id));
         Some(entry)
     }
 
-    pub(crate) fn put(&mut self, key: Key, flow: Flow) {
+    pub(crate) fn put(&mut self, key: Key, flow: Box<Flow>) {
         self.quiet.insert((flow.last, flow.id), ());
         self.flows.insert(flow.id, (key, flow));
     }
 
     /// A new flow, and one that had to make room for it.
-    pub(crate) fn open(&mut self, key: Key, packet: &Packet<'_>) -> (Flow, Option<Flow>) {
+    pub(crate) fn open(&mut self, key: Key, packet: &Packet<'_>) -> (Box<Flow>, Option<Box<Flow>>) {
         let mut gone = None;
         if self.keys.len() >= self.settings.most
             && let Some(((_, id), ())) = self.quiet.pop_first()
@@ -98,11 +99,11 @@ impl FlowTable {
         let id = self.next;
         self.next += 1;
         self.keys.insert(key, id);
-        (Flow::new(packet, id), gone)
+        (Box::new(Flow::new(packet, id)), gone)
     }
 
     /// Forgets a flow for good.
-    pub(crate) fn remove(&mut self, id: u64) -> Option<Flow> {
+    pub(crate) fn remove(&mut self, id: u64) -> Option<Box<Flow>> {
         let (key, flow) = self.take(id)?;
         if self.keys.get(&key) == Some(&id) {
             self.keys.remove(&key);
@@ -116,7 +117,7 @@ impl FlowTable {
     }
 
     /// The quietest flow, if it was quiet for longer than the shortest patience.
-    pub(crate) fn expired(&mut self, now: i64) -> Option<Flow> {
+    pub(crate) fn expired(&mut self, now: i64) -> Option<Box<Flow>> {
         let ((last, id), ()) = self.quiet.first_key_value()?;
         let (last, id) = (*last, *id);
         let (_, flow) = self.flows.get(&id)?;
