@@ -51,6 +51,8 @@ pub struct Alert {
     /// Bytes around the match: of the packet, or of the stream.
     pub payload: Vec<u8>,
     pub http: Option<HttpSummary>,
+    /// Packets that the rule wants to be kept from now on.
+    pub tag: Option<crate::rules::Tag>,
 }
 
 /// The request that an alert is about.
@@ -189,7 +191,7 @@ impl Core {
     }
 
     /// The flow of a packet, taken out of the table.
-    fn flow_of(&mut self, packet: &Packet<'_>) -> (Key, Flow) {
+    fn flow_of(&mut self, packet: &Packet<'_>) -> (Key, Box<Flow>) {
         let mut key = Key::of(packet);
         if let Some(quoted) = &packet.quoted {
             let other = Key::quoted(quoted, packet);
@@ -207,11 +209,10 @@ impl Core {
             self.end_flow(flow);
         }
         self.counters.flows += 1;
-        let (mut flow, gone) = self.flows.open(key, packet);
+        let (flow, gone) = self.flows.open(key, packet);
         if let Some(gone) = gone {
             self.end_flow(gone);
         }
-        self.announced(packet, &mut flow);
         (key, flow)
     }
 
@@ -230,6 +231,8 @@ impl Core {
             }
             return Verdict::Drop;
         }
+        // What the flow was before this packet counts as its state.
+        let was_established = flow.tcp.as_ref().is_some_and(|session| session.established());
         let mut events: Vec<&'static str> = Vec::new();
         let mut in_stream = false;
         match packet.proto {
@@ -253,10 +256,35 @@ impl Core {
             return Verdict::AcceptFlow;
         }
         let established = match &flow.tcp {
-            Some(session) => session.established(),
+            Some(session) => was_established || (session.established() && !packet.payload.is_empty()),
             None => flow.proto != TCP && flow.both_seen(),
         };
-        self.judge(packet, flow, dir, established, in_stream, &events)
+        // Where an overlap gave the segment other bytes, those are what the receiver gets.
+        let mut bytes = Vec::new();
+        if in_stream && self.settings.stream.inline {
+            self.laid(packet, flow, dir, &mut bytes);
+        }
+        if bytes.is_empty() {
+            return self.judge(packet, flow, dir, established, in_stream, &events);
+        }
+        let mut laid = packet.clone();
+        laid.payload = &bytes;
+        self.judge(&laid, flow, dir, established, in_stream, &events)
+    }
+
+    /// The stream's bytes in place of a segment's, if they differ.
+    fn laid(&mut self, packet: &Packet<'_>, flow: &mut Flow, dir: Dir, out: &mut Vec<u8>) {
+        let (Some(tcp), Some(session)) = (packet.tcp, flow.tcp.as_mut()) else { return };
+        let stream = session.stream(dir);
+        if !std::mem::take(&mut stream.different_overlap) {
+            return;
+        }
+        if let Some(left) = stream.offset(tcp.seq) {
+            stream.copy(left, left + packet.payload.len() as u64, out);
+        }
+        if out.len() != packet.payload.len() {
+            out.clear();
+        }
     }
 
     /// Detection on a packet of a flow, and what follows.
@@ -344,7 +372,12 @@ impl Core {
         let rule = self.detector.rules.rules.get(raised.rule as usize)?.clone();
         let packet = subject.packet;
         let payload = subject.stream.filter(|_| raised.in_stream).unwrap_or(packet.payload);
+        let tag = rule.effects.iter().find_map(|effect| match effect {
+            crate::rules::model::Effect::Tag(tag) => Some(*tag),
+            _ => None,
+        });
         Some(Alert {
+            tag,
             rule,
             action: raised.action,
             blocked: raised.action.blocks() && judgement.blocked.is_some(),
@@ -385,14 +418,18 @@ impl Core {
                 }
                 None => return false,
             }
-            return self.take_segment(packet, flow, *dir, Judged::Good);
+            let added = self.take_segment(packet, flow, *dir);
+            *dir = flow.dir(packet);
+            return added;
         };
         let judged = session.segment(*dir, packet, &tcp, settings);
         if let Judged::Bad(event) = judged {
             events.push(event);
             return false;
         }
-        self.take_segment(packet, flow, *dir, judged)
+        let added = self.take_segment(packet, flow, *dir);
+        *dir = flow.dir(packet);
+        added
     }
 
     /// What the policy says of a flow whose beginning was not seen.

@@ -4,7 +4,7 @@ use crate::app::{AppProto, Dir, Found, FtpData, Status, parser, probe};
 use crate::decode::{Packet, TCP, tcp_flag};
 use crate::engine::Core;
 use crate::flow::stream::Next;
-use crate::flow::tcp::{ExceptionPolicy, Judged, State, Urgent};
+use crate::flow::tcp::{ExceptionPolicy, State, Urgent};
 use crate::flow::{Flow, FlowVerdict};
 
 /// Most bytes that wait while the protocol is not known.
@@ -15,10 +15,11 @@ const EXPECTED_FOR: i64 = 120_000_000;
 
 impl Core {
     /// Puts the bytes of a good segment into the stream and moves the application on.
-    pub(crate) fn take_segment(&mut self, packet: &Packet<'_>, flow: &mut Flow, dir: Dir, _: Judged) -> bool {
+    pub(crate) fn take_segment(&mut self, packet: &Packet<'_>, flow: &mut Flow, dir: Dir) -> bool {
         let (Some(tcp), Some(session)) = (packet.tcp, flow.tcp.as_mut()) else { return false };
         let settings = &self.settings.stream;
-        let host = settings.hosts.iter().find(|(network, _)| network.contains(packet.dst));
+        let fitting = settings.hosts.iter().filter(|(network, _)| network.contains(packet.dst));
+        let host = fitting.min_by_key(|(network, _)| network.span());
         let policy = host.map_or(settings.policy, |host| host.1);
         let inline = settings.inline;
         let syn = tcp.flags & tcp_flag::SYN != 0;
@@ -28,8 +29,18 @@ impl Core {
             payload = &[];
         }
         let urgent = tcp.flags & tcp_flag::URG != 0 && tcp.urgent > 0;
+        let mut kept = Vec::new();
+        let mut shift = false;
         if urgent && settings.urgent == Urgent::Drop {
             return false;
+        }
+        // The urgent byte is no part of the stream: what follows moves up by one.
+        if urgent && settings.urgent == Urgent::Oob && usize::from(tcp.urgent) <= payload.len() {
+            kept.extend(
+                payload.iter().enumerate().filter(|(at, _)| at + 1 != usize::from(tcp.urgent)).map(|(_, byte)| *byte),
+            );
+            payload = &kept;
+            shift = true;
         }
         let mut added = false;
         if !payload.is_empty() {
@@ -37,8 +48,7 @@ impl Core {
             let seq = if syn { tcp.seq.wrapping_add(1) } else { tcp.seq };
             let stream = session.stream(dir);
             if !stream.depth_reached {
-                let look_back = if inline { 0 } else { 0 };
-                let from = stream.app_progress.min(stream.raw_progress).saturating_sub(look_back);
+                let from = stream.app_progress.min(stream.raw_progress);
                 added = stream.insert(
                     seq,
                     payload,
@@ -48,8 +58,16 @@ impl Core {
                 );
             }
         }
+        if shift {
+            let stream = session.stream(dir);
+            stream.base = stream.base.wrapping_add(1);
+        }
         let closing = tcp.flags & tcp_flag::RST != 0;
         let closed = session.state == State::Closed;
+        if syn {
+            // Data that comes with a handshake is looked at when the connection goes on.
+            return added;
+        }
         if inline {
             self.advance(flow, dir, true, packet.time);
             self.advance(flow, dir.other(), false, packet.time);
@@ -101,8 +119,15 @@ impl Core {
                     let from = stream.app_progress;
                     let mut bytes = Vec::with_capacity(length);
                     stream.copy(from, from + length as u64, &mut bytes);
-                    if flow.parser.is_none() && flow.app.is_none() && !self.recognise(flow, dir, &bytes) {
-                        return;
+                    if flow.parser.is_none() && flow.app.is_none() {
+                        if !self.recognise(flow, dir, &bytes) {
+                            return;
+                        }
+                        if flow.turned {
+                            // The sender turned out to be the other side.
+                            flow.turned = false;
+                            return self.advance(flow, dir.other(), all, now);
+                        }
                     }
                     self.give(flow, dir, &bytes, now);
                     let Some(session) = flow.tcp.as_mut() else { return };
@@ -114,6 +139,9 @@ impl Core {
 
     /// Tries to tell the protocol. Gives whether the bytes can go on.
     fn recognise(&mut self, flow: &mut Flow, dir: Dir, bytes: &[u8]) -> bool {
+        if !self.expected.is_empty() && self.announced(flow) {
+            return true;
+        }
         let ports = (flow.client_port, flow.server_port);
         let settled = flow.app_settled.get(dir as usize).copied().unwrap_or(true);
         if !settled {
@@ -124,6 +152,9 @@ impl Core {
                 }
                 Found::Wait if (bytes.len() as u64) < MOST_UNKNOWN => return false,
                 _ => {
+                    if self.turn(flow, dir, bytes) {
+                        return true;
+                    }
                     if let Some(done) = flow.app_settled.get_mut(dir as usize) {
                         *done = true;
                     }
@@ -136,6 +167,27 @@ impl Core {
         }
         // The other direction may still tell; what came waits for it, but not for ever.
         bytes.len() as u64 >= MOST_UNKNOWN
+    }
+
+    /// Of a connection whose beginning was not seen the first packet may be the server's: its words tell.
+    fn turn(&mut self, flow: &mut Flow, dir: Dir, bytes: &[u8]) -> bool {
+        let midstream = flow.tcp.as_ref().is_some_and(|session| session.midstream && !session.server_seen);
+        if !midstream || dir != Dir::ToServer || flow.packets.iter().all(|count| *count > 0) {
+            return false;
+        }
+        let ports = (flow.server_port, flow.client_port);
+        let Found::Yes(app) = probe(Dir::ToClient, bytes, ports, false, &self.settings.app.dns_ports) else {
+            return false;
+        };
+        flow.turn();
+        if let Some(session) = flow.tcp.as_mut() {
+            session.streams.reverse();
+            session.server_seen = true;
+        }
+        flow.first_data = Some(Dir::ToClient);
+        flow.turned = true;
+        self.settle(flow, app, false);
+        true
     }
 
     fn settle(&mut self, flow: &mut Flow, app: AppProto, udp: bool) {
@@ -186,8 +238,22 @@ impl Core {
                 }
             }
             Status::Upgrade(app) => {
+                let mut rest = Vec::new();
+                if let Some(former) = flow.parser.as_mut() {
+                    rest = vec![
+                        (Dir::ToServer, former.leftover(Dir::ToServer)),
+                        (Dir::ToClient, former.leftover(Dir::ToClient)),
+                    ];
+                }
                 flow.app = Some(app);
                 flow.parser = parser(app, &self.settings.app, false);
+                for (dir, bytes) in rest.into_iter().filter(|rest| !rest.1.is_empty()) {
+                    if let Some(fresh) = flow.parser.as_mut()
+                        && fresh.data(dir, &bytes, &mut flow.txs) == Status::Failed
+                    {
+                        flow.failed = true;
+                    }
+                }
             }
             Status::Encrypted => flow.no_payload = true,
         }
@@ -212,19 +278,17 @@ impl Core {
         self.give(flow, dir, packet.payload, packet.time);
     }
 
-    /// A connection that an FTP command announced.
-    pub(crate) fn announced(&mut self, packet: &Packet<'_>, flow: &mut Flow) {
-        self.expected.retain(|(since, _)| packet.time - since < EXPECTED_FOR);
-        if packet.proto != TCP {
-            return;
-        }
-        let at = self.expected.iter().position(|(_, one)| one.port == packet.dport || one.port == packet.sport);
-        if let Some(at) = at {
-            let (_, expected) = self.expected.remove(at);
-            flow.app = Some(AppProto::FtpData);
-            flow.app_settled = [true; 2];
-            flow.parser = Some(Box::new(FtpData::announced(&expected)));
-        }
+    /// Whether an FTP command announced this connection; its parser is set then.
+    fn announced(&mut self, flow: &mut Flow) -> bool {
+        let now = flow.last;
+        self.expected.retain(|(since, _)| now - since < EXPECTED_FOR);
+        let at = self.expected.iter().position(|(_, one)| one.port == flow.server_port || one.port == flow.client_port);
+        let Some(at) = at else { return false };
+        let (_, expected) = self.expected.remove(at);
+        flow.app = Some(AppProto::FtpData);
+        flow.app_settled = [true; 2];
+        flow.parser = Some(Box::new(FtpData::announced(&expected)));
+        true
     }
 
     /// The raw bytes of a stream that are looked at with this packet, put into the buffer; gives up to where.
@@ -254,7 +318,7 @@ impl Core {
             stream.copy(from, end, out);
             return (!out.is_empty()).then_some(end);
         }
-        let to = if packet.made_up { stream.right } else { stream.acked().max(0) };
+        let to = if packet.made_up { stream.right } else { stream.acked() };
         let mut from = stream.raw_progress;
         if to <= from {
             return None;
@@ -271,7 +335,7 @@ impl Core {
     }
 
     /// A flow is over: what was not looked at yet is looked at now.
-    pub(crate) fn end_flow(&mut self, mut flow: Flow) {
+    pub(crate) fn end_flow(&mut self, mut flow: Box<Flow>) {
         if flow.proto != TCP || flow.tcp.is_none() || flow.verdict != FlowVerdict::Inspect {
             return;
         }

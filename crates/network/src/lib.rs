@@ -24,12 +24,16 @@ mod rules;
 mod settings;
 mod yaml;
 
+#[doc(hidden)]
+pub use app::exercise;
 pub use app::{AppProto, AppSettings, HttpSettings};
 pub use decode::{DecodeSettings, DefragSettings, Overlap};
 pub use detect::OutcomeSettings;
 pub use engine::{Alert, Counters, Engine, Verdict};
 pub use flow::FlowSettings;
 pub use flow::tcp::{ExceptionPolicy, StreamSettings, Urgent};
-pub use rules::{Action, Files, LoadOptions, Network, Refused, Rule, RuleSet, Target, Variables};
+pub use rules::{
+    Action, Files, LoadOptions, Network, Refused, Rule, RuleSet, Tag, TagMetric, TagOf, Target, Variables,
+};
 pub use settings::Settings;
 pub use yaml::{Given, SettingsError};

@@ -10,8 +10,6 @@ use crate::rules::buffers::Buffer;
 /// One value of a buffer.
 pub(crate) struct Value<'a> {
     pub data: Cow<'a, [u8]>,
-    /// Place in the list of values; of files the number of the file.
-    pub index: usize,
     /// Nothing more is added to it.
     pub last: bool,
     pub file: Option<&'a File>,
@@ -24,7 +22,7 @@ impl Tx {
     /// Walks the values of a buffer. Gives whether there was any.
     pub(crate) fn values(&self, buffer: Buffer, dir: Dir, look: Look<'_>) -> bool {
         let one = |data: &[u8], look: Look<'_>| {
-            look(Value { data: Cow::Borrowed(data), index: 0, last: true, file: None });
+            look(Value { data: Cow::Borrowed(data), last: true, file: None });
             true
         };
         match buffer {
@@ -33,7 +31,7 @@ impl Tx {
             }
             _ => match &self.kind {
                 Kind::Http(http) => http.values(buffer, dir, self, look),
-                Kind::Http2(http, info) => match info.value(buffer, dir, look) {
+                Kind::Http2(http, info) => match info.value(buffer, http, dir, look) {
                     Some(found) => found,
                     None => http.values(buffer, dir, self, look),
                 },
@@ -45,8 +43,8 @@ impl Tx {
                     Buffer::FtpCommand if !ftp.command.is_empty() => one(&ftp.command, look),
                     Buffer::FtpCommandData if !ftp.data.is_empty() => one(&ftp.data, look),
                     Buffer::FtpReply => {
-                        for (index, reply) in ftp.replies.iter().enumerate() {
-                            if look(Value { data: Cow::Borrowed(reply), index, last: true, file: None }) {
+                        for reply in &ftp.replies {
+                            if look(Value { data: Cow::Borrowed(reply), last: true, file: None }) {
                                 break;
                             }
                         }
@@ -65,7 +63,7 @@ impl Tx {
             _ => None,
         };
         let mut any = false;
-        for (index, file) in self.files(dir).iter().enumerate() {
+        for file in self.files(dir) {
             let data: Cow<'_, [u8]> = match buffer {
                 Buffer::FileData => {
                     let (most, least) = limits.unwrap_or((0, 0));
@@ -83,7 +81,7 @@ impl Tx {
             };
             any = true;
             let last = buffer == Buffer::FileName || file.closed;
-            if look(Value { data, index, last, file: Some(file) }) {
+            if look(Value { data, last, file: Some(file) }) {
                 break;
             }
         }
@@ -112,7 +110,9 @@ impl HttpTx {
             Buffer::HttpStatCode => filled(&self.status),
             Buffer::HttpStatMsg => filled(&self.message),
             Buffer::HttpHost => filled(&self.host),
-            Buffer::HttpHostRaw => self.request.get(b"host").and_then(filled),
+            Buffer::HttpHostRaw => {
+                self.request.get(b"host").or_else(|| self.request.get(b":authority")).and_then(filled)
+            }
             Buffer::HttpHeaderRaw => filled(&headers.raw),
             Buffer::HttpHeader => {
                 let cookie: &[u8] = if dir == Dir::ToServer { b"cookie" } else { b"set-cookie" };
@@ -146,7 +146,7 @@ impl HttpTx {
                 let whole = tx.is_complete(Dir::ToServer) || (most > 0 && self.request_body.len() >= most);
                 let ready = whole || self.request_body.len() >= least;
                 return ready && !self.request_body.is_empty() && {
-                    look(Value { data: Cow::Borrowed(&self.request_body), index: 0, last: whole, file: None });
+                    look(Value { data: Cow::Borrowed(&self.request_body), last: whole, file: None });
                     true
                 };
             }
@@ -157,7 +157,7 @@ impl HttpTx {
         };
         let Some(data) = data else { return false };
         let last = !buffer.is_frame() || tx.is_complete(dir);
-        look(Value { data, index: 0, last, file: None });
+        look(Value { data, last, file: None });
         true
     }
 }
@@ -172,9 +172,9 @@ fn get<'a>(headers: &'a Headers, name: &[u8]) -> Option<Cow<'a, [u8]>> {
 }
 
 fn header_values(headers: &Headers, look: Look<'_>) -> bool {
-    for (index, header) in headers.list.iter().enumerate() {
+    for header in &headers.list {
         let line = [header.name.as_slice(), b": ", header.value.as_slice()].concat();
-        if look(Value { data: Cow::Owned(line), index, last: true, file: None }) {
+        if look(Value { data: Cow::Owned(line), last: true, file: None }) {
             break;
         }
     }

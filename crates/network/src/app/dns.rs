@@ -38,8 +38,8 @@ impl DnsTx {
             Buffer::DnsAnswerName => &self.answers,
             _ => return false,
         };
-        for (index, (name, _)) in list.iter().enumerate() {
-            if look(Value { data: Cow::Borrowed(name), index, last: true, file: None }) {
+        for (name, _) in list {
+            if look(Value { data: Cow::Borrowed(name), last: true, file: None }) {
                 break;
             }
         }
@@ -56,13 +56,13 @@ impl DnsTx {
     }
 }
 
-/// Whether a message's head looks like DNS.
-pub(super) fn plausible(data: &[u8]) -> bool {
+/// Whether a message's head looks like DNS: it has room for what it announces.
+pub(super) fn plausible(data: &[u8], length: usize) -> bool {
     let mut reader = Reader::new(data);
     let head = (reader.u16(), reader.u16(), reader.u16(), reader.u16(), reader.u16(), reader.u16());
     let (_, Some(_), Some(questions), Some(answers), Some(authority), Some(more)) = head else { return false };
-    let records = [answers, authority, more].iter().map(|count| u32::from(*count)).sum::<u32>();
-    questions <= 8 && records <= 255 && (u32::from(questions) + records) > 0 && data.len() >= 12
+    let records: usize = [questions, answers, authority, more].iter().map(|count| usize::from(*count)).sum();
+    records > 0 && 12 + 2 * records <= length
 }
 
 /// The parser of one flow.
@@ -108,6 +108,13 @@ fn message(dir: Dir, data: &[u8], txs: &mut Transactions) {
     } else {
         events.push("dns.malformed_data");
     }
+    if events.contains(&"dns.malformed_data") {
+        // What cannot be read is no transaction; it is a fault of the one before it.
+        if let Some(former) = txs.last() {
+            former.event("dns.malformed_data");
+        }
+        return;
+    }
     let tx = txs.open(Kind::Dns(Box::new(tx)));
     for event in events {
         tx.event(event);
@@ -141,8 +148,8 @@ fn records_of<'a>(
         reader.u16()?;
         reader.u32()?;
         let value = reader.counted16()?;
-        // Data of a type that must have some.
-        if value.is_empty() && matches!(kind, 2 | 5 | 6 | 12 | 15 | 16) {
+        // Only an OPT record may have no data.
+        if value.is_empty() && kind != 41 {
             return None;
         }
         if number < answers {
@@ -169,7 +176,6 @@ fn name<'a>(message: &'a [u8], reader: &mut Reader<'a>, events: &mut Vec<&'stati
                 labels += 1;
                 if labels > MOST_LABELS {
                     events.push("dns.too_many_labels");
-                    cut = true;
                     break;
                 }
                 if out.len() + label.len() + 1 > LONGEST_NAME {
@@ -272,8 +278,8 @@ mod tests {
         let mut txs = Transactions::default();
         super::message(Dir::ToServer, &message, &mut txs);
         assert!(txs.list[0].events.contains(&"dns.infinite_loop"));
-        let mut txs = Transactions::default();
         super::message(Dir::ToServer, &message[..14], &mut txs);
+        assert_eq!(txs.list.len(), 1);
         assert!(txs.list[0].events.contains(&"dns.malformed_data"));
     }
 }

@@ -56,7 +56,11 @@ pub(crate) fn probe(dir: Dir, data: &[u8], ports: (u16, u16), udp: bool, dns_por
     let on = |port: u16| ports.0 == port || ports.1 == port;
     let dns = on(53) || dns_ports.iter().any(|port| on(*port));
     if udp {
-        return if dns && super::dns::plausible(data) { Found::Yes(AppProto::Dns) } else { udp_only(data, on) };
+        return if dns && super::dns::plausible(data, data.len()) {
+            Found::Yes(AppProto::Dns)
+        } else {
+            udp_only(data, on)
+        };
     }
     let mut wait = data.is_empty();
     let mut starts = |pattern: &[u8]| {
@@ -117,12 +121,15 @@ pub(crate) fn probe(dir: Dir, data: &[u8], ports: (u16, u16), udp: bool, dns_por
         [0x14..=0x17, 3, 0..=4, ..] => return Found::Yes(AppProto::Tls),
         [0x16] | [0x16, 3] => wait = true,
         // SSLv2 hello: length with the high bit, type 1, version.
-        [128..=255, _, 1, 0 | 3, 0 | 2 | 1 | 3, ..] => return Found::Yes(AppProto::Tls),
+        [128..=255, _, 1, 0 | 3, 0..=3, ..] => return Found::Yes(AppProto::Tls),
         [_, _, _, _, 0xff | 0xfe, b'S', b'M', b'B', ..] => return Found::Yes(AppProto::Smb),
         [5, 0, 0..=19, ..] => return Found::Yes(AppProto::Dcerpc),
         _ => {}
     }
-    if dns && data.get(2..).is_some_and(super::dns::plausible) {
+    if dns
+        && let [high, low, rest @ ..] = data
+        && super::dns::plausible(rest, u16::from_be_bytes([*high, *low]).into())
+    {
         return Found::Yes(AppProto::Dns);
     }
     if wait || (dns && data.len() < 14) { if data.len() < ENOUGH { Found::Wait } else { Found::No } } else { Found::No }

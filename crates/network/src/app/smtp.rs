@@ -39,8 +39,8 @@ impl SmtpTx {
             Buffer::EmailSubject => &self.subject,
             Buffer::EmailTo => &self.header_to,
             Buffer::SmtpRcptTo => {
-                for (index, data) in self.to.iter().enumerate() {
-                    if look(Value { data: Cow::Borrowed(data), index, last: true, file: None }) {
+                for data in &self.to {
+                    if look(Value { data: Cow::Borrowed(data), last: true, file: None }) {
                         break;
                     }
                 }
@@ -49,7 +49,7 @@ impl SmtpTx {
             _ => return false,
         };
         if !one.is_empty() {
-            look(Value { data: Cow::Borrowed(one), index: 0, last: true, file: None });
+            look(Value { data: Cow::Borrowed(one), last: true, file: None });
         }
         !one.is_empty()
     }
@@ -287,7 +287,7 @@ impl Parser for Smtp {
                 }
                 continue;
             }
-            if line.len() > LONGEST_LINE && !body || (!whole && !body) {
+            if !body && (line.len() > LONGEST_LINE || !whole) {
                 let name = if dir == Dir::ToServer {
                     "smtp.max_command_line_len_exceeded"
                 } else {

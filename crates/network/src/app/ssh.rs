@@ -5,7 +5,6 @@ use md5::{Digest, Md5};
 use super::tx::Kind;
 use super::{Dir, Parser, Status, Transactions};
 use crate::reader::Reader;
-use crate::rules::app_tests::AppTest;
 use crate::rules::buffers::Buffer;
 
 /// Longest banner and longest record that are taken.
@@ -41,11 +40,6 @@ impl SshTx {
             _ => return None,
         };
         (!data.is_empty()).then_some(data)
-    }
-
-    pub(crate) fn holds(&self, test: &AppTest, dir: Dir) -> bool {
-        let proto = self.value(Buffer::SshProto, dir);
-        matches!((test, proto), (AppTest::SshVersion(version), Some(proto)) if proto.first() == Some(&(b'0' + version)))
     }
 }
 

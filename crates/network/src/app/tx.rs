@@ -175,9 +175,4 @@ impl Transactions {
     pub(crate) fn last(&mut self) -> Option<&mut Tx> {
         self.list.back_mut()
     }
-
-    /// How many were opened so far.
-    pub(crate) fn count(&self) -> u64 {
-        self.next
-    }
 }

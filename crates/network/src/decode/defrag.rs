@@ -145,7 +145,8 @@ impl Defrag {
     }
 
     fn policy(&self, target: IpAddr) -> Overlap {
-        let host = self.settings.hosts.iter().find(|(network, _)| network.contains(target));
+        let fitting = self.settings.hosts.iter().filter(|(network, _)| network.contains(target));
+        let host = fitting.min_by_key(|(network, _)| network.span());
         host.map_or(self.settings.policy, |host| host.1)
     }
 

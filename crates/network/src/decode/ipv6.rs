@@ -98,7 +98,7 @@ impl Decoder {
                         packet.ip_payload = tail;
                         return self.ipv6_fragment(packet, field, depth, sink);
                     }
-                    packet.event("ipv6.useless_fragment");
+                    packet.event("ipv6.exthdr_useless_fh");
                 }
                 _ => {}
             }

@@ -137,7 +137,14 @@ impl Decoder {
         }
         packet.icmp = Some(icmp);
         (packet.sport, packet.dport) = (kind.into(), code.into());
-        packet.transport_header = header;
+        // Some types have a longer header.
+        let long = match kind {
+            9 => 16,
+            13 | 14 => 20,
+            17 | 18 => 12,
+            _ => 8,
+        };
+        packet.transport_header = data.get(..long).unwrap_or(header);
         packet.payload = payload;
         let right = sum(&[data]) == 0xffff;
         packet.checksum = if right { Checksum::Right } else { Checksum::Wrong };
@@ -222,9 +229,7 @@ fn tcp_options(mut rest: &[u8], tcp: &mut Tcp, packet: &mut Packet<'_>) {
             }
             _ => true,
         };
-        if !right && seen != 0 && *kind != 5 {
-            packet.event("tcp.opt_invalid_len");
-        } else if !right {
+        if !right {
             packet.event("tcp.opt_invalid_len");
         }
         rest = rest.get(length..).unwrap_or_default();

@@ -38,7 +38,8 @@ impl Decoder {
                 reader.skip(4 * (has(0x8000) | routed)).ok_or(small)?;
                 reader.skip(4 * has(0x2000)).ok_or(small)?;
                 reader.skip(4 * has(0x1000)).ok_or(small)?;
-                while routed == 1 {
+                // Source routes, up to the empty one.
+                for _ in 0..if routed == 1 { u8::MAX } else { 0 } {
                     let kind = reader.u16().ok_or("gre.version0_hdr_too_big")?;
                     reader.skip(1).ok_or("gre.version0_hdr_too_big")?;
                     let length = reader.u8().ok_or("gre.version0_hdr_too_big")?;
@@ -100,7 +101,6 @@ impl Decoder {
                 && flags >> 24 == 8
             {
                 self.ethernet(reader.rest(), packet.inner(), depth + 1, sink);
-                return;
             }
         } else if self.settings.geneve_ports.contains(&packet.dport) {
             if let (Some(first), Some(protocol), Some(_)) = (reader.u16(), reader.u16(), reader.u32())
@@ -108,7 +108,6 @@ impl Decoder {
                 && reader.skip(usize::from((first >> 8) & 0x3f) * 4).is_some()
             {
                 self.ether_type(protocol, reader.rest(), packet.inner(), depth, sink);
-                return;
             }
         } else if self.settings.teredo
             && let Some(inner) = teredo(packet.payload)

@@ -105,7 +105,6 @@ impl Detector {
             in_stream: subject.in_stream,
             hosts: &self.hosts,
             events: subject.events,
-            names: &self.rules.names,
         }
     }
 
@@ -137,9 +136,7 @@ impl Detector {
         if packet.version != 0 {
             self.prefilter.always(packet.proto, &mut candidates);
         }
-        if !packet.events.is_empty() || !subject.events.is_empty() || packet.version == 0 {
-            candidates.extend_from_slice(&self.prefilter.event_rules);
-        } else if packet.proto == 0 || candidates.is_empty() {
+        if !packet.events.is_empty() || !subject.events.is_empty() || packet.version == 0 || candidates.is_empty() {
             candidates.extend_from_slice(&self.prefilter.event_rules);
         }
         if let Some(matcher) = self.prefilter.payload.as_ref().filter(|_| !subject.no_payload) {
@@ -176,7 +173,7 @@ impl Detector {
         }
         self.variables.clear();
         for test in &rule.buffers {
-            let Some(data) = packet_buffer(packet, test.buffer) else { return None };
+            let data = packet_buffer(packet, test.buffer)?;
             let data = transform::apply_all(&test.transforms, data);
             if !Walk::new(&mut self.variables, &mut self.sets).holds(&test.steps, &data) {
                 return None;

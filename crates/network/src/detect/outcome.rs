@@ -123,10 +123,8 @@ impl Outcome {
             if blocks && judgement.blocked.is_none() {
                 judgement.blocked = Some(action);
             }
-            if blocks
-                && self.settings.prevent
-                && let Some(flow) = flow.as_deref_mut().filter(|_| for_flow(rule, hit))
-            {
+            // Where nothing can be dropped, the rest of the flow still counts as dropped: it is not judged.
+            if blocks && let Some(flow) = flow.as_deref_mut().filter(|_| for_flow(rule, hit)) {
                 flow.verdict = FlowVerdict::Drop;
             }
             if !silent && action != Action::Config {
@@ -153,9 +151,9 @@ fn id(rule: &Rule) -> u64 {
 /// Whether the verdict of a rule is for the rest of the flow: rules on streams, transactions and addresses are,
 /// rules on single packets are not.
 fn for_flow(rule: &Rule, hit: &Hit) -> bool {
-    let protocol = rule.payload.is_empty()
-        && (rule.proto.app.is_some() || rule.packet.iter().any(|test| matches!(test, PacketTest::AppProtocol { .. })));
-    hit.tx.is_some() || hit.in_stream || rule.is_ip_only() || protocol
+    let protocol = rule.packet.iter().all(|test| matches!(test, PacketTest::AppProtocol { .. }));
+    let header = protocol && rule.payload.is_empty() && rule.buffers.is_empty() && rule.flow.is_none();
+    hit.tx.is_some() || hit.in_stream || header || (rule.proto.app.is_some() && rule.payload.is_empty())
 }
 
 fn suppressed(track: Option<Track>, addresses: &crate::rules::ranges::Ranges, subject: &Subject<'_>) -> bool {

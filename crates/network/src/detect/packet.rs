@@ -6,7 +6,7 @@ use crate::flow::Flow;
 use crate::rules::model::{FlowWanted, Rule};
 use crate::rules::packet_tests::{FlowCount, PacketTest, StreamSide, Sum, bits_hold};
 use crate::rules::ranges::address_number;
-use crate::rules::state::{BitCommand, FlowInt, HostBits, IntCommand, IntValue, Track};
+use crate::rules::state::{BitCommand, FlowInt, HostBits, IntCommand, IntValue};
 
 use super::memory::HostMemory;
 
@@ -21,12 +21,16 @@ pub(crate) struct Seen<'a> {
     pub hosts: &'a HostMemory,
     /// Stream events of this packet.
     pub events: &'a [&'static str],
-    pub names: &'a [String],
 }
 
 impl Seen<'_> {
     /// Whether the rule's header takes the packet.
     pub(crate) fn header(&self, rule: &Rule) -> bool {
+        self.header_as(rule, self.flow.and_then(|flow| flow.app))
+    }
+
+    /// The same for a transaction of a protocol that the flow may have left.
+    pub(crate) fn header_as(&self, rule: &Rule, known: Option<AppProto>) -> bool {
         let packet = self.packet;
         let proto = &rule.proto;
         if proto.header_only {
@@ -42,7 +46,7 @@ impl Seen<'_> {
             return false;
         }
         if let Some(app) = proto.app
-            && !self.flow.and_then(|flow| flow.app).is_some_and(|known| app.includes(known))
+            && !known.is_some_and(|known| app.includes(known))
         {
             return false;
         }
@@ -81,7 +85,7 @@ impl Seen<'_> {
             || wanted.not_established && self.established
             || wanted.only_fragment && !self.packet.reassembled
             || wanted.no_fragment && self.packet.reassembled
-            || wanted.only_stream && !self.in_stream && false)
+            || wanted.only_stream && !self.in_stream && !self.packet.made_up)
     }
 
     /// One test.
@@ -243,9 +247,4 @@ fn flow_int(flow: &Flow, test: &FlowInt) -> bool {
         },
         _ => false,
     }
-}
-
-/// Used where a track needs one address.
-pub(crate) fn tracked(track: Track, packet: &Packet<'_>) -> std::net::IpAddr {
-    if track == Track::Dst { packet.dst } else { packet.src }
 }

@@ -10,6 +10,9 @@ use crate::rules::buffers::Buffer;
 use crate::rules::model::{Fast, Rule, Step};
 use crate::rules::transform::Transform;
 
+/// Most pattern bytes that are compiled to a table (some 10 MiB).
+const TABLE_LIMIT: usize = 40_000;
+
 /// Patterns of one buffer.
 #[derive(Debug)]
 pub(crate) struct Matcher {
@@ -22,7 +25,9 @@ pub(crate) struct Matcher {
 
 impl Matcher {
     fn build(&mut self, patterns: Vec<Vec<u8>>) -> Result<(), String> {
-        let kind = if patterns.len() <= 400 { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
+        // A table of all steps is quick and large; beyond this it would take more memory than it is worth.
+        let bytes: usize = patterns.iter().map(Vec::len).sum();
+        let kind = if bytes <= TABLE_LIMIT { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
             .ascii_case_insensitive(true)

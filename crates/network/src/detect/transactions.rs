@@ -114,7 +114,7 @@ impl Detector {
         if *mask == 0 {
             let seen = self.seen(subject, Some(flow));
             if (rule.real_packet && subject.packet.made_up)
-                || !seen.header(rule)
+                || !seen.header_as(rule, Some(tx.proto()))
                 || !seen.flow_wanted(rule)
                 || !rule.packet.iter().all(|test| seen.holds(test))
             {
@@ -176,7 +176,7 @@ impl Detector {
         }
         let def = test.buffer.def();
         let stage = if dir == Dir::ToServer { def.to_server } else { def.to_client };
-        if !stage.is_some_and(|stage| tx.stage(dir) >= stage) {
+        if stage.is_none_or(|stage| tx.stage(dir) < stage) {
             return false;
         }
         let mut held = false;
@@ -216,9 +216,8 @@ fn holds(test: &AppTest, tx: &Tx, dir: Dir, now: i64) -> bool {
     match &tx.kind {
         Kind::Dns(dns) => dns.holds(test),
         Kind::Tls(tls) => tls.holds(test, dir, now),
-        Kind::Ssh(ssh) => ssh.holds(test, dir),
         Kind::Http2(_, info) => info.holds(test, dir),
         Kind::FtpData(data) => matches!(test, AppTest::FtpDataCommand(command) if command.as_bytes() == data.command),
-        Kind::Ftp(_) | Kind::Http(_) | Kind::Smtp(_) => false,
+        Kind::Ftp(_) | Kind::Http(_) | Kind::Smtp(_) | Kind::Ssh(_) => false,
     }
 }

@@ -69,14 +69,10 @@ pub(crate) struct Flow {
     pub ints: HashMap<u32, u32>,
     pub verdict: FlowVerdict,
     pub ip_only_done: [bool; 2],
-    /// Events of the protocol detection.
-    pub app_events: Vec<&'static str>,
-    /// The protocol that a data connection was announced for.
-    pub expected: Option<crate::app::Expected>,
     /// Nothing of payloads is inspected any more (encrypted).
     pub no_payload: bool,
-    /// Rules that alerted on app events of the flow.
-    pub event_done: Vec<u32>,
+    /// Client and server were just turned around.
+    pub turned: bool,
 }
 
 impl Flow {
@@ -103,10 +99,8 @@ impl Flow {
             ints: HashMap::new(),
             verdict: FlowVerdict::Inspect,
             ip_only_done: [false; 2],
-            app_events: Vec::new(),
-            expected: None,
             no_payload: false,
-            event_done: Vec::new(),
+            turned: false,
         }
     }
 

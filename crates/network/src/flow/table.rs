@@ -39,11 +39,6 @@ impl Key {
     pub(crate) fn quoted(quoted: &Quoted, packet: &Packet<'_>) -> Self {
         Self::new(quoted.proto, (quoted.src, quoted.sport), (quoted.dst, quoted.dport), packet.vlan, packet.tunnel)
     }
-
-    /// The key of a TCP connection that was announced.
-    pub(crate) fn port(&self) -> (u16, u16) {
-        (self.low.1, self.high.1)
-    }
 }
 
 /// One number for a type of ICMP and the type of its answer.
@@ -62,7 +57,8 @@ fn family(proto: u8, kind: u8) -> u8 {
 pub(crate) struct FlowTable {
     pub(crate) settings: FlowSettings,
     keys: HashMap<Key, u64>,
-    flows: HashMap<u64, (Key, Flow)>,
+    /// Boxed, so that taking one out for its packet moves no more than a pointer.
+    flows: HashMap<u64, (Key, Box<Flow>)>,
     /// When each was last heard of, for finding the quietest.
     quiet: BTreeMap<(i64, u64), ()>,
     next: u64,
@@ -79,24 +75,20 @@ impl FlowTable {
         self.keys.get(key).copied()
     }
 
-    pub(crate) fn get(&mut self, id: u64) -> Option<&mut Flow> {
-        self.flows.get_mut(&id).map(|entry| &mut entry.1)
-    }
-
     /// Takes a flow out while it is worked on; [`FlowTable::put`] brings it back.
-    pub(crate) fn take(&mut self, id: u64) -> Option<(Key, Flow)> {
+    pub(crate) fn take(&mut self, id: u64) -> Option<(Key, Box<Flow>)> {
         let entry = self.flows.remove(&id)?;
         self.quiet.remove(&(entry.1.last, id));
         Some(entry)
     }
 
-    pub(crate) fn put(&mut self, key: Key, flow: Flow) {
+    pub(crate) fn put(&mut self, key: Key, flow: Box<Flow>) {
         self.quiet.insert((flow.last, flow.id), ());
         self.flows.insert(flow.id, (key, flow));
     }
 
     /// A new flow, and one that had to make room for it.
-    pub(crate) fn open(&mut self, key: Key, packet: &Packet<'_>) -> (Flow, Option<Flow>) {
+    pub(crate) fn open(&mut self, key: Key, packet: &Packet<'_>) -> (Box<Flow>, Option<Box<Flow>>) {
         let mut gone = None;
         if self.keys.len() >= self.settings.most
             && let Some(((_, id), ())) = self.quiet.pop_first()
@@ -107,11 +99,11 @@ impl FlowTable {
         let id = self.next;
         self.next += 1;
         self.keys.insert(key, id);
-        (Flow::new(packet, id), gone)
+        (Box::new(Flow::new(packet, id)), gone)
     }
 
     /// Forgets a flow for good.
-    pub(crate) fn remove(&mut self, id: u64) -> Option<Flow> {
+    pub(crate) fn remove(&mut self, id: u64) -> Option<Box<Flow>> {
         let (key, flow) = self.take(id)?;
         if self.keys.get(&key) == Some(&id) {
             self.keys.remove(&key);
@@ -125,7 +117,7 @@ impl FlowTable {
     }
 
     /// The quietest flow, if it was quiet for longer than the shortest patience.
-    pub(crate) fn expired(&mut self, now: i64) -> Option<Flow> {
+    pub(crate) fn expired(&mut self, now: i64) -> Option<Box<Flow>> {
         let ((last, id), ()) = self.quiet.first_key_value()?;
         let (last, id) = (*last, *id);
         let (_, flow) = self.flows.get(&id)?;
@@ -140,7 +132,8 @@ impl FlowTable {
         ids
     }
 
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.flows.len()
     }
 }

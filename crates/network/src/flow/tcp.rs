@@ -99,8 +99,6 @@ pub(crate) struct Session {
     /// Data that came with the SYN.
     pub fast_open: bool,
     pub reset: bool,
-    /// Closed by both: everything was delivered.
-    pub over: bool,
 }
 
 /// What a segment was.
@@ -124,7 +122,6 @@ impl Session {
             server_seen: false,
             fast_open: false,
             reset: false,
-            over: false,
         };
         let [client, server] = &mut session.streams;
         if flags & tcp_flag::RST != 0 {
@@ -195,6 +192,15 @@ impl Session {
     pub(crate) fn segment(&mut self, dir: Dir, packet: &Packet<'_>, tcp: &Tcp, settings: &StreamSettings) -> Judged {
         self.server_seen |= dir == Dir::ToClient;
         let flags = tcp.flags;
+        // An answer to a SYN echoes its timestamp.
+        let sent = self.stream_ref(Dir::ToServer);
+        if self.state == State::SynSent
+            && dir == Dir::ToClient
+            && flags & tcp_flag::SYN == 0
+            && tcp.timestamp.is_some_and(|(_, echo)| !sent.timestamps || echo != sent.last_timestamp)
+        {
+            return Judged::Bad("stream.pkt_invalid_timestamp");
+        }
         if flags & tcp_flag::RST != 0 {
             return self.reset(dir, tcp);
         }

@@ -22,7 +22,6 @@ pub(crate) enum AppTest {
     TlsNotBefore(Compare<i64>),
     TlsNotAfter(Compare<i64>),
     TlsExpired(bool),
-    SshVersion(u8),
     Http2FrameType(u8),
     Http2Settings(String),
     Http2Priority(Compare<u8>),
@@ -30,7 +29,6 @@ pub(crate) enum AppTest {
     Http2ErrorCode(u32),
     Http2SizeUpdate(Compare<u64>),
     FtpDataCommand(String),
-    FtpCompletion(String),
 }
 
 impl AppTest {
@@ -45,7 +43,6 @@ impl AppTest {
             | Self::TlsNotBefore(_)
             | Self::TlsNotAfter(_)
             | Self::TlsExpired(_) => &[AppProto::Tls],
-            Self::SshVersion(_) => &[AppProto::Ssh],
             Self::Http2FrameType(_)
             | Self::Http2Settings(_)
             | Self::Http2Priority(_)
@@ -53,7 +50,6 @@ impl AppTest {
             | Self::Http2ErrorCode(_)
             | Self::Http2SizeUpdate(_) => &[AppProto::Http2],
             Self::FtpDataCommand(_) => &[AppProto::FtpData],
-            Self::FtpCompletion(_) => &[AppProto::Ftp],
         }
     }
 
@@ -61,7 +57,7 @@ impl AppTest {
     pub(crate) fn stage(&self) -> u8 {
         match self {
             Self::TlsCertCount(_) | Self::TlsNotBefore(_) | Self::TlsNotAfter(_) | Self::TlsExpired(_) => 2,
-            Self::DnsOpcode(_) | Self::DnsRrtype(_) | Self::DnsRcode(_) | Self::SshVersion(_) => 1,
+            Self::DnsOpcode(_) | Self::DnsRrtype(_) | Self::DnsRcode(_) => 1,
             _ => 0,
         }
     }

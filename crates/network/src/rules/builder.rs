@@ -29,8 +29,6 @@ pub(crate) enum Place {
     },
     /// Behind `base64_data`.
     Base64,
-    /// Looks at the payload, with transforms before it.
-    PayloadTransformed,
 }
 
 /// Where the last content went, for the modifiers that follow.
@@ -69,7 +67,6 @@ pub(crate) struct Builder<'s, 'v> {
     pub place: Place,
     pub last: Last,
     pub variables: Vec<String>,
-    pub app_from_keyword: Option<&'static [AppProto]>,
     pub target: Option<Target>,
 }
 
@@ -102,7 +99,6 @@ impl<'s, 'v> Builder<'s, 'v> {
             place: Place::Payload,
             last: Last::None,
             variables: Vec::new(),
-            app_from_keyword: None,
             target: None,
         }
     }
@@ -110,7 +106,7 @@ impl<'s, 'v> Builder<'s, 'v> {
     /// Adds a step to the list that is open.
     pub(crate) fn step(&mut self, step: Step) -> Result<(), String> {
         let at = match self.place.clone() {
-            Place::Payload | Place::PayloadTransformed => None,
+            Place::Payload => None,
             Place::Base64 => {
                 self.last = Last::Base64;
                 return self.base64_steps()?.try_push(step);
@@ -173,7 +169,7 @@ impl<'s, 'v> Builder<'s, 'v> {
     pub(crate) fn last_content(&mut self) -> Result<&mut Content, String> {
         let last = self.last;
         let found = self.list(last)?.iter_mut().rev().find_map(|step| match step {
-            Step::Content(content) => Some(content),
+            Step::Content(content) => Some(content.as_mut()),
             _ => None,
         });
         found.ok_or_else(|| "there is no content before it".into())
@@ -246,7 +242,6 @@ impl<'s, 'v> Builder<'s, 'v> {
             fast,
             needs_packet: self.needs_packet,
             needs_stream: self.needs_stream,
-            variables: self.variables.len(),
             real_packet,
             target: self.target,
             order: 0,

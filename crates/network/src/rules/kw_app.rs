@@ -204,7 +204,7 @@ fn content_of(builder: &mut Builder<'_, '_>, buffer: Buffer, text: &str, nocase:
 
 fn push_content(builder: &mut Builder<'_, '_>, buffer: Buffer, content: Content) -> Done {
     let list = builder.open(buffer, Vec::new())?;
-    builder.list(Last::Buffer(list))?.push(Step::Content(content));
+    builder.list(Last::Buffer(list))?.push(Step::Content(Box::new(content)));
     Ok(())
 }
 

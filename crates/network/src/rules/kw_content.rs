@@ -13,7 +13,7 @@ type Done = Result<(), String>;
 pub(crate) fn content(builder: &mut Builder<'_, '_>, value: &str) -> Done {
     let (negated, text) = syntax::quoted(value)?;
     let bytes = syntax::content_bytes(text)?;
-    builder.step(Step::Content(Content::new(bytes, negated)))
+    builder.step(Step::Content(Box::new(Content::new(bytes, negated))))
 }
 
 pub(crate) fn uricontent(builder: &mut Builder<'_, '_>, value: &str) -> Done {
@@ -21,7 +21,7 @@ pub(crate) fn uricontent(builder: &mut Builder<'_, '_>, value: &str) -> Done {
     let bytes = syntax::content_bytes(text)?;
     let list = builder.list_for(Buffer::HttpUri)?;
     builder.last = Last::Buffer(list);
-    builder.list(Last::Buffer(list))?.push(Step::Content(Content::new(bytes, negated)));
+    builder.list(Last::Buffer(list))?.push(Step::Content(Box::new(Content::new(bytes, negated))));
     Ok(())
 }
 
@@ -127,6 +127,9 @@ pub(crate) fn pcre(builder: &mut Builder<'_, '_>, text: &str) -> Done {
             builder.last = Last::Buffer(list);
             builder.list(Last::Buffer(list))?.push(Step::Pcre(parsed.pcre));
             Ok(())
+        }
+        Some(flag) if matches!(&builder.place, Place::Sticky { buffer, .. } if *buffer == flag) => {
+            builder.step(Step::Pcre(parsed.pcre))
         }
         Some(_) => Err("a flag names a buffer inside of a sticky one".into()),
         None => builder.step(Step::Pcre(parsed.pcre)),

@@ -87,11 +87,7 @@ pub(crate) fn requires(_: &mut Builder<'_, '_>, text: &str) -> Done {
             "feature" => return Err(format!("feature '{}' is not here", rest.trim())),
             "keyword" => {}
             "version" => {
-                let holds = rest
-                    .split('|')
-                    .any(|all| all.split_whitespace().collect::<Vec<_>>().join("").as_str().split('&').all(version));
-                let all = rest.split('|').any(|group| versions(group));
-                if !holds && !all {
+                if !rest.split('|').any(versions) {
                     return Err(format!("it is for version {}", rest.trim()));
                 }
             }

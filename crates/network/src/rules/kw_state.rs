@@ -1,17 +1,17 @@
 //! Keywords of flows, hosts, sets, and how often a rule alerts.
 
 use super::builder::{Builder, Place};
-use super::model::{Effect, FlowWanted, Step};
+use super::model::{Effect, Step};
 use super::number::Compare;
 use super::packet_tests::{FlowCount, PacketTest, StreamSide};
 use super::sets::{DataSetTest, ReputationTest, SetCommand, SetType};
-use super::state::{BitCommand, Bits, FlowInt, HostBits, IntCommand, IntValue, Tag, TagMetric, Track};
+use super::state::{BitCommand, Bits, FlowInt, HostBits, IntCommand, IntValue, Tag, TagMetric, TagOf, Track};
 use super::threshold::Threshold;
 
 type Done = Result<(), String>;
 
 pub(crate) fn flow(builder: &mut Builder<'_, '_>, text: &str) -> Done {
-    let mut flow = builder.flow.unwrap_or(FlowWanted::default());
+    let mut flow = builder.flow.unwrap_or_default();
     for word in text.split(',').map(str::trim) {
         match word.to_ascii_lowercase().as_str() {
             "to_server" | "toserver" | "from_client" | "fromclient" => flow.to_server = true,
@@ -202,10 +202,10 @@ pub(crate) fn detection_filter(builder: &mut Builder<'_, '_>, text: &str) -> Don
 
 pub(crate) fn tag(builder: &mut Builder<'_, '_>, text: &str) -> Done {
     let words: Vec<&str> = text.split(',').map(str::trim).collect();
-    let host = match (words.first(), words.last()) {
-        (Some(&"session"), _) => None,
-        (Some(&"host"), Some(&"dst")) => Some(Track::Dst),
-        (Some(&"host"), _) => Some(Track::Src),
+    let of = match (words.first(), words.last()) {
+        (Some(&"session"), _) => TagOf::Flow,
+        (Some(&"host"), Some(&"dst")) => TagOf::Dst,
+        (Some(&"host"), _) => TagOf::Src,
         _ => return Err("tag takes session or host".into()),
     };
     let count = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(256);
@@ -214,7 +214,7 @@ pub(crate) fn tag(builder: &mut Builder<'_, '_>, text: &str) -> Done {
         Some(&"bytes") => TagMetric::Bytes,
         _ => TagMetric::Packets,
     };
-    builder.effects.push(Effect::Tag(Tag { host, count, metric }));
+    builder.effects.push(Effect::Tag(Tag { of, count, metric }));
     Ok(())
 }
 

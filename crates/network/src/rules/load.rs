@@ -54,12 +54,8 @@ pub struct RuleSet {
     pub(crate) rules: Vec<Arc<Rule>>,
     pub(crate) global: Vec<GlobalRule>,
     pub(crate) sets: DataSets,
-    /// Names of flow bits and variables, by number.
-    pub(crate) names: Vec<String>,
     /// What could not be loaded.
     pub refused: Vec<Refused>,
-    /// Descriptions of classes.
-    pub(crate) classes: HashMap<String, (String, u8)>,
 }
 
 /// What all rules share while they are loaded.
@@ -133,8 +129,8 @@ impl RuleSet {
         let (global, errors) = threshold::read(&options.thresholds, &options.variables);
         let wrong = errors.into_iter().map(|(line, reason)| Refused { file: "thresholds".into(), line, reason });
         refused.extend(wrong);
-        let Shared { classes, names, sets, .. } = shared;
-        Self { rules: rules.into_iter().map(Arc::new).collect(), global, sets, names, refused, classes }
+        let Shared { sets, .. } = shared;
+        Self { rules: rules.into_iter().map(Arc::new).collect(), global, sets, refused }
     }
 
     pub fn len(&self) -> usize {

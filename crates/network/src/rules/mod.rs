@@ -30,4 +30,5 @@ mod variables;
 pub use load::{Files, LoadOptions, Refused, RuleSet};
 pub use model::{Action, Rule, Target};
 pub use ranges::Network;
+pub use state::{Tag, TagMetric, TagOf};
 pub use variables::Variables;

@@ -65,7 +65,7 @@ pub(crate) struct ProtoMatch {
 /// One test of a list that is worked through on one buffer.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Content(Content),
+    Content(Box<Content>),
     Pcre(Pcre),
     ByteTest(ByteTest),
     ByteJump(ByteJump),
@@ -178,8 +178,6 @@ pub struct Rule {
     pub(crate) needs_packet: bool,
     /// Inspects reassembled streams.
     pub(crate) needs_stream: bool,
-    /// Number of byte variables.
-    pub(crate) variables: usize,
     /// Only packets of the wire, none that end a stream.
     pub(crate) real_packet: bool,
     /// Where `target:` points.
@@ -211,10 +209,6 @@ impl Rule {
             && self.dport.is_all();
         let effects = self.effects.iter().all(|effect| matches!(effect, Effect::Tag(_)));
         let plain = self.packet.is_empty() && self.payload.is_empty() && self.buffers.is_empty();
-        header && plain && self.app_tests.is_empty() && self.flow.is_none() && effects && !self.src_or_dst_any()
-    }
-
-    fn src_or_dst_any(&self) -> bool {
-        self.src.is_all() && self.dst.is_all()
+        header && plain && self.app_tests.is_empty() && self.flow.is_none() && effects
     }
 }

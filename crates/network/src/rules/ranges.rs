@@ -39,6 +39,11 @@ impl Network {
         (self.low..=self.high).contains(&address_number(address))
     }
 
+    /// How wide it is, for finding the one that fits best.
+    pub(crate) fn span(&self) -> u128 {
+        self.high - self.low
+    }
+
     pub(crate) fn ranges(self) -> Ranges {
         Ranges(vec![(self.low, self.high)])
     }

@@ -91,16 +91,26 @@ impl FlowInt {
     }
 }
 
-/// `tag`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tag {
-    pub host: Option<Track>,
+/// `tag`: which packets after the alert are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Of the flow, or of the host on this side of the packet.
+    pub of: TagOf,
     pub count: u32,
     pub metric: TagMetric,
 }
 
+/// Whose packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TagMetric {
+pub enum TagOf {
+    Flow,
+    Src,
+    Dst,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagMetric {
     Packets,
     Seconds,
     Bytes,

@@ -68,12 +68,14 @@ impl Decoder {
         let before = out.len();
         self.run(head.get(skip..).unwrap_or_default(), out);
         // Broken at the very start: perhaps there was no header, or it was none of compression.
-        if self.broken && out.len() == before {
+        if self.broken {
+            out.truncate(before);
             self.mode = Mode::Inflating { zlib: false };
             self.broken = false;
             self.state.reset(DataFormat::Raw);
             self.run(&head, out);
-            if self.broken && out.len() == before {
+            if self.broken {
+                out.truncate(before);
                 self.mode = Mode::Through;
                 self.run(&head, out);
             }

@@ -93,6 +93,19 @@ impl Headers {
         }
     }
 
+    /// Adds a header that is cut already.
+    pub(crate) fn push(&mut self, name: Vec<u8>, value: Vec<u8>) {
+        if self.list.len() < MOST_HEADERS {
+            self.raw.extend_from_slice(&name);
+            self.raw.extend_from_slice(b": ");
+            self.raw.extend_from_slice(&value);
+            self.raw.extend_from_slice(b"\r\n");
+            self.list.push(Header { name, value });
+        } else {
+            self.too_many = true;
+        }
+    }
+
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.list.iter().find(|header| same_name(&header.name, name)).map(|header| header.value.as_slice())
     }

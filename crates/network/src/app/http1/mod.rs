@@ -76,11 +76,30 @@ pub(crate) struct HttpTx {
     pub limits: (usize, usize, usize, usize),
 }
 
+/// The normalised form of a target.
+pub(crate) fn normalise(target: &[u8], all: bool) -> Vec<u8> {
+    uri::normalise(target, all, false).0
+}
+
+/// A host in small letters, without user and port.
+pub(crate) fn host_without_port(authority: &[u8]) -> Vec<u8> {
+    uri::host_of(authority).to_ascii_lowercase()
+}
+
 impl HttpTx {
+    /// Adds a header that came as a name and a value.
+    pub(crate) fn add_header(&mut self, dir: Dir, name: Vec<u8>, value: Vec<u8>) {
+        let headers = if dir == Dir::ToServer { &mut self.request } else { &mut self.response };
+        headers.push(name, value);
+    }
+
     pub(crate) fn headers(&self, dir: Dir) -> &Headers {
         if dir == Dir::ToServer { &self.request } else { &self.response }
     }
 }
+
+/// Bytes that are taken at once.
+const PIECE: usize = 4096;
 
 /// Where a direction stands.
 #[derive(Debug)]
@@ -222,8 +241,19 @@ pub(super) fn http(tx: &mut super::Tx) -> Option<&mut HttpTx> {
 
 impl Parser for Http1 {
     fn data(&mut self, dir: Dir, data: &[u8], txs: &mut Transactions) -> Status {
-        self.side(dir).buffer.extend_from_slice(data);
-        self.run(dir, txs)
+        // In pieces, so that taking many short lines off the front stays cheap.
+        for (number, piece) in data.chunks(PIECE).enumerate() {
+            self.side(dir).buffer.extend_from_slice(piece);
+            let status = self.run(dir, txs);
+            if let Status::Upgrade(_) = status {
+                let rest = data.get((number + 1) * PIECE..).unwrap_or_default();
+                self.side(dir).buffer.extend_from_slice(rest);
+            }
+            if status != Status::Going {
+                return status;
+            }
+        }
+        Status::Going
     }
 
     fn gap(&mut self, dir: Dir, length: usize, txs: &mut Transactions) -> Status {
@@ -271,6 +301,10 @@ impl Parser for Http1 {
 
     fn bears_gaps(&self) -> bool {
         true
+    }
+
+    fn leftover(&mut self, dir: Dir) -> Vec<u8> {
+        std::mem::take(&mut self.side(dir).buffer)
     }
 }
 
@@ -349,8 +383,13 @@ impl Http1 {
         side.lf_cr = line.lf_cr;
         let bytes: Vec<u8> = side.buffer.drain(..line.length).collect();
         side.header_bytes += bytes.len();
-        let _ = line.lone_cr;
-        if is_empty(&bytes) {
+        let followed = side.buffer.first().is_some_and(|next| *next != b'\n');
+        let blank = matches!(bytes.as_slice(), [b' ' | b'\t', b'\n']) && followed;
+        // A lone CR ends no section, a blank alone on its line does.
+        if line.lone_cr && is_empty(&bytes) {
+            return Some(false);
+        }
+        if blank || is_empty(&bytes) {
             let open = side.open_header.take();
             self.add_header(dir, txs, open, &bytes);
             return Some(true);
@@ -372,7 +411,11 @@ impl Http1 {
             _ => side.open_header.replace(text.to_vec()),
         };
         if folded && let Some(tx) = side.tx.and_then(|id| txs.get(id)) {
-            tx.event(if dir == Dir::ToServer { "http.request_header_folded" } else { "http.response_header_folded" });
+            tx.event(if dir == Dir::ToServer {
+                "http.invalid_request_field_folding"
+            } else {
+                "http.invalid_response_field_folding"
+            });
         }
         self.add_header(dir, txs, before, &bytes);
         Some(false)

@@ -126,7 +126,7 @@ impl Http1 {
         for (holds, event) in [
             (flags.0, "http.request_header_invalid"),
             (flags.1, "http.request_header_repetition"),
-            (flags.2, "http.multiple_content_length"),
+            (flags.2, "http.duplicate_content_length_field_in_request"),
             (both, "http.ambiguous_content_length"),
             (invalid_te, "http.invalid_transfer_encoding_value_in_request"),
             (missing, "http.missing_host_header"),

@@ -135,7 +135,7 @@ impl Http1 {
         for (holds, event) in [
             (flags.0, "http.response_header_invalid"),
             (flags.1, "http.response_header_repetition"),
-            (flags.2, "http.response_multiple_content_length"),
+            (flags.2, "http.duplicate_content_length_field_in_response"),
             (odd, "http.response_abnormal_transfer_encoding"),
         ] {
             if holds {
@@ -149,7 +149,8 @@ impl Http1 {
         self.response.state = match counted {
             _ if status == 101 && h2c => {
                 self.upgrade = Some(AppProto::Http2);
-                State::Finalize
+                tx.finish(Dir::ToClient);
+                State::Ignore
             }
             _ if status == 101 && nothing_said => State::Ignore,
             _ if connect && (200..300).contains(&status) => {

@@ -36,7 +36,9 @@ fn a_request_and_its_answer() {
     );
     assert_eq!(all[0].request.get(b"x"), Some(&b"1 2"[..]));
     assert_eq!((all[0].status.as_slice(), all[1].status.as_slice()), (&b"200"[..], &b"404"[..]));
-    assert!(txs.list[0].is_complete(Dir::ToClient) && txs.list[0].events.contains(&"http.request_header_folded"));
+    assert!(
+        txs.list[0].is_complete(Dir::ToClient) && txs.list[0].events.contains(&"http.invalid_request_field_folding")
+    );
 }
 
 #[test]
@@ -52,6 +54,7 @@ fn chunks_in_odd_forms() {
 #[test]
 fn odd_line_ends_and_no_status_line() {
     assert_eq!(answer(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nhi"), b"hi");
+    assert_eq!(answer(b"HTTP/1.1 200 OK\rContent-Length: 2\r\n\r\nhi"), b"hi");
     assert_eq!(answer(b"no status line\n"), b"no status line\n");
     assert_eq!(answer(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\nbody"), b"body");
     assert_eq!(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi and more"), b"hi and more");

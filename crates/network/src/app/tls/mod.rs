@@ -112,26 +112,22 @@ impl Tls {
                 tx.finish(dir);
             }
             22 if !self.encrypted.get(at).copied().unwrap_or(true) => {
-                let Some(buffer) = self.handshakes.get_mut(at) else { return Ok(()) };
+                let Some(slot) = self.handshakes.get_mut(at) else { return Ok(()) };
+                let mut buffer = std::mem::take(slot);
                 buffer.extend_from_slice(body);
-                loop {
-                    let mut reader = Reader::new(buffer);
-                    let Some(kind) = reader.u8() else { return Ok(()) };
-                    let Some(length) = reader.u24() else { return Ok(()) };
+                let mut used = 0;
+                while let Some(rest) = buffer.get(used..) {
+                    let mut reader = Reader::new(rest);
+                    let (Some(kind), Some(length)) = (reader.u8(), reader.u24()) else { break };
                     if length as usize > LONGEST_MESSAGE {
                         return Err("tls.handshake_invalid_length");
                     }
-                    let Some(message) = reader.take(length as usize) else { return Ok(()) };
-                    let message = message.to_vec();
-                    let used = 4 + message.len();
-                    buffer.drain(..used);
-                    handshake(dir, kind, &message, tx)?;
-                    let Some(again) = self.handshakes.get_mut(at) else { return Ok(()) };
-                    if again.is_empty() {
-                        return Ok(());
-                    }
-                    return self.record(dir, 22, &[], tx);
+                    let Some(message) = reader.take(length as usize) else { break };
+                    handshake(dir, kind, message, tx)?;
+                    used += 4 + message.len();
                 }
+                buffer.drain(..used.min(buffer.len()));
+                *slot = buffer;
             }
             23 => {
                 if let Some(flag) = self.encrypted.get_mut(at) {
