@@ -93,6 +93,9 @@ fn prepare() -> Result<(), String> {
         .map_err(|error| format!("the kernel has no permission events: {error}"))
 }
 
+/// This program. Its path would be that of another mount namespace, which a chroot cannot reach.
+const OWN: &str = "/proc/self/exe";
+
 struct Word {
     judged: Arc<AtomicU64>,
     nested: Option<PathBuf>,
@@ -135,7 +138,7 @@ impl Lab {
         let inside = outside.path().join("inside");
         std::fs::create_dir(&inside).unwrap();
         rustix::mount::mount("tmpfs", &inside, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
-        let mut keeper = Command::new(std::env::current_exe().unwrap())
+        let mut keeper = Command::new(OWN)
             .arg("role-keeper")
             .arg(outside.path().join("socket"))
             .stdout(Stdio::piped())
@@ -223,7 +226,7 @@ impl Drop for Lab {
 }
 
 fn begin(what: &str, path: &Path) -> Child {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = Command::new(OWN);
     command.args(["role-actor", what]).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
 }
 
@@ -548,7 +551,7 @@ fn stranger() {
     std::fs::set_permissions(&socket, Permissions::from_mode(0o777)).unwrap();
     let bad = lab.file("bad", BAD);
     // Another user connects: the keeper hangs up on it and keeps its agent.
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(OWN);
     command.args(["role-stranger"]).arg(&socket).uid(64_110).gid(64_110);
     let output = command.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "0", "{output:?}");

@@ -322,11 +322,19 @@ where
 /// worker's start waits for, and a policy that is closed must not keep the agent away.
 pub fn own_files() -> Vec<File> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let mut paths: Vec<&str> = maps.lines().filter_map(|line| line.find('/').and_then(|at| line.get(at..))).collect();
-    paths.extend(["/etc/ld.so.cache", "/etc/ld.so.preload"]);
-    paths.sort_unstable();
-    paths.dedup();
-    let mut files: Vec<File> = paths.into_iter().filter_map(|path| File::open(path).ok()).collect();
+    // By path, each with the range of its first mapping: where another mount namespace hides the path, the kernel
+    // still opens what is mapped.
+    let mut mapped: Vec<(&str, &str)> = maps
+        .lines()
+        .filter_map(|line| Some((line.find('/').and_then(|at| line.get(at..))?, line.split_once(' ')?.0)))
+        .collect();
+    mapped.sort_unstable();
+    mapped.dedup_by_key(|(path, _)| *path);
+    let open = |(path, range): (&str, &str)| {
+        File::open(format!("/proc/self/map_files/{range}")).or_else(|_| File::open(path)).ok()
+    };
+    let mut files: Vec<File> = mapped.into_iter().filter_map(open).collect();
+    files.extend(["/etc/ld.so.cache", "/etc/ld.so.preload"].into_iter().filter_map(|path| File::open(path).ok()));
     files.extend(File::open("/proc/self/exe"));
     files
 }
