@@ -1,8 +1,8 @@
 //! Rules that only ask for texts to be equal, or fields to be there: most of what is counted.
 //!
 //! A condition that is one selection, whose every item asks that a field be one of some ASCII texts whatever their
-//! case, or that it be there, is decided here: compared in place, where the general evaluator makes two copies of every value. On
-//! anything but ASCII text the general evaluator decides. The test of equality with the reference covers both.
+//! case, or that it be there, is decided here: compared in place, where the general evaluator makes two copies of
+//! every value. On anything but ASCII text the general evaluator decides. The test of equality with the reference covers both.
 
 use rsigma_eval::{CompiledDetection, CompiledMatcher, CompiledRule};
 use rsigma_parser::ConditionExpr;

@@ -1,7 +1,7 @@
 //! Protection of opens and executions against a real kernel: a keeper process, an agent (this process) with a judge
 //! that knows one bad word, and actors that try every way to get at a bad file. This file has its own `main`, since
 //! keeper and actors are this program started again. All of it happens on a tmpfs in a mount namespace of its own.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 #![allow(unsafe_code)] // actors map memory and make system calls of their own
 
 use std::collections::BTreeMap;
@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sakimori_host::opens::{Answers, Count, Judge, Opens, Question, Ruling, Silence, guard};
+use sakimori_sys::harness;
 
 /// What the judge takes for malicious.
 const BAD: &[u8] = b"bad-word";
@@ -59,19 +60,7 @@ fn tests(filter: &str) {
         ("many_at_once_are_all_answered", many),
         ("a_stranger_is_no_agent", stranger),
     ];
-    if filter == "--list" {
-        all.iter().for_each(|(name, _)| println!("{name}: test"));
-        return;
-    }
-    if let Err(reason) = prepare() {
-        println!("not tested: {reason}");
-        return;
-    }
-    let filter = if filter.starts_with('-') { "" } else { filter };
-    for (name, test) in all.iter().filter(|(name, _)| name.contains(filter)) {
-        test();
-        println!("test {name} ... ok");
-    }
+    harness::run(filter, all, prepare);
 }
 
 /// A mount namespace of our own, which goes with this process.
@@ -285,7 +274,7 @@ fn actor(what: &str, path: &Path) {
             file.write_all(BAD)?;
             let link = format!("/proc/self/fd/{}", file.as_raw_fd());
             let cwd = rustix::fs::CWD;
-            rustix::fs::linkat(cwd, link.as_str(), cwd, &beside("named"), rustix::fs::AtFlags::SYMLINK_FOLLOW)?;
+            rustix::fs::linkat(cwd, link.as_str(), cwd, beside("named"), rustix::fs::AtFlags::SYMLINK_FOLLOW)?;
             File::open(beside("named")).map(drop)
         })(),
         "memory" => (|| {

@@ -88,8 +88,7 @@ async fn count(shared: &Shared, tenant: &str) -> Result<Vec<Row>, String> {
     for count in stored {
         row(&mut rows, &count.origin, &count.stream).stored = count.events;
     }
-    // Asked before the lake was counted again, what goes meanwhile would be missing on both sides; the caller asks
-    // again where something is.
+    // What goes between the two counts is counted in both; the caller asks again where books do not balance.
     for ((origin, stream), row) in &mut rows {
         let expired = shared.lake.expired(tenant, origin, stream).await;
         row.expired = expired.map_err(|error| error.to_string())?;

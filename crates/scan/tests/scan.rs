@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use sakimori_malware::{Limits, Skip, Verdict};
 use sakimori_scan::message::{FromWorker, ToWorker};
 use sakimori_scan::{Compiled, Control, Exclusions, Judge, Options, Outcome, Totals, compile, judge, scan};
+use sakimori_sys::harness;
 use sakimori_sys::worker::WorkerSpec;
 
 const RULE: &str = "rule needle { meta: severity = \"critical\" strings: $a = \"needle-in-hay\" condition: $a }";
@@ -36,15 +37,7 @@ fn tests(filter: &str) {
         ("the_position_of_a_file_stays", position),
         ("rules_from_a_stranger_are_refused", stranger),
     ];
-    if filter == "--list" {
-        all.iter().for_each(|(name, _)| println!("{name}: test"));
-        return;
-    }
-    let filter = if filter.starts_with('-') { "" } else { filter };
-    for (name, test) in all.iter().filter(|(name, _)| name.contains(filter)) {
-        test();
-        println!("test {name} ... ok");
-    }
+    harness::run(filter, all, || Ok(()));
 }
 
 fn spec() -> WorkerSpec {

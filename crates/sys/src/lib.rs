@@ -10,6 +10,7 @@
 //! - [`mounts`]: what is mounted, and when that changes
 //! - [`netlink`], [`nft`]: our own encoder of netfilter's messages
 //! - [`net`]: own addresses, gateways, name servers, ssh sessions
+//! - [`harness`]: the `main` of tests whose program is started again as a worker
 //! - [`lab`]: network namespaces for tests and the demo
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 #![allow(unsafe_code)] // one of the two rooms for it; each block carries its SAFETY sentence
@@ -17,6 +18,7 @@
 pub mod channel;
 pub mod fanotify;
 pub mod file;
+pub mod harness;
 pub mod inotify;
 pub mod lab;
 pub mod memory;

@@ -1,12 +1,13 @@
 //! A worker that is made to run attacker code can open no file, no socket, no process. The attacker here is this
 //! program started again as a worker: it tries, by system calls, and tells what the kernel answered.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 #![allow(unsafe_code)] // the attacker makes system calls of its own
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
 use sakimori_sys::channel::Channel;
+use sakimori_sys::harness;
 use sakimori_sys::sandbox::{Sandbox, enter};
 use sakimori_sys::worker::{Worker, WorkerSpec, connect, spawn};
 
@@ -32,15 +33,7 @@ fn tests(filter: &str) {
         ("a_worker_without_network_sees_none", no_network),
         ("a_sandbox_is_not_entered_with_threads", not_with_threads),
     ];
-    if filter == "--list" {
-        all.iter().for_each(|(name, _)| println!("{name}: test"));
-        return;
-    }
-    let filter = if filter.starts_with('-') { "" } else { filter };
-    for (name, test) in all.iter().filter(|(name, _)| name.contains(filter)) {
-        test();
-        println!("test {name} ... ok");
-    }
+    harness::run(filter, all, || Ok(()));
 }
 
 fn start(role: &str) -> Worker {

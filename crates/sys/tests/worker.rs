@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use sakimori_sys::channel::Channel;
+use sakimori_sys::harness;
 use sakimori_sys::worker::{Identity, Worker, WorkerSpec, connect, spawn, spawn_tool};
 
 const UID: u32 = 64_101;
@@ -34,15 +35,7 @@ fn tests(filter: &str) {
         ("root_is_refused", root_refused),
         ("by_hand_is_refused", by_hand),
     ];
-    if filter == "--list" {
-        all.iter().for_each(|(name, _)| println!("{name}: test"));
-        return;
-    }
-    let filter = if filter.starts_with('-') { "" } else { filter };
-    for (name, test) in all.iter().filter(|(name, _)| name.contains(filter)) {
-        test();
-        println!("test {name} ... ok");
-    }
+    harness::run(filter, all, || Ok(()));
 }
 
 /// In a worker: what the kernel says about this process, and what is open.

@@ -1,8 +1,9 @@
 //! The `logs` worker: bytes of logs in, batches of events out. It has its own uid, no privileges, no path and
 //! no socket but the channel to the supervisor, which hands it open files.
 //!
-//! One thread, and another while new rules are loaded. It waits for the channel, for the inotify queue on which the supervisor watches the open files,
-//! and for pipes; a look every 100 ms is a backstop for file systems that do not notify. What it reads at once
+//! One thread, and another while new rules are loaded. It waits for the channel, for the inotify queue on which the
+//! supervisor watches the open files, and for pipes; a look every 100 ms is a backstop for file systems that do not
+//! notify. What it reads at once
 //! becomes one batch: events, the alerts that they cause, and the orders of the playbooks, with the position
 //! after them. It sends no more than the supervisor gave credits for and does not read ahead of that, so a full
 //! spool stops the reading and nothing else.
@@ -34,7 +35,7 @@ use engine::{Engine, Made};
 use feed::{Feed, Step};
 use tail::CHUNK;
 
-/// Most memory that it can write to: windows at their bounds and two sets of rules stay below half of it.
+/// Most memory that it can write to, also while two sets of rules are loaded: a bound, not what it needs.
 const MEMORY: u64 = 4 << 30;
 /// Most files that are open at once: inputs at their bound, each with some that were rotated.
 const DESCRIPTORS: u64 = 4_096;

@@ -4,7 +4,7 @@
 mod flush;
 mod notify;
 mod outbox;
-pub mod upkeep;
+mod upkeep;
 mod waf;
 
 use std::sync::Arc;

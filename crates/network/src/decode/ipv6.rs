@@ -134,11 +134,7 @@ impl Decoder {
             packet.event("ipv6.frag_ignored");
         }
         if let Outcome::Whole(whole) = outcome {
-            let mut inner = Packet::new(packet.time, packet.number, packet.frame);
-            inner.vlan = packet.vlan;
-            inner.vlans = packet.vlans;
-            inner.reassembled = true;
-            inner.tunnel = packet.tunnel;
+            let inner = packet.assembled();
             let mut bytes = whole.header;
             bytes.extend(&whole.data);
             let length = whole.data.len().min(65535) as u16;

@@ -203,6 +203,11 @@ impl<'a> Packet<'a> {
         inner.reassembled = self.reassembled;
         inner
     }
+
+    /// An empty packet for what this last fragment and those before it make.
+    fn assembled(&self) -> Packet<'a> {
+        Packet { tunnel: self.tunnel, reassembled: true, ..self.inner() }
+    }
 }
 
 /// Takes frames apart; keeps fragments until their packet is whole.

@@ -29,7 +29,7 @@ const KEYWORDS: &[(&str, Read)] = &[
     ("config", kw_meta::nothing),
     ("logto", kw_meta::nothing),
     ("rawbytes", kw_meta::nothing),
-    ("replace", kw_meta::nothing),
+    ("replace", kw_meta::replace),
     ("content", kw_content::content),
     ("uricontent", kw_content::uricontent),
     ("nocase", kw_content::nocase),

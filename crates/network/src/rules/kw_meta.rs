@@ -9,8 +9,14 @@ fn number(text: &str) -> Result<u32, String> {
     text.trim().parse().map_err(|_| format!("'{text}' is no number"))
 }
 
+/// What changes no verdict: hints on how to search, and on what Suricata writes besides alerts.
 pub(crate) fn nothing(_: &mut Builder<'_, '_>, _: &str) -> Done {
     Ok(())
+}
+
+/// A rule that rewrites packets would be loaded as one that only looks.
+pub(crate) fn replace(_: &mut Builder<'_, '_>, _: &str) -> Done {
+    Err("packets are not rewritten here; use drop".into())
 }
 
 pub(crate) fn msg(builder: &mut Builder<'_, '_>, text: &str) -> Done {

@@ -31,8 +31,8 @@ use super::segment::Segment;
 /// Rows of one row group: small enough that a time range leaves most of a file unread.
 const ROW_GROUP: usize = 65_536;
 
-/// Fields that are looked for by one value among very many: their files carry a bloom filter, so that a search for
-/// an address reads the few that may hold it.
+/// Fields that are looked for by one value among very many: files carry a bloom filter of each, by which SQL (`--sql`
+/// and other readers) leaves row groups out. A search by text does not (docs/adr/0008).
 const LOOKED_UP: [FieldId; 8] = [
     field::SOURCE_IP,
     field::DESTINATION_IP,

@@ -47,6 +47,14 @@ async fn joining_changes_no_answer() {
     );
     assert_eq!(lake.compact(at(DAY_SECONDS)).await.unwrap(), Compacted { files: 3, into: 1 });
     assert_eq!(lake.compact(at(DAY_SECONDS)).await.unwrap(), Compacted::default(), "what is joined stays");
+    for (path, _) in parquet_files(&dir.path().join("lake")).unwrap() {
+        let file = File::open(dir.path().join("lake").join(path)).unwrap();
+        let parquet = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let filtered =
+            parquet.metadata().row_group(0).columns().iter().filter(|one| one.bloom_filter_offset().is_some());
+        assert!(filtered.clone().any(|one| one.column_path().string() == "source.ip"));
+        assert!(filtered.count() < 10, "the others have none");
+    }
     assert_eq!((found(&lake, "default").await, found(&lake, "b~ ö").await), before);
     // Flushes go on after it, also in a process that opens the table anew.
     drop(lake);

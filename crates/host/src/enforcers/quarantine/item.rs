@@ -91,6 +91,7 @@ impl Item {
             modified: (stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
             attributes: attributes.into_iter().map(|(name, value)| (name, hex::encode(value))).collect(),
             flags,
+            #[allow(clippy::useless_conversion, reason = "it is 32 bits wide on other machines")]
             links: u64::from(stat.st_nlink),
         }
     }

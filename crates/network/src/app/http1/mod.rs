@@ -87,6 +87,17 @@ pub(crate) fn host_without_port(authority: &[u8]) -> Vec<u8> {
 }
 
 impl HttpTx {
+    /// An empty one, with the limits of its bodies.
+    pub(crate) fn new(settings: &HttpSettings) -> Self {
+        let limits = (
+            settings.request_body_limit,
+            settings.response_body_limit,
+            settings.request_inspect_min,
+            settings.response_inspect_min,
+        );
+        Self { limits, ..Self::default() }
+    }
+
     /// Adds a header that came as a name and a value.
     pub(crate) fn add_header(&mut self, dir: Dir, name: Vec<u8>, value: Vec<u8>) {
         let headers = if dir == Dir::ToServer { &mut self.request } else { &mut self.response };
@@ -220,14 +231,7 @@ impl Http1 {
     }
 
     fn fresh(&self) -> Kind {
-        let settings = &self.settings;
-        let limits = (
-            settings.request_body_limit,
-            settings.response_body_limit,
-            settings.request_inspect_min,
-            settings.response_inspect_min,
-        );
-        Kind::Http(Box::new(HttpTx { limits, ..HttpTx::default() }))
+        Kind::Http(Box::new(HttpTx::new(&self.settings)))
     }
 }
 

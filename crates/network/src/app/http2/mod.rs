@@ -137,14 +137,7 @@ impl Http2 {
     }
 
     fn fresh(&self) -> Kind {
-        let settings = &self.settings;
-        let limits = (
-            settings.request_body_limit,
-            settings.response_body_limit,
-            settings.request_inspect_min,
-            settings.response_inspect_min,
-        );
-        Kind::Http2(Box::new(HttpTx { limits, ..HttpTx::default() }), Box::default())
+        Kind::Http2(Box::new(HttpTx::new(&self.settings)), Box::default())
     }
 
     /// After an upgrade the request of HTTP/1 is that of stream 1.
