@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Why nothing new is taken, where there is too little room.
 pub fn no_room(shared: &Shared) -> Option<String> {
-    let percent = u64::from(shared.config.lake.least_free_percent.min(90));
+    let percent = u64::from(shared.config.lake.least_free_percent.min(100));
     match shared.lake.status() {
         Ok(status) => missing(status.disk_free, status.disk_size, percent),
         Err(error) => Some(error.to_string()),

@@ -12,7 +12,7 @@ pub mod config;
 mod disk;
 pub mod fold;
 pub mod ingest;
-mod jobs;
+pub mod jobs;
 pub mod link;
 mod messenger;
 pub mod metrics;

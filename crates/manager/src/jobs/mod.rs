@@ -4,7 +4,7 @@
 mod flush;
 mod notify;
 mod outbox;
-mod upkeep;
+pub mod upkeep;
 mod waf;
 
 use std::sync::Arc;

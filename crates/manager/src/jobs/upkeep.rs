@@ -29,7 +29,7 @@ pub async fn run(shared: Arc<Shared>) -> Result<(), String> {
 }
 
 /// One round. A step that fails leaves the others to be done; the next round does it again.
-async fn round(shared: &Shared) {
+pub async fn round(shared: &Shared) {
     let (lake, now, metrics) = (&shared.lake, shared.clock.now(), &shared.metrics);
     let joined = lake.compact(now).await.map(|done| done.files as u64);
     told("small files were joined", joined, &metrics.lake_joined);

@@ -55,11 +55,16 @@ impl World {
     }
 
     pub async fn start(&self) -> Running {
+        self.start_with(|_| {}).await
+    }
+
+    pub async fn start_with(&self, change: impl FnOnce(&mut Config)) -> Running {
         let mut config = Config { state_dir: self.dir.path().join("state"), ..Config::default() };
         config.api.listen = "127.0.0.1:0".parse().unwrap();
         config.link.listen = "127.0.0.1:0".parse().unwrap();
         // The disk of whoever runs the tests may be as full as it likes.
         config.lake.least_free_percent = 0;
+        change(&mut config);
         let running = Manager::start(config).await.unwrap();
         if let Some(password) = &running.first_password {
             self.password.lock().unwrap().clone_from(password);

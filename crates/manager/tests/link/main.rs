@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use agent::{Agent, World, events, forged_identity};
+use sakimori_manager::jobs::upkeep;
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::{Action, ActionState, Event, Order, Timestamp, field};
 use sakimori_store::control::{Scope, agents};
@@ -179,6 +180,52 @@ fn an_undo_is_told_until_it_is_answered() {
         }
         let audit = world.ask(&manager, "/api/v1/audit?limit=50").await.to_string();
         assert!(audit.contains("actions:undone") && !audit.contains("actions:accepted"), "{audit}");
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn what_retention_takes_stays_in_the_books() {
+    let world = World::new();
+    world.run(async {
+        let manager = world.start_with(|config| config.lake.retention_days = 1).await;
+        let agent = Agent::enrol(&world.token(&manager).await).await.unwrap();
+        let mut stream = agent.open().await.unwrap();
+        // Events of a day that is long over, since agents may have been away.
+        stream.send(agent.batch("auth", 1, events(6))).await;
+        stream.receipt().await;
+        manager.shared.flush_now.notify_one();
+        let began = Instant::now();
+        while manager.shared.lake.status().unwrap().committed == 0 {
+            assert!(began.elapsed() < Duration::from_secs(30));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(world.count(&manager, "sakimori.stream:auth").await, 6);
+        upkeep::round(&manager.shared).await;
+        assert_eq!(world.count(&manager, "sakimori.stream:auth").await, 0);
+        let books = world.ask(&manager, "/api/v1/events/balance").await;
+        let row = books["items"].as_array().unwrap().iter().find(|row| row["stream"] == "auth").unwrap();
+        assert_eq!((&row["arrived"], &row["stored"], &row["expired"]), (&json!(6), &json!(0), &json!(6)));
+        assert_eq!(row["balanced"], true, "{row}");
+        manager.stop().await;
+    });
+}
+
+#[test]
+fn without_room_on_the_disk_nothing_new_is_taken() {
+    let world = World::new();
+    world.run(async {
+        let manager = world.start_with(|config| config.lake.least_free_percent = 100).await;
+        let agent = Agent::enrol(&world.token(&manager).await).await.unwrap();
+        let mut stream = agent.open().await.unwrap();
+        stream.send(agent.batch("auth", 1, events(1))).await;
+        let refused = stream.end().await;
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(refused.message().contains("MiB are free"), "{refused}");
+        let ready = reqwest::get(format!("http://{}/readyz", manager.api_addr)).await.unwrap();
+        assert_eq!(ready.status(), 503);
+        assert!(ready.text().await.unwrap().contains("lake.retention_days"));
+        assert_eq!(world.count(&manager, "sakimori.stream:auth").await, 0);
         manager.stop().await;
     });
 }
