@@ -67,7 +67,8 @@ fn list(store: &Quarantine, json: bool) -> Result<()> {
         anstream::println!("{}", serde_json::to_string_pretty(&items)?);
     } else {
         for item in &items {
-            let clean = |text: &str| text.chars().map(|one| if one.is_control() { '·' } else { one }).collect::<String>();
+            let clean =
+                |text: &str| text.chars().map(|one| if one.is_control() { '·' } else { one }).collect::<String>();
             anstream::println!("{}  {}  {}  {}", item.id, item.taken, clean(&item.cause.rule), clean(&item.path));
         }
         anstream::println!("{} files in quarantine", items.len());
