@@ -136,6 +136,21 @@ impl Config {
         self.agent.state.join("agent.json")
     }
 
+    /// Quarantined files.
+    pub fn quarantine(&self) -> PathBuf {
+        self.agent.state.join("quarantine")
+    }
+
+    /// Sums of files that were given back: they are not taken again.
+    pub fn given_back(&self) -> PathBuf {
+        self.agent.state.join("given-back")
+    }
+
+    /// Socket of the keeper.
+    pub fn keeper_socket(&self) -> PathBuf {
+        self.agent.state.join("keeper.sock")
+    }
+
     /// Socket of `status`, `actions` and the like.
     pub fn control_socket(&self) -> PathBuf {
         self.agent.state.join("control.sock")

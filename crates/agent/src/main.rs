@@ -24,6 +24,7 @@ mod enroll;
 mod files;
 mod host_facts;
 mod modules;
+mod quarantine;
 mod show;
 mod spool;
 mod supervisor;
@@ -84,6 +85,11 @@ enum Command {
         #[arg(long, default_value_t = 3_600)]
         seconds: u32,
     },
+    /// List, give back and delete quarantined files
+    Quarantine {
+        #[command(subcommand)]
+        command: quarantine::QuarantineCommand,
+    },
     /// Say what this machine lacks, and what to do
     Doctor,
     /// End the running agent in good order; blocks stay until their time is up
@@ -93,6 +99,12 @@ enum Command {
         /// Remove identity, spool and ledger too
         #[arg(long)]
         purge: bool,
+    },
+    /// The process that holds what the kernel asks through; started by the supervisor only
+    #[command(hide = true)]
+    Keeper {
+        /// Where it listens
+        socket: PathBuf,
     },
     /// A worker process; started by the supervisor only
     #[command(hide = true)]
@@ -125,6 +137,7 @@ enum ActionsCommand {
 enum WorkerName {
     Logs,
     Uplink,
+    Malware,
 }
 
 fn main() -> std::process::ExitCode {
@@ -140,12 +153,22 @@ fn main() -> std::process::ExitCode {
 
 fn run(cli: Cli) -> Result<std::process::ExitCode> {
     let done = std::process::ExitCode::SUCCESS;
+    if let Command::Worker { name: WorkerName::Malware } = cli.command {
+        // Confined before anything else, logging included.
+        sakimori_scan::worker::run()?;
+        return Ok(done);
+    }
+    if let Command::Keeper { socket } = &cli.command {
+        supervisor::antimalware::keep(socket)?;
+        return Ok(done);
+    }
     if let Command::Worker { name } = cli.command {
         telemetry::init(LogFormat::Text, &std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
         let channel = sakimori_sys::worker::connect()?;
         match name {
             WorkerName::Logs => worker_logs::run(channel)?,
             WorkerName::Uplink => worker_uplink::run(channel)?,
+            WorkerName::Malware => {}
         }
         return Ok(done);
     }
@@ -178,10 +201,11 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             let answer: Answer = control::ask(&socket, &Ask::Block { networks, expiry, by: who() })?;
             return show::done(answer, "blocked", cli.json);
         }
+        Command::Quarantine { command } => return quarantine::run(&config, &command, cli.json),
         Command::Doctor => return doctor::run(&config, cli.json),
         Command::Stop => return show::done(control::ask(&socket, &Ask::Stop)?, "stopping", cli.json),
         Command::Uninstall { purge } => uninstall::run(&config, purge)?,
-        Command::Worker { .. } => {}
+        Command::Worker { .. } | Command::Keeper { .. } => {}
     }
     Ok(done)
 }

@@ -5,6 +5,7 @@
 use sakimori_model::policy::Policy;
 use sakimori_runtime::doctor::Finding;
 
+pub mod antimalware;
 pub mod block_address;
 pub mod log_inspection;
 
@@ -25,4 +26,5 @@ pub struct Descriptor {
 }
 
 /// All modules.
-pub const CATALOG: &[&Descriptor] = &[&log_inspection::DESCRIPTOR, &block_address::DESCRIPTOR];
+pub const CATALOG: &[&Descriptor] =
+    &[&log_inspection::DESCRIPTOR, &block_address::DESCRIPTOR, &antimalware::DESCRIPTOR];

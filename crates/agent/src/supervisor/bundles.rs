@@ -90,6 +90,8 @@ impl Supervisor {
                 let (number, files) = self.bundles.current();
                 self.say("bundle-applied", format!("rule bundle {number} is in use"), |_| {});
                 self.logs.send(&ToLogs::Bundle { number, files });
+                self.antimalware.forget_rules();
+                self.apply_antimalware();
                 if let Some(link) = &mut self.link {
                     link.versions(self.policy.number, number, &self.actions.head());
                 }

@@ -13,6 +13,7 @@
 //! the manager.
 
 pub mod actions;
+pub mod antimalware;
 mod ask;
 mod blocker;
 mod bundles;
@@ -39,6 +40,7 @@ use crate::enroll::Enrolled;
 use crate::host_facts::HostFacts;
 use crate::spool::{self, Spool, SpoolOptions};
 use actions::Actions;
+use antimalware::Antimalware;
 use bundles::Bundles;
 use link::Link;
 use logs::Logs;
@@ -77,6 +79,8 @@ pub enum Message {
     SnapshotKept(Vec<(String, u64)>),
     /// A bundle was tried: it is in use from now on, or refused.
     BundleTried(Result<(), String>),
+    /// Something of real-time malware protection.
+    Antimalware(antimalware::Told),
     /// End in good order.
     Stop,
 }
@@ -92,6 +96,7 @@ pub struct Supervisor {
     bundles: Bundles,
     logs: Logs,
     link: Option<Link>,
+    antimalware: Antimalware,
     /// Events about the agent that are not spooled yet.
     said: Vec<Event>,
     clock: SystemClock,
@@ -158,6 +163,7 @@ impl Supervisor {
             bundles,
             logs,
             link,
+            antimalware: Antimalware::new(&config, to.clone()),
             said: Vec::new(),
             clock,
             sync_due: None,
@@ -187,6 +193,7 @@ impl Supervisor {
             self.say("policy-refused", problem, |_| {});
         }
         self.apply_logs()?;
+        self.apply_antimalware();
         self.after()?;
         if let Some(link) = &mut self.link {
             link.start()?;
@@ -220,7 +227,8 @@ impl Supervisor {
         let now = Instant::now();
         let mut until = self.status_due.min(self.look_due);
         let link = self.link.as_ref().and_then(Link::restart_due);
-        for due in [self.sync_due, self.logs.restart_due(), link, self.stopping].into_iter().flatten() {
+        let antimalware = self.antimalware.restart_due();
+        for due in [self.sync_due, self.logs.restart_due(), link, antimalware, self.stopping].into_iter().flatten() {
             until = until.min(due);
         }
         let mut wait = until.saturating_duration_since(now);
@@ -252,6 +260,10 @@ impl Supervisor {
                 }
                 Ok(())
             }
+            Message::Antimalware(told) => {
+                self.antimalware_told(told);
+                Ok(())
+            }
             Message::Folder => self.look_at_inputs(),
             Message::Ask { ask, reply } => self.answer(ask, &reply),
             Message::SnapshotKept(covers) => self.spool.covered(&covers),
@@ -272,6 +284,9 @@ impl Supervisor {
         if self.stopping.is_none() {
             if self.logs.restart_due().is_some_and(|due| due <= now) {
                 self.start_logs()?;
+            }
+            if self.antimalware.restart_due().is_some_and(|due| due <= now) {
+                self.apply_antimalware();
             }
             if let Some(link) = &mut self.link
                 && link.restart_due().is_some_and(|due| due <= now)
@@ -334,6 +349,7 @@ impl Supervisor {
             link.stop();
         }
         self.logs.kill();
+        self.antimalware.leave();
         tracing::info!("stopped; blocks stay in the kernel until their time is up");
         Ok(())
     }
@@ -395,6 +411,7 @@ impl Supervisor {
                 .iter()
                 .map(|module| match module.id {
                     "log_inspection" => self.logs.status(&self.policy.policy),
+                    "antimalware" => self.antimalware.status(&self.policy.policy),
                     _ => self.actions.status(&self.policy.policy),
                 })
                 .collect(),

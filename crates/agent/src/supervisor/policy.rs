@@ -101,6 +101,7 @@ impl Supervisor {
                 let events = self.actions.set_policy(&self.policy.policy, self.now())?;
                 self.spool_actions(events)?;
                 self.apply_logs()?;
+                self.apply_antimalware();
                 if let Some(link) = &mut self.link {
                     link.versions(number, self.bundles.number(), &self.actions.head());
                 }
