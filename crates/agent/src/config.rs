@@ -141,7 +141,12 @@ impl Config {
         self.agent.state.join("quarantine")
     }
 
-    /// Sums of files that were given back: they are not taken again.
+    /// Files that probes write: what is found there is a probe's.
+    pub fn proof_folder(&self) -> PathBuf {
+        self.agent.state.join("proof")
+    }
+
+    /// What was given back, by content and path: it is not taken again there.
     pub fn given_back(&self) -> PathBuf {
         self.agent.state.join("given-back")
     }

@@ -159,7 +159,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         return Ok(done);
     }
     if let Command::Keeper { socket } = &cli.command {
-        supervisor::antimalware::keep(socket)?;
+        supervisor::antimalware::keeper::keep(socket)?;
         return Ok(done);
     }
     if let Command::Worker { name } = cli.command {
@@ -201,7 +201,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             let answer: Answer = control::ask(&socket, &Ask::Block { networks, expiry, by: who() })?;
             return show::done(answer, "blocked", cli.json);
         }
-        Command::Quarantine { command } => return quarantine::run(&config, &command, cli.json),
+        Command::Quarantine { command } => return quarantine::run(&config, command, who(), cli.json),
         Command::Doctor => return doctor::run(&config, cli.json),
         Command::Stop => return show::done(control::ask(&socket, &Ask::Stop)?, "stopping", cli.json),
         Command::Uninstall { purge } => uninstall::run(&config, purge)?,

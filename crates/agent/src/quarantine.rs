@@ -1,5 +1,6 @@
-//! `sakimori-agent quarantine`: list, give back, delete. It works on the store itself, whether or not the agent runs.
-//! What is given back is noted by its sum first, so that protection leaves it alone from then on.
+//! `sakimori-agent quarantine`: list, give back, delete. The running agent does it, by its ledger; where none runs, the
+//! store itself is changed, and the ledger learns of it at the next start. What is given back is noted by content and
+//! path first, so that protection leaves it alone from then on.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,17 +8,23 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use sakimori_host::quarantine::{Bounds, Quarantine};
+use sakimori_wire::ipc::{Answer, Ask, QuarantineAsk};
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::files::write_atomically;
+use crate::{control, show};
+
+/// Most files that are remembered as given back; the oldest goes first.
+const MAX_GIVEN_BACK: usize = 10_000;
 
 #[derive(Debug, Subcommand)]
 pub enum QuarantineCommand {
     /// List quarantined files
     List,
-    /// Put a file back where it was, exactly as it was, and leave it alone from then on
+    /// Put a file back where it was, exactly as it was, and leave it alone there from then on
     Restore {
-        /// Its id
+        /// Its id, as `list` shows it
         id: String,
         /// Put it here instead
         #[arg(long, value_name = "PATH")]
@@ -25,31 +32,64 @@ pub enum QuarantineCommand {
     },
     /// Delete a file for good
     Delete {
-        /// Its id
+        /// Its id, as `list` shows it
         id: String,
     },
 }
 
-/// Runs a command.
+/// Runs a command; `by` is who asks.
 ///
 /// # Errors
 /// No right, no such item, or something is in the way.
-pub fn run(config: &Config, command: &QuarantineCommand, json: bool) -> Result<ExitCode> {
-    let store = Quarantine::open(&config.quarantine(), Bounds::default())?;
-    match command {
-        QuarantineCommand::List => list(&store, json)?,
-        QuarantineCommand::Restore { id, to } => {
-            let item = store.item(id)?;
-            note(&config.given_back(), &item.sha256)?;
-            let path = store.restore(id, to.as_deref())?;
-            anstream::println!("{} is back", path.display());
-        }
-        QuarantineCommand::Delete { id } => {
-            store.delete(id)?;
-            anstream::println!("{id} is deleted");
-        }
+pub fn run(config: &Config, command: QuarantineCommand, by: String, json: bool) -> Result<ExitCode> {
+    let folder = config.quarantine();
+    if !folder.is_dir() {
+        return match command {
+            QuarantineCommand::List => {
+                print_items(&[], json)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            QuarantineCommand::Restore { id, .. } | QuarantineCommand::Delete { id } => {
+                bail!("there is no item {id}; nothing was ever quarantined on this host")
+            }
+        };
     }
-    Ok(ExitCode::SUCCESS)
+    let ask = match command {
+        QuarantineCommand::List => {
+            list(&Quarantine::open(&folder, Bounds::default())?, json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        QuarantineCommand::Restore { id, to } => {
+            let to = to.map(|path| std::path::absolute(&path)).transpose().context("cannot find that path")?;
+            QuarantineAsk::Restore { id, to, by }
+        }
+        QuarantineCommand::Delete { id } => QuarantineAsk::Delete { id, by },
+    };
+    let done = if matches!(ask, QuarantineAsk::Restore { .. }) { "given back" } else { "deleted" };
+    let socket = config.control_socket();
+    let answer = if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+        control::ask(&socket, &Ask::Quarantine(ask))?
+    } else {
+        alone(config, &ask)?;
+        Answer::Done { count: 1, refused: Vec::new() }
+    };
+    show::done(answer, done, json)
+}
+
+/// Without a running agent.
+fn alone(config: &Config, ask: &QuarantineAsk) -> Result<()> {
+    let store = Quarantine::open(&config.quarantine(), Bounds::default())?;
+    match ask {
+        QuarantineAsk::Restore { id, to, .. } => {
+            let item = store.item(id)?;
+            if let Some(place) = to.clone().or_else(|| item.original_path()) {
+                GivenBack::at(&config.given_back()).add(&item.sha256, &place)?;
+            }
+            store.restore(id, to.as_deref())?;
+        }
+        QuarantineAsk::Delete { id, .. } => store.delete(id)?,
+    }
+    Ok(())
 }
 
 fn list(store: &Quarantine, json: bool) -> Result<()> {
@@ -63,33 +103,90 @@ fn list(store: &Quarantine, json: bool) -> Result<()> {
             }
         }
     }
-    if json {
-        anstream::println!("{}", serde_json::to_string_pretty(&items)?);
-    } else {
-        for item in &items {
-            let clean =
-                |text: &str| text.chars().map(|one| if one.is_control() { '·' } else { one }).collect::<String>();
-            anstream::println!("{}  {}  {}  {}", item.id, item.taken, clean(&item.cause.rule), clean(&item.path));
-        }
-        anstream::println!("{} files in quarantine", items.len());
-    }
+    print_items(&items, json)?;
     if damaged > 0 {
         bail!("{damaged} items are damaged");
     }
     Ok(())
 }
 
-/// Notes a sum as given back.
-fn note(path: &Path, sha256: &str) -> Result<()> {
-    let mut sums = given_back(path);
-    if !sums.iter().any(|own| own == sha256) {
-        sums.push(sha256.to_owned());
+fn print_items(items: &[sakimori_host::quarantine::Item], json: bool) -> Result<()> {
+    if json {
+        anstream::println!("{}", serde_json::to_string_pretty(items)?);
+        return Ok(());
     }
-    let text = sums.join("\n") + "\n";
-    write_atomically(path, text.as_bytes(), 0o600).context("cannot note what is given back")
+    let clean = |text: &str| text.chars().map(|one| if one.is_control() { '·' } else { one }).collect::<String>();
+    for item in items {
+        anstream::println!("{}  {}  {}  {}", item.id, item.taken, clean(&item.cause.rule), clean(&item.path));
+    }
+    anstream::println!("{} files in quarantine", items.len());
+    Ok(())
 }
 
-/// Sums of what was given back.
-pub fn given_back(path: &Path) -> Vec<String> {
-    std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+/// What was given back, by content and path: a small file that root alone can read.
+#[derive(Clone, Debug)]
+pub struct GivenBack(PathBuf);
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    sha256: String,
+    path: PathBuf,
+}
+
+impl GivenBack {
+    /// The list in this file.
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// Notes one more.
+    ///
+    /// # Errors
+    /// The disk says no.
+    pub fn add(&self, sha256: &str, path: &Path) -> Result<()> {
+        let entry = Entry { sha256: sha256.to_owned(), path: path.to_owned() };
+        let mut entries = self.read();
+        if entries.contains(&entry) {
+            return Ok(());
+        }
+        if entries.len() >= MAX_GIVEN_BACK {
+            entries.remove(0);
+        }
+        entries.push(entry);
+        write_atomically(&self.0, &serde_json::to_vec(&entries)?, 0o600).context("cannot note what is given back")
+    }
+
+    /// Was this content given back at this place?
+    pub fn has(&self, sha256: &str, path: &Path) -> bool {
+        self.read().iter().any(|entry| entry.sha256 == sha256 && entry.path == path)
+    }
+
+    /// Was this content given back at any place?
+    pub fn has_content(&self, sha256: &str) -> bool {
+        self.read().iter().any(|entry| entry.sha256 == sha256)
+    }
+
+    fn read(&self) -> Vec<Entry> {
+        std::fs::read(&self.0).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_back_is_known_by_content_and_place_and_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = GivenBack::at(&folder.path().join("given-back"));
+        assert!(!list.has("aa", Path::new("/x")));
+        list.add("aa", Path::new("/x")).unwrap();
+        list.add("aa", Path::new("/x")).unwrap();
+        assert_eq!(list.read().len(), 1);
+        assert!(
+            list.has("aa", Path::new("/x")) && !list.has("aa", Path::new("/y")) && !list.has("bb", Path::new("/x"))
+        );
+        std::fs::write(folder.path().join("given-back"), "half a li").unwrap();
+        assert!(!list.has("aa", Path::new("/x")), "a damaged list gives nothing free");
+    }
 }

@@ -11,6 +11,7 @@ use sakimori_wire::ipc::Ask;
 use crate::config::Config;
 use crate::control;
 use crate::supervisor::actions::Actions;
+use crate::supervisor::antimalware::keeper;
 
 /// How long the agent may take to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,6 +41,7 @@ pub fn run(config: &Config, purge: bool) -> Result<()> {
         let mut actions = Actions::open(config, "", &config.local_policy()?, now)?;
         actions.end(now)?;
     }
+    keeper::end(&config.keeper_socket());
     Blocker::remove(&config.block_address.table).context("cannot remove the nftables table")?;
     anstream::println!("the nftables table {} is removed", config.block_address.table);
     if purge {

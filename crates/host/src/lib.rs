@@ -2,7 +2,7 @@
 //!
 //! - [`enforcers`]: what carries out a decision: [`block_address`] on nftables, [`quarantine`] of files
 //! - [`keeper`]: holds the fanotify group, so that the kernel is always answered
-//! - [`sensors`]: what sees: [`journald`], [`opens`] of files
+//! - [`sensors`]: what sees: [`journald`], [`opens`] of files, [`holders`] of a file
 //! - [`surroundings`]: what must never be blocked on this host ([`guard_facts`])
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
@@ -12,5 +12,5 @@ pub mod sensors;
 pub mod surroundings;
 
 pub use enforcers::{block_address, quarantine};
-pub use sensors::{journald, opens};
+pub use sensors::{holders, journald, opens};
 pub use surroundings::guard_facts;

@@ -39,7 +39,7 @@ impl Lab {
     }
 
     fn take(&self, path: &Path) -> Result<String, QuarantineError> {
-        let cause = Cause { rule: "eicar-test-file".into(), title: "EICAR".into() };
+        let cause = Cause { rule: "eicar-test-file".into(), title: "EICAR".into(), action: "a1".into() };
         let taken = self.store.take(&File::open(path).unwrap(), &cause, Timestamp::from_secs(1_700_000_000))?;
         Ok(taken.item.id)
     }

@@ -5,14 +5,14 @@
 //! alert of the manager's own rules becomes a batch of its own in the journal, named by the alert's id, so
 //! that a replay finds it there. Orders are keyed by alert; a host action's events are projected into rows.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use sakimori_content::files::Files;
 use sakimori_detect::{Detector, LogSource, Options, Place};
 use sakimori_model::rule::Scope;
 use sakimori_model::{Action, Event, Order, Value, field};
-use sakimori_respond::playbook::{Playbook, Setting};
+use sakimori_respond::playbook::{self, Playbook, Setting};
 use sakimori_store::control::{actions, flushes};
 use sakimori_store::lake::{LakeError, StampedBatch};
 use sakimori_wire::batch::{Batch, BatchHeader};
@@ -49,7 +49,8 @@ impl Fold {
         let (detector, more) = Detector::from_files(files, options);
         problems.extend(more);
         let mut errors: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        let (playbooks, more) = playbooks(files);
+        let contents = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+        let (playbooks, more) = playbook::load(contents, Scope::Wide);
         errors.extend(more);
         Self { detector, playbooks, told: HashSet::new(), errors }
     }
@@ -248,23 +249,4 @@ pub fn alert_batch(alerts: Vec<Event>, sequence: u64, first_event: u64) -> Batch
 pub fn told_ids(batch: &Batch) -> impl Iterator<Item = String> + '_ {
     let own = batch.header.origin == MANAGER && batch.header.stream == "detect";
     batch.events.iter().filter(move |_| own).filter_map(|event| event.str(field::SAKIMORI_ALERT_ID)).map(alert_batch_id)
-}
-
-/// Playbooks of a bundle, and what could not be loaded.
-pub fn playbooks(files: &BTreeMap<String, Vec<u8>>) -> (Vec<Playbook>, Vec<String>) {
-    let mut loaded = Vec::new();
-    let mut errors = Vec::new();
-    for (path, bytes) in files {
-        if !path.starts_with("playbooks/") || !path.ends_with(".yml") {
-            continue;
-        }
-        match std::str::from_utf8(bytes) {
-            Err(_) => errors.push(format!("{path}:1: not UTF-8")),
-            Ok(text) => match Playbook::parse(path, text) {
-                Ok(playbook) => loaded.push(playbook),
-                Err(error) => errors.push(error.to_string()),
-            },
-        }
-    }
-    (loaded, errors)
 }

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! planned → approved → running → done ─┬→ expired          (its time was up)
-//!     │         │          │           └→ undoing → undone (by hand, or by a policy change)
+//!     │         │          │      ↑    └→ undoing → undone (by hand, or by a policy change)
+//!     │         │          │      └─────────┘              (it cannot be taken back now)
 //!     └→ refused └→ refused ├→ no_effect                   (it would have done nothing here; the reason says why)
 //!                           └→ failed                      (retries are used up)
 //! ```
@@ -71,7 +72,8 @@ impl ActionState {
             S::Approved => matches!(next, S::Running | S::Refused | S::NoEffect | S::Undone | S::Expired),
             S::Running => matches!(next, S::Done | S::NoEffect | S::Failed | S::Refused | S::Undoing),
             S::Done => matches!(next, S::Done | S::Undoing | S::Expired | S::NoEffect),
-            S::Undoing => matches!(next, S::Undone | S::Expired | S::Failed),
+            // Back to done where it cannot be taken back: it is in effect, and the reason says what is in the way.
+            S::Undoing => matches!(next, S::Undone | S::Expired | S::Failed | S::Done),
             S::Undone | S::Expired | S::NoEffect | S::Refused | S::Failed => false,
         }
     }
@@ -103,13 +105,15 @@ pub enum Target {
     Network(Network),
     /// A notification channel by its name.
     Channel(String),
+    /// A file on the host, by its path.
+    File(String),
 }
 
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Network(network) => network.fmt(f),
-            Self::Channel(name) => f.write_str(name),
+            Self::Channel(text) | Self::File(text) => f.write_str(text),
         }
     }
 }
@@ -120,7 +124,7 @@ impl std::fmt::Display for Target {
 pub struct Order {
     /// Id of the action: of (alert, action, target, place) for an automatic one, so that a replay finds it.
     pub id: String,
-    /// Slug of the action: `block_address`, `waf_block`, `notify_webhook`.
+    /// Slug of the action: `block_address`, `quarantine_file`, `waf_block`, `notify_webhook`.
     pub action: String,
     /// What to act on.
     pub target: Target,

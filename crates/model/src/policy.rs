@@ -128,6 +128,8 @@ pub struct Antimalware {
     pub max_size_mib: u64,
     /// Longest time for one file, in seconds.
     pub max_seconds: u64,
+    /// Most files that are quarantined in a minute; more are refused with an event, and stay closed.
+    pub most_per_minute: u32,
 }
 
 /// What happens to what nobody can judge.
@@ -166,6 +168,7 @@ impl Default for Antimalware {
             absent: Absent::Open,
             max_size_mib: 64,
             max_seconds: 20,
+            most_per_minute: 60,
         }
     }
 }

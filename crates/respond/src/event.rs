@@ -26,6 +26,7 @@ pub fn of(action: &Action, now: Timestamp) -> Event {
             event.push(field::RELATED_IP, network.address());
         }
         Target::Network(network) => event.set(field::SOURCE_ADDRESS, network.to_string()),
+        Target::File(path) => event.set(field::FILE_PATH, path.clone()),
         Target::Channel(_) => {}
     }
     if !action.order.cause.rule.is_empty() {

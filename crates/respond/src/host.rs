@@ -1,4 +1,4 @@
-//! The actions of one host: orders in, blocks in the kernel, a ledger of it all, events out.
+//! The actions of one host: orders in, blocks in the kernel and files in quarantine, a ledger of it all, events out.
 //!
 //! ```text
 //! submit → plan → guard → approved, running ──fsync──→ block → done ──fsync──→ events
@@ -12,9 +12,13 @@
 //!
 //! Several live actions may cover one target: the kernel keeps it until the last of them ends. An order whose
 //! target is blocked already by an alert's action is fresh evidence: it prolongs that one and ends as `no_effect`.
+//!
+//! Files have the same life with another effect ([`files`]): they are taken and given back one by one, and stay until a
+//! person wants them back. What takes "all" back means blocks.
 
 mod admit;
 mod effects;
+mod files;
 mod index;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -23,19 +27,19 @@ use std::sync::Arc;
 
 use sakimori_journal::Recovery;
 use sakimori_model::ledger::Hash;
-use sakimori_model::policy::{BlockAddress, Mode, Policy, Switch};
+use sakimori_model::policy::{Antimalware, BlockAddress, Mode, Policy, Switch};
 use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
 
 pub use crate::event::Changes;
 use crate::guard::{GuardContext, Rate, Surroundings, never};
 use crate::ledger::{Keep, Ledger, LedgerError};
-use crate::ports::{AddressBlocker, PortError};
+use crate::ports::{AddressBlocker, FileVault, PortError};
 use crate::wide::{self, Limits, Undo};
 
 /// Which actions to take back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// All that are in effect.
+    /// All blocks that are in effect. Files stay: who wants them back names them.
     All,
     /// These, by id. One that is not known, or has ended, is passed over.
     Ids(Vec<String>),
@@ -60,6 +64,10 @@ pub struct HostActions<B> {
     graces: BTreeMap<Network, Timestamp>,
     /// Targets whose timeout in the kernel is older than the ledger's end.
     stale: BTreeSet<Network>,
+    vault: Option<Box<dyn FileVault>>,
+    antimalware: Antimalware,
+    /// Files that were taken lately.
+    taken: Rate,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +115,9 @@ impl<B: AddressBlocker> HostActions<B> {
             owed: HashMap::new(),
             graces: BTreeMap::new(),
             stale: BTreeSet::new(),
+            vault: None,
+            antimalware: policy.modules.antimalware.clone(),
+            taken: Rate::default(),
         };
         let known: Vec<Arc<Action>> = host.ledger.actions().cloned().collect();
         let minute = now.plus_secs(-60);
@@ -123,6 +134,11 @@ impl<B: AddressBlocker> HostActions<B> {
             host.rate.take(at, u32::MAX);
         }
         Ok((host, recovery))
+    }
+
+    /// Where files are taken to. Without one no file is taken.
+    pub fn with_vault(self, vault: Box<dyn FileVault>) -> Self {
+        Self { vault: Some(vault), ..self }
     }
 
     /// Carries orders out. An order whose id is known changes nothing. On an error what was written stays written,
@@ -191,6 +207,7 @@ impl<B: AddressBlocker> HostActions<B> {
         let mut changes = self.enforce(now)?;
         let mut touched = Touched::default();
         self.settle(now, true, &mut touched)?;
+        self.missed_files(now, &mut touched)?;
         let failure = self.reconcile(now).err();
         changes.append(self.changes(touched, now));
         Ok((changes, failure))
@@ -204,6 +221,7 @@ impl<B: AddressBlocker> HostActions<B> {
     /// Applies a new policy: off or detect takes everything back, and a target that is now on the allow-list.
     pub fn set_policy(&mut self, policy: &Policy, now: Timestamp) -> Result<Changes, LedgerError> {
         self.policy = policy.modules.block_address.clone();
+        self.antimalware = policy.modules.antimalware.clone();
         self.guard.allow.clone_from(&policy.response.allow);
         self.guard.trusted_proxies.clone_from(&policy.response.trusted_proxies);
         self.enforce(now)

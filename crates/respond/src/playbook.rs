@@ -11,7 +11,8 @@
 //! when: has(event.source.ip)        # CEL, true where absent
 //! steps:
 //!   - action: block_address
-//!     target: event.source.ip       # CEL that gives text; for a message `channel: ops` instead
+//!     target: event.source.ip       # CEL that gives text (a file's path for quarantine_file);
+//!                                   # for a message `channel: ops` instead
 //!     when: event.source.ip != ""   # CEL, true where absent
 //!     expiry: 1h                    # s, m, h or d; the policy's where absent
 //!     inputs: {}
@@ -29,7 +30,7 @@ use sakimori_model::rule::{Scope, Severity, Text};
 use sakimori_model::{Event, Network, Order, Timestamp, Value, field};
 use serde::Deserialize;
 
-use crate::actions::{self, Descriptor, Runs, TargetKind};
+use crate::actions::{self, Descriptor, Runs, TargetKind, quarantine_file};
 use crate::condition::{Condition, Needs, Scene};
 use crate::wide::{later, order_id};
 
@@ -182,13 +183,16 @@ impl Playbook {
                 return Err(fail(line, format!("{} does not run on a host; write scope: wide", action.id)));
             }
             let target = match (action.target, &step.target, &step.channel) {
-                (TargetKind::Network, Some(source), None) => {
+                (TargetKind::Network | TargetKind::File, Some(source), None) => {
                     targets += 1;
                     Aim::Expression(compile("target", targets - 1, source)?)
                 }
                 (TargetKind::Channel, None, Some(name)) if slug(name) => Aim::Channel(name.clone()),
                 (TargetKind::Network, ..) => {
                     return Err(fail(line, format!("{} needs a target, like event.source.ip", action.id)));
+                }
+                (TargetKind::File, ..) => {
+                    return Err(fail(line, format!("{} needs a target, like event.file.path", action.id)));
                 }
                 (TargetKind::Channel, ..) => {
                     return Err(fail(line, format!("{} needs a channel, like ops, and no target", action.id)));
@@ -277,9 +281,17 @@ impl Playbook {
             Aim::Channel(name) => Target::Channel(name.clone()),
             Aim::Expression(target) => {
                 let text = target.text(scene)?;
-                Target::Network(text.parse::<Network>().map_err(|error| error.to_string())?)
+                match step.action.target {
+                    TargetKind::File => Target::File(text),
+                    _ => Target::Network(text.parse::<Network>().map_err(|error| error.to_string())?),
+                }
             }
         };
+        let mut inputs = step.inputs.clone();
+        if let (Target::File(_), Some(sum)) = (&target, alert.str(field::FILE_HASH_SHA256)) {
+            // The content that the alert speaks of, and no other.
+            inputs.entry(quarantine_file::SHA256.to_owned()).or_insert_with(|| sum.to_owned());
+        }
         Ok(Order {
             id: order_id(alert_id, step.action.id, &target, setting.place),
             action: step.action.id.to_owned(),
@@ -288,7 +300,7 @@ impl Playbook {
             cause: self.cause(alert, alert_id),
             via: proxy(alert),
             probe: alert.bool(field::SAKIMORI_PROBE).unwrap_or(false),
-            inputs: step.inputs.clone(),
+            inputs,
             signatures: Vec::new(),
         })
     }
@@ -308,6 +320,31 @@ impl Playbook {
             by: format!("playbook:{}", self.id),
         }
     }
+}
+
+/// Is this path of a bundle a playbook's?
+pub fn is_playbook(path: &str) -> bool {
+    path.starts_with("playbooks/")
+        && [".yml", ".yaml"].iter().any(|end| path.ends_with(end))
+        && !path.ends_with(".tests.yaml")
+}
+
+/// The playbooks of one scope among the files of a bundle, and what of all its playbooks cannot be used:
+/// `file:line: reason`.
+pub fn load<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>, scope: Scope) -> (Vec<Playbook>, Vec<String>) {
+    let (mut playbooks, mut errors) = (Vec::new(), Vec::new());
+    for (path, bytes) in files.filter(|(path, _)| is_playbook(path)) {
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            errors.push(format!("{path}:1: the file is not UTF-8"));
+            continue;
+        };
+        match Playbook::parse(path, text) {
+            Ok(playbook) if playbook.scope == scope => playbooks.push(playbook),
+            Ok(_) => {}
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    (playbooks, errors)
 }
 
 /// The proxy through which the client came.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
-use sakimori_model::Network;
+use sakimori_model::{Action, Network, Timestamp};
 
 use crate::message::Message;
 
@@ -35,6 +35,44 @@ pub trait AddressBlocker: Send {
 
     /// What is blocked now, read from the kernel and not from memory.
     fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError>;
+}
+
+/// Takes files of this host out of everybody's reach, and gives them back.
+pub trait FileVault: Send {
+    /// Takes the file that the action names, if it still has the content that was judged. Idempotent: what this action
+    /// took already is not taken twice.
+    fn take(&mut self, action: &Action, now: Timestamp) -> Result<Taking, PortError>;
+
+    /// Puts back what this action took, as it was. `former` is what [`Taking::Taken`] said. Idempotent.
+    fn give_back(&mut self, action: &Action, former: &str) -> Result<(), PortError>;
+
+    /// Is it still there?
+    fn held(&mut self, action: &Action, former: &str) -> Held;
+}
+
+/// Where a file is that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// In quarantine.
+    Here,
+    /// A person gave it back by other means.
+    GivenBack,
+    /// A person deleted it by other means.
+    Deleted,
+}
+
+/// What became of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// It is taken.
+    Taken {
+        /// What the undo needs: the item's id.
+        former: String,
+        /// What a person should know: other names of the file.
+        remark: Option<String>,
+    },
+    /// There is nothing to take any more: why.
+    Gone(String),
 }
 
 /// A set of addresses that is replaced as a whole: an AWS WAF IP set pair (IPv4 and IPv6).

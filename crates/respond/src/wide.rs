@@ -193,8 +193,13 @@ pub fn order_id(alert: &str, action: &str, target: &Target, place: &str) -> Stri
 pub fn network(order: &Order) -> Option<Network> {
     match &order.target {
         Target::Network(network) => Some(*network),
-        Target::Channel(_) => None,
+        Target::Channel(_) | Target::File(_) => None,
     }
+}
+
+/// Does it act on a file?
+pub fn is_of_file(order: &Order) -> bool {
+    matches!(order.target, Target::File(_))
 }
 
 /// Was it ordered by a person rather than by an alert?

@@ -354,8 +354,32 @@ pub enum Ask {
         /// Who asks.
         by: String,
     },
+    /// Something about a file in quarantine.
+    Quarantine(QuarantineAsk),
     /// End the agent in good order.
     Stop,
+}
+
+/// What to do with a file in quarantine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum QuarantineAsk {
+    /// Put it back.
+    Restore {
+        /// Id of the item.
+        id: String,
+        /// Here instead of at its place.
+        to: Option<std::path::PathBuf>,
+        /// Who asks.
+        by: String,
+    },
+    /// Delete it for good.
+    Delete {
+        /// Id of the item.
+        id: String,
+        /// Who asks.
+        by: String,
+    },
 }
 
 /// What a running agent answers, one JSON line.

@@ -6,13 +6,15 @@
 //! tells the state of every action that changed since, which is the same to a reader as the lost event.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use sakimori_host::guard_facts;
+use sakimori_host::quarantine::{Bounds, Quarantine};
 use sakimori_model::policy::Policy;
-use sakimori_model::{Action, Network, Order, Timestamp};
+use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
+use sakimori_respond::actions::quarantine_file;
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{Changes, HostActions, Which};
 use sakimori_respond::wide::Undo;
@@ -20,6 +22,7 @@ use sakimori_wire::status::ModuleStatus;
 use serde::{Deserialize, Serialize};
 
 use super::blocker::LazyBlocker;
+use super::vault::{Elsewhere, Evidence, Vault};
 use crate::config::Config;
 use crate::modules::block_address::DESCRIPTOR;
 
@@ -60,6 +63,8 @@ pub struct Actions {
     held: Vec<Order>,
     looked: Instant,
     problem: Option<String>,
+    evidence: Evidence,
+    elsewhere: Elsewhere,
 }
 
 impl Actions {
@@ -77,10 +82,14 @@ impl Actions {
         let known = facts.is_ok();
         let (host, recovery) = HostActions::open(&dir, agent, policy, facts.unwrap_or_default(), blocker, now)
             .with_context(|| format!("cannot open the action ledger in {}", dir.display()))?;
+        let (evidence, elsewhere) = (Evidence::default(), Elsewhere::default());
+        let vault = Vault::new(&config.quarantine(), &config.given_back(), evidence.clone(), Arc::clone(&elsewhere));
+        let host = host.with_vault(Box::new(vault));
         if recovery.torn_bytes > 0 {
             tracing::info!(bytes = recovery.torn_bytes, "the end of the action ledger was torn and is cut off");
         }
-        Ok(Self { host, managers: Vec::new(), known, held: Vec::new(), looked: Instant::now(), problem })
+        let managers = Vec::new();
+        Ok(Self { host, managers, known, held: Vec::new(), looked: Instant::now(), problem, evidence, elsewhere })
     }
 
     /// Makes the kernel hold what the ledger says, and takes orders that a crash kept from the ledger.
@@ -150,6 +159,39 @@ impl Actions {
         let which = if ids.is_empty() { Which::All } else { Which::Ids(ids) };
         let changes = self.host.undo(&which, Undo::Person(by), now)?;
         Ok(self.told(&changes, now))
+    }
+
+    /// Keeps the file that an order speaks of until it is carried out.
+    pub fn keep_evidence(&self, order: &str, file: std::fs::File) {
+        self.evidence.keep(order, file);
+    }
+
+    /// The action that put this item into quarantine, and has it there.
+    pub fn that_took(&self, item: &str) -> Option<&Arc<Action>> {
+        let took = |action: &&Arc<Action>| {
+            action.state == ActionState::Done
+                && action.order.action == quarantine_file::ID
+                && action.former.as_deref() == Some(item)
+        };
+        self.host.actions().find(took)
+    }
+
+    /// A person deletes an item for good.
+    ///
+    /// # Errors
+    /// There is none, or the ledger fails.
+    pub fn delete(&mut self, config: &Config, item: &str, by: &str, now: Timestamp) -> Result<Told> {
+        Quarantine::open(&config.quarantine(), Bounds::default())?.delete(item)?;
+        let Some(id) = self.that_took(item).map(|action| action.order.id.clone()) else {
+            return Ok(self.told(&Changes::default(), now));
+        };
+        let changes = self.host.deleted(&id, by, now)?;
+        Ok(self.told(&changes, now))
+    }
+
+    /// The next file that is given back goes here.
+    pub fn give_back_to(&self, item: &str, path: std::path::PathBuf) {
+        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = Some((item.to_owned(), path));
     }
 
     /// Takes all actions back, since the agent is uninstalled.

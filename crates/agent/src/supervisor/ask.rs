@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use anyhow::Result;
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::{ActionState, Network, Order, Timestamp, id};
-use sakimori_wire::ipc::{Answer, Ask};
+use sakimori_wire::ipc::{Answer, Ask, QuarantineAsk};
 
 use super::{Message, Supervisor};
 
@@ -57,12 +57,49 @@ impl Supervisor {
                 let _ = reply.send(Answer::Done { count: done as u64, refused });
                 self.spool_actions(told)?;
             }
+            Ask::Quarantine(ask) => self.answer_quarantine(ask, reply)?,
             Ask::Stop => {
                 let _ = reply.send(Answer::Done { count: 1, refused: Vec::new() });
                 self.handle(Message::Stop)?;
             }
         }
         Ok(())
+    }
+}
+
+impl Supervisor {
+    fn answer_quarantine(&mut self, ask: QuarantineAsk, reply: &Sender<Answer>) -> Result<()> {
+        let now = self.now();
+        let refused = |reason: String| Answer::Done { count: 0, refused: vec![reason] };
+        match ask {
+            QuarantineAsk::Restore { id, to, by } => {
+                let Some(action) = self.actions.that_took(&id).map(|action| action.order.id.clone()) else {
+                    let _ = reply.send(refused(format!("{id}: no action of this host has it in quarantine")));
+                    return Ok(());
+                };
+                if let Some(to) = to {
+                    self.actions.give_back_to(&id, to);
+                }
+                let told = self.actions.undo(vec![action.clone()], &by, now)?;
+                let answer = match self.actions.action(&action) {
+                    Some(now) if now.state == ActionState::Undone => Answer::Done { count: 1, refused: Vec::new() },
+                    Some(now) => refused(format!("{id}: {}", now.reason.as_deref().unwrap_or(now.state.name()))),
+                    None => refused(format!("{id}: no such action on this host")),
+                };
+                let _ = reply.send(answer);
+                self.spool_actions(told)
+            }
+            QuarantineAsk::Delete { id, by } => match self.actions.delete(&self.config, &id, &by, now) {
+                Ok(told) => {
+                    let _ = reply.send(Answer::Done { count: 1, refused: Vec::new() });
+                    self.spool_actions(told)
+                }
+                Err(error) => {
+                    let _ = reply.send(refused(format!("{id}: {error:#}")));
+                    Ok(())
+                }
+            },
+        }
     }
 }
 

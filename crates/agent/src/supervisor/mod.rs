@@ -23,6 +23,7 @@ mod link;
 mod logs;
 mod policy;
 mod saver;
+mod vault;
 mod watch;
 pub mod worker;
 
@@ -260,10 +261,7 @@ impl Supervisor {
                 }
                 Ok(())
             }
-            Message::Antimalware(told) => {
-                self.antimalware_told(told);
-                Ok(())
-            }
+            Message::Antimalware(told) => self.antimalware_told(told),
             Message::Folder => self.look_at_inputs(),
             Message::Ask { ask, reply } => self.answer(ask, &reply),
             Message::SnapshotKept(covers) => self.spool.covered(&covers),
@@ -311,17 +309,18 @@ impl Supervisor {
 
     /// Once for all that was handled together.
     fn after(&mut self) -> Result<()> {
-        let orders = self.logs.take_orders();
-        if !orders.is_empty() {
-            self.spool.sync()?;
-            let events = self.actions.submit(orders, self.clock.now())?;
-            self.spool_actions(events)?;
-        }
         if !self.said.is_empty() {
             let said = std::mem::take(&mut self.said);
             if let Err(error) = self.spool.append_own(spool::AGENT_STREAM, said, None) {
                 tracing::error!(error = format!("{error:#}"), "events about the agent are not spooled");
             }
+        }
+        let mut orders = self.logs.take_orders();
+        orders.append(&mut self.antimalware.take_orders());
+        if !orders.is_empty() {
+            self.spool.sync()?;
+            let events = self.actions.submit(orders, self.clock.now())?;
+            self.spool_actions(events)?;
         }
         let room = self.spool.has_room();
         self.logs.credit(room);

@@ -13,7 +13,7 @@ use sakimori_model::id::EventId;
 use sakimori_model::policy::LogInput;
 use sakimori_model::rule::Scope;
 use sakimori_model::{Event, Network, Order, Timestamp, field};
-use sakimori_respond::playbook::{Playbook, Setting};
+use sakimori_respond::playbook::{self, Playbook, Setting};
 use sakimori_wire::batch::{Batch, BatchError, Encoder};
 use sakimori_wire::ipc::LogsStart;
 
@@ -96,18 +96,9 @@ impl Engine {
                 Err(error) => errors.push(error.to_string()),
             }
         }
-        let mut playbooks = Vec::new();
-        for (path, bytes) in files.iter().filter(|(path, _)| is_playbook(path)) {
-            let Ok(text) = std::str::from_utf8(bytes) else {
-                errors.push(format!("{path}:1: the file is not UTF-8"));
-                continue;
-            };
-            match Playbook::parse(path, text) {
-                Ok(playbook) if playbook.scope == Scope::Host => playbooks.push(playbook),
-                Ok(_) => {}
-                Err(error) => errors.push(error.to_string()),
-            }
-        }
+        let contents = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+        let (playbooks, wrong) = playbook::load(contents, Scope::Host);
+        errors.extend(wrong);
         errors.truncate(MAX_ERRORS);
         let engine = Self {
             who: Who {
@@ -322,10 +313,4 @@ impl Maker<'_> {
     pub fn finish(self) -> Made {
         self.made
     }
-}
-
-fn is_playbook(path: &str) -> bool {
-    path.starts_with("playbooks/")
-        && [".yml", ".yaml"].iter().any(|end| path.ends_with(end))
-        && !path.ends_with(".tests.yaml")
 }

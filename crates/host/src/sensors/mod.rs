@@ -1,4 +1,5 @@
 //! Sensors: each sees one kind of thing on this host.
 
+pub mod holders;
 pub mod journald;
 pub mod opens;

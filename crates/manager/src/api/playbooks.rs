@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use sakimori_respond::playbook::Playbook;
+use sakimori_respond::playbook::{Playbook, is_playbook};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -40,7 +40,7 @@ pub struct Playbooks {
 /// `GET /playbooks`
 pub async fn list(State(app): State<App>) -> Result<Json<Playbooks>, Problem> {
     let opened = app.content.get(&app).await?;
-    let files = opened.bundle.files.iter().filter(|(path, _)| path.starts_with("playbooks/") && path.ends_with(".yml"));
+    let files = opened.bundle.files.iter().filter(|(path, _)| is_playbook(path));
     let items = files.filter_map(|(path, bytes)| {
         let text = std::str::from_utf8(bytes).ok()?;
         // One that cannot be loaded is not in force; the log of the start says why.

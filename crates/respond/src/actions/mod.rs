@@ -3,6 +3,7 @@
 
 pub mod block_address;
 pub mod notify_webhook;
+pub mod quarantine_file;
 pub mod waf_block;
 
 /// What an action is, for help, forms, checks and reference pages.
@@ -54,6 +55,8 @@ pub enum TargetKind {
     Network,
     /// A notification channel.
     Channel,
+    /// A file on the host.
+    File,
 }
 
 /// How an action is made safe to repeat (D19).
@@ -77,7 +80,8 @@ pub enum Runs {
 }
 
 /// All actions.
-pub const CATALOG: &[&Descriptor] = &[&block_address::DESCRIPTOR, &waf_block::DESCRIPTOR, &notify_webhook::DESCRIPTOR];
+pub const CATALOG: &[&Descriptor] =
+    &[&block_address::DESCRIPTOR, &quarantine_file::DESCRIPTOR, &waf_block::DESCRIPTOR, &notify_webhook::DESCRIPTOR];
 
 /// The action of this slug.
 pub fn find(id: &str) -> Option<&'static Descriptor> {
@@ -95,7 +99,7 @@ mod tests {
             for text in [descriptor.title_en, descriptor.title_ja, descriptor.blast_radius, descriptor.verification] {
                 assert!(!text.is_empty(), "{}", descriptor.id);
             }
-            assert_eq!(descriptor.expires, descriptor.undo.is_some(), "{}: what ends can be taken back", descriptor.id);
+            assert!(!descriptor.expires || descriptor.undo.is_some(), "{}: what ends can be taken back", descriptor.id);
             assert_eq!(find(descriptor.id), Some(*descriptor));
         }
         assert_eq!(find("rm"), None);

@@ -7,6 +7,7 @@ use sakimori_model::policy::{Mode, Switch};
 use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
 
 use super::{HostActions, Touched};
+use crate::actions::quarantine_file;
 use crate::guard::{Verdict, judge};
 use crate::ledger::LedgerError;
 use crate::ports::AddressBlocker;
@@ -20,6 +21,9 @@ impl<B: AddressBlocker> HostActions<B> {
         now: Timestamp,
         touched: &mut Touched,
     ) -> Result<Option<Arc<str>>, LedgerError> {
+        if order.action == quarantine_file::ID {
+            return self.admit_file(order, now, touched);
+        }
         let action = wide::plan(order, &self.place, now, &Limits::from(&self.policy));
         let id: Arc<str> = Arc::from(action.order.id.as_str());
         let mut absorbed = None;

@@ -28,8 +28,10 @@ impl<B: AddressBlocker> HostActions<B> {
             return self.ledger.sync();
         }
         self.ledger.sync()?;
+        let (files, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_of_file(id));
+        self.take_files(files, now, touched)?;
         let targets: Vec<(Arc<str>, Network)> = self.targets(ids);
-        let mut work = vec![targets];
+        let mut work = if targets.is_empty() { Vec::new() } else { vec![targets] };
         while let Some(mut group) = work.pop() {
             let entries = self.entries(group.iter().map(|(_, network)| *network), now);
             let outcome = self.blocker.block(&entries);
@@ -101,6 +103,11 @@ impl<B: AddressBlocker> HostActions<B> {
         self.ledger.sync()?;
         if ids.is_empty() {
             return Ok(());
+        }
+        let (files, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_of_file(id));
+        self.give_files_back(files, now, touched)?;
+        if ids.is_empty() {
+            return self.ledger.sync();
         }
         let ending: HashSet<Arc<str>> = ids.iter().cloned().collect();
         let targets = self.targets(ids);

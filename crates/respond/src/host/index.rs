@@ -43,6 +43,9 @@ impl<B: AddressBlocker> HostActions<B> {
 
     pub(super) fn index(&mut self, action: &Action, now: Timestamp) {
         let id: Arc<str> = Arc::from(action.order.id.as_str());
+        if matches!(action.state, ActionState::Approved | ActionState::Running | ActionState::Undoing) {
+            self.owed.entry(Arc::clone(&id)).or_insert(Owed { failures: 0, at: now });
+        }
         let Some(network) = wide::network(&action.order) else { return };
         if wide::is_live(action.state) {
             self.live.entry(network).or_default().push(Arc::clone(&id));
@@ -50,9 +53,6 @@ impl<B: AddressBlocker> HostActions<B> {
         }
         if let (ActionState::Done, Some(end)) = (action.state, action.expires_at) {
             self.ends.insert((end, Arc::clone(&id)));
-        }
-        if matches!(action.state, ActionState::Approved | ActionState::Running | ActionState::Undoing) {
-            self.owed.entry(id).or_insert(Owed { failures: 0, at: now });
         }
         if let Some(until) = action.grace_until.filter(|until| *until > now) {
             let known = self.graces.entry(network).or_insert(until);

@@ -36,6 +36,9 @@ pub struct Cause {
     pub rule: String,
     /// What people call what was found.
     pub title: String,
+    /// Id of the action that took it, where one did.
+    #[serde(default)]
+    pub action: String,
 }
 
 /// An item.
