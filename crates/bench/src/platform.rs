@@ -264,7 +264,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Ends both in good order and removes the agent's table.
+    /// Ends both in good order; the agent's table and keeper go with the rest.
     ///
     /// # Errors
     /// One that does not end.
@@ -272,13 +272,25 @@ impl Platform {
         if let Some(agent) = self.agent.take() {
             agent.stop()?;
         }
-        let mut command = self.places.command(true, &binary("sakimori-agent")?)?;
-        command.arg("--config").arg(self.dir.join("agent.toml")).arg("uninstall");
-        command.stdout(Stdio::null()).status()?;
         if let Some(manager) = self.manager.take() {
             manager.stop()?;
         }
         Ok(())
+    }
+
+    fn uninstall(&self) -> Result<()> {
+        let mut command = self.places.command(true, &binary("sakimori-agent")?)?;
+        command.arg("--config").arg(self.dir.join("agent.toml")).arg("uninstall");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+        Ok(())
+    }
+}
+
+impl Drop for Platform {
+    /// Whatever happened, no table and no keeper is left.
+    fn drop(&mut self) {
+        self.agent = None;
+        let _ = self.uninstall();
     }
 }
 

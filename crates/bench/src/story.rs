@@ -28,6 +28,8 @@ pub const PARTNER: &str = "198.51.100.10";
 pub const PROXY: &str = "192.0.2.80";
 /// The client behind it.
 pub const CLIENT: &str = "203.0.113.50";
+/// Another client behind it, who uploads.
+pub const UPLOADER: &str = "203.0.113.51";
 /// The protected host.
 pub const HOST: &str = "198.51.100.1";
 /// The protected host by IPv6.
@@ -121,6 +123,10 @@ impl World {
     fn nginx(&mut self) -> Result<()> {
         let dir = self.dir.join("nginx");
         fs::create_dir_all(dir.join("www"))?;
+        // A file system of its own: protection is of whole ones.
+        let flags = rustix::mount::MountFlags::NODEV;
+        rustix::mount::mount("tmpfs", dir.join("www"), "tmpfs", flags, Some(c"size=16m")).context("mount the web root")?;
+        fs::create_dir_all(dir.join("www/upload"))?;
         fs::write(dir.join("www/index.html"), "hello\n")?;
         let base = dir.display();
         fs::write(
@@ -131,7 +137,7 @@ impl World {
                  \"$http_referer\" \"$http_user_agent\" \"$http_x_forwarded_for\"';\n\
                  access_log {base}/access.log forwarded;\nclient_body_temp_path {base}/body;\nproxy_temp_path {base}/proxy;\n\
                  fastcgi_temp_path {base}/fastcgi;\nuwsgi_temp_path {base}/uwsgi;\nscgi_temp_path {base}/scgi;\n\
-                 server {{ listen 80; root {base}/www; }}\n}}\n"
+                 server {{ listen 80; root {base}/www; location /upload/ {{ dav_methods PUT; }} }}\n}}\n"
             ),
         )?;
         fs::write(dir.join("access.log"), "")?;
@@ -303,6 +309,38 @@ impl World {
         Ok(())
     }
 
+    /// Folder of the site that the host serves.
+    pub fn web_root(&self) -> PathBuf {
+        self.dir.join("nginx/www")
+    }
+
+    /// Uploads a file through the proxy.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub fn upload(&self, client: &str, name: &str, content: &[u8]) -> Result<()> {
+        let from = self.dir.join("upload");
+        fs::write(&from, content)?;
+        let mut command = self.lab.command("proxy", "curl")?;
+        command.args(["-s", "-f", "-o", "/dev/null", "--max-time", "20", "-H"]);
+        command.arg(format!("X-Forwarded-For: {client}")).arg("-T").arg(&from);
+        run(command.arg(format!("http://{HOST_FOR_PROXY}/upload/{name}")))?;
+        Ok(fs::remove_file(from)?)
+    }
+
+    /// What the site answers for a path: status and body.
+    ///
+    /// # Errors
+    /// curl cannot be started.
+    pub fn get(&self, path: &str) -> Result<(u16, Vec<u8>)> {
+        let mut command = self.lab.command("proxy", "curl")?;
+        command.args(["-s", "--max-time", "20", "-w", "\n%{http_code}"]);
+        let out = command.arg(format!("http://{HOST_FOR_PROXY}{path}")).output()?;
+        let at = out.stdout.iter().rposition(|byte| *byte == b'\n').context("curl said nothing")?;
+        let (body, status) = out.stdout.split_at(at);
+        Ok((std::str::from_utf8(status)?.trim().parse()?, body.to_vec()))
+    }
+
     /// Is the address in the host's nftables, as `nft` sees it?
     pub fn in_kernel(&self, table: &str, address: &str) -> bool {
         let Ok(mut command) = self.lab.command("host", "nft") else { return false };
@@ -310,6 +348,13 @@ impl World {
             .args(["list", "table", "inet", table])
             .output()
             .is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(&format!("{address} timeout")))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.services.clear();
+        let _ = rustix::mount::unmount(self.web_root(), rustix::mount::UnmountFlags::DETACH);
     }
 }
 

@@ -20,6 +20,8 @@ use sha2::{Digest, Sha256};
 
 use crate::quarantine::GivenBack;
 
+/// How often a file that is being renamed is looked for again.
+const RENAMES: usize = 3;
 /// Most descriptors that are kept; the oldest goes first, and its path is what is left.
 const MAX_EVIDENCE: usize = 64;
 
@@ -103,7 +105,14 @@ impl FileVault for Vault {
         };
         let cause =
             Cause { rule: order.cause.rule.clone(), title: order.cause.title.clone(), action: order.id.clone() };
-        let taken = store.take(&file, &cause, now);
+        let mut taken = store.take(&file, &cause, now);
+        // Whoever wrote it may be giving it its final name.
+        for _ in 0..RENAMES {
+            if !matches!(taken, Err(QuarantineError::Moved(_))) {
+                break;
+            }
+            taken = store.take(&file, &cause, now);
+        }
         match taken {
             Err(error @ (QuarantineError::Moved(_) | QuarantineError::Unfit(_))) => {
                 self.evidence.forget(&order.id);
@@ -112,9 +121,14 @@ impl FileVault for Vault {
             Err(error) => Err(port(error)),
             Ok(Taken { item, other_links }) => {
                 self.evidence.forget(&order.id);
-                let remark = (other_links > 0).then(|| {
-                    format!("{other_links} other names of this file are left; nobody can open it by them either")
-                });
+                let mut remarks = Vec::new();
+                if item.path != *path {
+                    remarks.push(format!("its name had become {}", item.path));
+                }
+                if other_links > 0 {
+                    remarks.push(format!("{other_links} other names are left; nobody can open it by them either"));
+                }
+                let remark = (!remarks.is_empty()).then(|| remarks.join("; "));
                 Ok(Taking::Taken { former: item.id, remark })
             }
         }

@@ -3,6 +3,8 @@
 //! It starts processes, plays the attacker, and reads the public API, the kernel (`nft`) and the simulator (AWS's
 //! SDK). It writes to no database, lake or nftables. A step that does not happen ends it with an error.
 
+mod upload;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -69,6 +71,8 @@ fn play(world: &World, dir: &std::path::Path) -> Result<Vec<Line>> {
     allowed(world, &platform, &mut lines)?;
     behind_proxy(world, &platform, &mut lines)?;
     told(world, &mut lines)?;
+    println!("7. malware is uploaded");
+    upload::uploaded(world, &platform, &mut lines)?;
     println!("6. a block is taken back by hand");
     let undone = undo_by_hand(world, &platform, &mut lines)?;
     println!("4. the manager is killed while events flow");
@@ -94,6 +98,7 @@ fn start(world: &World, dir: &std::path::Path) -> Result<Platform> {
                 {"name": "auth", "source": "linux/auth", "file": world.dir.join("auth.log"), "zone": "UTC"},
                 {"name": "nginx", "source": "nginx/access", "file": world.dir.join("nginx/access.log")},
             ]},
+            "antimalware": {"state": "on", "paths": [world.web_root()]},
             "block_address": {"expiry_seconds": EXPIRY, "expiry_most_seconds": 60, "grace_seconds": 60},
         },
         "response": {"allow": [PARTNER], "trusted_proxies": [PROXY]},
@@ -317,7 +322,7 @@ fn expired(world: &World, platform: &Platform, first: &Instant, undone: &str, li
     wait("the WAF's sets are empty", Duration::from_secs(90), || world.waf().is_ok_and(|held| held.is_empty()))?;
     wait("all blocks say expired", Duration::from_secs(90), || {
         platform.api.actions().is_ok_and(|all| {
-            all.iter().filter(|action| field(action, "/order/action") != "notify_webhook").all(|action| {
+            all.iter().filter(|action| field(action, "/order/target/network") != "").all(|action| {
                 !matches!(field(action, "/state"), "planned" | "approved" | "running" | "done" | "undoing")
             }) && ["block_address", "waf_block"].iter().all(|kind| {
                 all.iter().any(|action| {
