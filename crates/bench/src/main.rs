@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod cost;
 mod demo;
 mod exactly_once;
 mod log_to_block;
@@ -26,6 +27,8 @@ struct Cli {
 enum Command {
     /// Play the attack story in network namespaces; exits non-zero where a step did not happen
     Demo(demo::Options),
+    /// What malware protection costs: unpack and build a project with and without it; clamonacc beside it
+    ProtectionCost(cost::Options),
     /// Send lines through an agent while agent and manager are killed again and again; count what arrives
     ExactlyOnce(exactly_once::Options),
     /// From the deciding line to the first refused packet, and lines per CPU second; fail2ban beside it
@@ -41,6 +44,7 @@ fn main() -> anyhow::Result<()> {
     sakimori_runtime::http::install_crypto();
     match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
+        Command::ProtectionCost(options) => cost::run(&options),
         Command::ExactlyOnce(options) => exactly_once::run(&options),
         Command::LogToBlock(options) => log_to_block::run(&options),
         Command::ManyBlocks(options) => many_blocks::run(&options),

@@ -125,7 +125,8 @@ impl World {
         fs::create_dir_all(dir.join("www"))?;
         // A file system of its own: protection is of whole ones.
         let flags = rustix::mount::MountFlags::NODEV;
-        rustix::mount::mount("tmpfs", dir.join("www"), "tmpfs", flags, Some(c"size=16m")).context("mount the web root")?;
+        rustix::mount::mount("tmpfs", dir.join("www"), "tmpfs", flags, Some(c"size=16m"))
+            .context("mount the web root")?;
         fs::create_dir_all(dir.join("www/upload"))?;
         fs::write(dir.join("www/index.html"), "hello\n")?;
         let base = dir.display();
