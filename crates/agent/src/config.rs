@@ -26,6 +26,8 @@ pub struct Config {
     pub log_inspection: LogInspection,
     /// Blocking, what is this host's own affair.
     pub block_address: BlockAddress,
+    /// Probes of the modules that are on.
+    pub proof: Proof,
     /// This host's own policy layer over the default one, in effect until a manager has sent a policy.
     pub policy: serde_json::Map<String, serde_json::Value>,
 }
@@ -77,6 +79,14 @@ pub struct BlockAddress {
     pub table: String,
 }
 
+/// Probes of the modules that are on.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Proof {
+    /// Hours between two runs. 0: none, by schedule or by hand.
+    pub every_hours: u32,
+}
+
 impl Default for Agent {
     fn default() -> Self {
         Self { state: "/var/lib/sakimori/agent".into(), proxy: None, host_name: None }
@@ -95,6 +105,11 @@ impl Default for Spool {
 impl Default for LogInspection {
     fn default() -> Self {
         Self { history_seconds: 3_600 }
+    }
+}
+impl Default for Proof {
+    fn default() -> Self {
+        Self { every_hours: 24 }
     }
 }
 impl Default for BlockAddress {

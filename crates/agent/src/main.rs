@@ -90,6 +90,12 @@ enum Command {
         #[command(subcommand)]
         command: quarantine::QuarantineCommand,
     },
+    /// Show whether each module is proven to work, or prove it now by harmless probes
+    Proof {
+        /// Probe now, and wait for the result
+        #[arg(long)]
+        run: bool,
+    },
     /// Say what this machine lacks, and what to do
     Doctor,
     /// End the running agent in good order; blocks stay until their time is up
@@ -105,6 +111,12 @@ enum Command {
     Keeper {
         /// Where it listens
         socket: PathBuf,
+    },
+    /// Write and open the test file, as a process that is nobody special; started by the supervisor only
+    #[command(hide = true)]
+    ProbeMalware {
+        /// Where
+        path: PathBuf,
     },
     /// A worker process; started by the supervisor only
     #[command(hide = true)]
@@ -158,6 +170,9 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         sakimori_scan::worker::run()?;
         return Ok(done);
     }
+    if let Command::ProbeMalware { path } = &cli.command {
+        return Ok(supervisor::proof::write_and_open(path)?.into());
+    }
     if let Command::Keeper { socket } = &cli.command {
         supervisor::antimalware::keeper::keep(socket)?;
         return Ok(done);
@@ -202,10 +217,11 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             return show::done(answer, "blocked", cli.json);
         }
         Command::Quarantine { command } => return quarantine::run(&config, command, who(), cli.json),
+        Command::Proof { run } => return proof(&socket, run, cli.json),
         Command::Doctor => return doctor::run(&config, cli.json),
         Command::Stop => return show::done(control::ask(&socket, &Ask::Stop)?, "stopping", cli.json),
         Command::Uninstall { purge } => uninstall::run(&config, purge)?,
-        Command::Worker { .. } | Command::Keeper { .. } => {}
+        Command::Worker { .. } | Command::Keeper { .. } | Command::ProbeMalware { .. } => {}
     }
     Ok(done)
 }
@@ -224,6 +240,16 @@ fn with_allocator_settings() {
     }
     let error = command.args(arguments).envs(ALLOCATOR_SETTINGS.iter().copied()).exec();
     tracing::debug!(%error, "the allocator keeps its own settings");
+}
+
+/// Shows what the probes said; with `run`, after a new run.
+fn proof(socket: &std::path::Path, run: bool, json: bool) -> Result<std::process::ExitCode> {
+    let mut answer = control::ask(socket, &Ask::Proof { run })?;
+    while run && matches!(answer, Answer::Proof { running: true, .. }) {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        answer = control::ask(socket, &Ask::Proof { run: false })?;
+    }
+    show::proofs(answer, json)
 }
 
 /// Who types: the user behind sudo, where there is one.

@@ -88,7 +88,7 @@ pub fn actions(answer: Answer, json: bool) -> Result<()> {
         return Ok(());
     }
     if actions.is_empty() {
-        writeln!(out, "nothing is blocked on this host")?;
+        writeln!(out, "nothing is in effect on this host")?;
     }
     for action in &actions {
         let end = action.expires_at.map_or_else(String::new, |end| format!("until {end}"));
@@ -116,6 +116,29 @@ pub fn done(answer: Answer, verb: &str, json: bool) -> Result<ExitCode> {
         }
     }
     Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// What the probes said. Exit code 1 where a module is not proven.
+///
+/// # Errors
+/// Where nothing can be written.
+pub fn proofs(answer: Answer, json: bool) -> Result<ExitCode> {
+    let Answer::Proof { proofs, running } = answer else { bail!("the agent answered something else") };
+    let mut out = anstream::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::json!({ "proofs": proofs, "running": running }))?;
+    } else {
+        if proofs.is_empty() {
+            writeln!(out, "nothing is proven yet; sakimori-agent proof --run probes the modules that are on")?;
+        }
+        for proof in &proofs {
+            let (style, word) = if proof.ok { (GOOD, "proven") } else { (BAD, "failing") };
+            let (at, module) = (proof.at, &proof.module);
+            writeln!(out, "{style}{word:<8}{PLAIN} {module:<16} {at}  {:>6} ms  {}", proof.took_ms, proof.detail)?;
+        }
+    }
+    let all = !proofs.is_empty() && proofs.iter().all(|proof| proof.ok);
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// What a doctor found.

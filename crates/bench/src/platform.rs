@@ -160,7 +160,7 @@ impl Platform {
         fs::write(
             dir.join("agent.toml"),
             format!(
-                "[agent]\nstate = \"{}\"\nhost_name = \"web1\"\n[block_address]\ntable = \"{table}\"\n{agent_more}\n",
+                "[agent]\nstate = \"{}\"\nhost_name = \"web1\"\n[proof]\nevery_hours = 0\n[block_address]\ntable = \"{table}\"\n{agent_more}\n",
                 dir.join("agent").display()
             ),
         )?;

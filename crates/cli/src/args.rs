@@ -87,6 +87,8 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<audit::AuditCommand>,
     },
+    /// Show for each host and module whether it is proven to work: by harmless probes, within the last day
+    Proof,
     /// Check and test rules, log sources and playbooks, without a manager
     #[command(subcommand)]
     Rules(rules::RulesCommand),

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use sakimori_malware::{Limits, RuleError, Verdict};
+use sakimori_malware::{Kind, Limits, RuleError, Verdict};
 use sakimori_sys::channel::Waited;
 use sakimori_sys::memory;
 use sakimori_sys::worker::{Identity, Worker, WorkerError, WorkerSpec, spawn};
@@ -106,6 +106,8 @@ pub struct Judged {
     pub bytes: u64,
     /// The verdict.
     pub verdict: Verdict,
+    /// What it is, where that is told apart.
+    pub kind: Option<Kind>,
 }
 
 impl<'c> Judge<'c> {
@@ -166,9 +168,9 @@ impl<'c> Judge<'c> {
         let Some(&(first, _)) = self.in_hand.front() else { return Ok(None) };
         let patience = Duration::from_secs(self.limits.seconds).saturating_add(SLACK);
         let reason = match answer(&self.worker, patience) {
-            Ok(FromWorker::Judged { id, bytes, verdict }) if id == first => {
+            Ok(FromWorker::Judged { id, bytes, verdict, kind }) if id == first => {
                 self.in_hand.pop_front();
-                return Ok(Some(Judged { id, bytes, verdict }));
+                return Ok(Some(Judged { id, bytes, verdict, kind }));
             }
             Ok(_) => "the worker answered something else".to_owned(),
             Err(error) => error.to_string(),
@@ -179,7 +181,7 @@ impl<'c> Judge<'c> {
         for (id, file) in &self.in_hand {
             let _ = tell(&self.worker, &ToWorker::Scan(*id), &[file]);
         }
-        Ok(Some(Judged { id: first, bytes: 0, verdict: failed(&reason) }))
+        Ok(Some(Judged { id: first, bytes: 0, verdict: failed(&reason), kind: None }))
     }
 
     /// Judges one file now, with nothing else in hand.
@@ -192,7 +194,7 @@ impl<'c> Judge<'c> {
             match self.collect()? {
                 Some(judged) if judged.id == id => return Ok(judged),
                 Some(_) => {}
-                None => return Ok(Judged { id, bytes: 0, verdict: failed("its verdict was lost") }),
+                None => return Ok(Judged { id, bytes: 0, verdict: failed("its verdict was lost"), kind: None }),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What travels between a worker and its parent: small frames; whatever is large goes beside them as sealed memory.
 
-use sakimori_malware::{Limits, RuleError, Verdict};
+use sakimori_malware::{Kind, Limits, RuleError, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// Largest sources of rules, and largest compiled set, in bytes.
@@ -54,5 +54,7 @@ pub enum FromWorker {
         bytes: u64,
         /// The verdict.
         verdict: Verdict,
+        /// What it is, where that is told apart.
+        kind: Option<Kind>,
     },
 }

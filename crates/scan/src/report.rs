@@ -2,13 +2,13 @@
 //!
 //! | code | says |
 //! |---|---|
-//! | 0 | everything was looked at and nothing found; what is larger than the limit is listed |
+//! | 0 | everything was looked at and nothing found; what is larger than the limit, or not what its name says, is listed |
 //! | 1 | something was found |
 //! | 2 | nothing was found, but not everything could be judged: a file, a folder or a rule failed |
 
 use std::path::Path;
 
-use sakimori_malware::{Detection, RuleError, Skip, Verdict};
+use sakimori_malware::{Detection, RuleError, Skip, Verdict, kind};
 use serde::Serialize;
 
 use crate::tree::{Outcome, Totals};
@@ -26,7 +26,7 @@ pub struct Found {
     pub detection: Detection,
 }
 
-/// A file or folder that was not judged.
+/// A file or folder with something to be said.
 #[derive(Clone, Debug, Serialize)]
 pub struct Missed {
     /// Its path.
@@ -42,6 +42,8 @@ pub struct Report {
     pub totals: Totals,
     /// What was found.
     pub found: Vec<Found>,
+    /// What no rule matched, and whose content is not what its name says.
+    pub disguised: Vec<Missed>,
     /// What is larger than the limit.
     pub too_large: Vec<Missed>,
     /// What should have been judged and could not be.
@@ -54,7 +56,14 @@ impl Report {
     /// Takes in what came of one file; gives the entry if something was found.
     pub fn add(&mut self, outcome: &Outcome) -> Option<&Found> {
         let (path, verdict) = match outcome {
-            Outcome::Judged(path, verdict) => (path, verdict),
+            Outcome::Judged(path, verdict, kind) => {
+                if let (Verdict::Clean, Some(kind)) = (verdict, kind)
+                    && kind::belies(&path.to_string_lossy(), *kind)
+                {
+                    list(&mut self.disguised, path, format!("it is {} and is called something else", kind.name()));
+                }
+                (path, verdict)
+            }
             Outcome::Unreadable(path, error) => {
                 list(&mut self.failed, path, error.to_string());
                 return None;
@@ -112,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_says_clean_found_or_not_sure() {
-        let judged = |verdict| Outcome::Judged("/x".into(), verdict);
+        let judged = |verdict| Outcome::Judged("/x".into(), verdict, None);
         let unreadable = || Outcome::Unreadable("/x".into(), std::io::ErrorKind::PermissionDenied.into());
         let large = || judged(Verdict::Skipped(Skip::TooLarge { size: 2, most: 1 }));
         let found = judged(Verdict::Malicious(Detection {
@@ -125,6 +134,10 @@ mod tests {
             also: Vec::new(),
         }));
         assert_eq!(code(&[judged(Verdict::Clean), large()]), 0);
+        let mut report = Report::default();
+        report.add(&Outcome::Judged("/x/a.png".into(), Verdict::Clean, Some(kind::Kind::Elf)));
+        report.add(&Outcome::Judged("/x/a".into(), Verdict::Clean, Some(kind::Kind::Elf)));
+        assert_eq!((report.disguised.len(), report.exit_code()), (1, 0), "flagged, and not found");
         assert_eq!(code(&[unreadable()]), 2);
         assert_eq!(code(&[judged(Verdict::Skipped(Skip::TimedOut { seconds: 1 }))]), 2);
         assert_eq!(code(&[unreadable(), found]), 1);

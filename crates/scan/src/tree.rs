@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sakimori_malware::{Limits, Verdict};
+use sakimori_malware::{Kind, Limits, Verdict};
 use sakimori_sys::worker::WorkerSpec;
 
 use crate::exclude::Exclusions;
@@ -70,8 +70,8 @@ impl Control {
 /// What came of one file.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A verdict.
-    Judged(PathBuf, Verdict),
+    /// A verdict, and what the file is, where that is told apart.
+    Judged(PathBuf, Verdict, Option<Kind>),
     /// It could not be opened, or its folder not read.
     Unreadable(PathBuf, std::io::Error),
 }
@@ -162,7 +162,7 @@ impl Totals {
         self.bytes += bytes;
         match outcome {
             Outcome::Unreadable(..) => self.unreadable += 1,
-            Outcome::Judged(_, verdict) => {
+            Outcome::Judged(_, verdict, _) => {
                 self.files += 1;
                 match verdict {
                     Verdict::Clean => {}
@@ -227,7 +227,7 @@ fn feed(
             Ok(None) => return (judge.restarts(), None),
             Ok(Some(judged)) => {
                 let path = paths.pop_front().unwrap_or_default();
-                let outcome = Outcome::Judged(path, judged.verdict);
+                let outcome = Outcome::Judged(path, judged.verdict, judged.kind);
                 if reports.send(Report::Outcome(outcome, judged.bytes)).is_err() {
                     return (judge.restarts(), None);
                 }

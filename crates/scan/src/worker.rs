@@ -85,7 +85,7 @@ fn judge_all(
         // The descriptor is closed before the answer: whoever waits for it may want to write the file.
         let bytes = reader.at;
         drop(reader);
-        send(channel, &FromWorker::Judged { id, bytes, verdict })?;
+        send(channel, &FromWorker::Judged { id, bytes, verdict, kind: scanner.kind() })?;
         match receive(channel)? {
             Some(message) => next = message,
             None => return Ok(None),

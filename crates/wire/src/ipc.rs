@@ -356,6 +356,11 @@ pub enum Ask {
     },
     /// Something about a file in quarantine.
     Quarantine(QuarantineAsk),
+    /// Results of the probes.
+    Proof {
+        /// Begin a run; results are those before it until it is over.
+        run: bool,
+    },
     /// End the agent in good order.
     Stop,
 }
@@ -392,6 +397,13 @@ pub enum Answer {
     Actions {
         /// In the order of their beginning.
         actions: Vec<Action>,
+    },
+    /// Results of the probes.
+    Proof {
+        /// One a module that is on.
+        proofs: Vec<crate::status::ProofStatus>,
+        /// Is a run under way?
+        running: bool,
     },
     /// How many were done, and why others were not.
     Done {

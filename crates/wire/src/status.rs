@@ -25,6 +25,26 @@ pub struct AgentStatus {
     pub spool: SpoolStatus,
     /// Blocks in effect.
     pub blocks: u64,
+    /// Results of the newest probe of each module that is on.
+    #[serde(default)]
+    pub proofs: Vec<ProofStatus>,
+}
+
+/// What the newest probe of a module said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofStatus {
+    /// Slug of the module, or `uplink`.
+    pub module: String,
+    /// Did it do what it is for?
+    pub ok: bool,
+    /// When it was probed.
+    pub at: Timestamp,
+    /// When it was last proven.
+    pub proven: Option<Timestamp>,
+    /// How long the answer took, in milliseconds.
+    pub took_ms: u64,
+    /// What was seen, or what is wrong.
+    pub detail: String,
 }
 
 /// State of a module.

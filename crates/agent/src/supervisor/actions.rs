@@ -17,6 +17,7 @@ use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
 use sakimori_respond::actions::quarantine_file;
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{Changes, HostActions, Which};
+use sakimori_respond::ports::{AddressBlocker, PortError};
 use sakimori_respond::wide::Undo;
 use sakimori_wire::status::ModuleStatus;
 use serde::{Deserialize, Serialize};
@@ -159,6 +160,29 @@ impl Actions {
         let which = if ids.is_empty() { Which::All } else { Which::Ids(ids) };
         let changes = self.host.undo(&which, Undo::Person(by), now)?;
         Ok(self.told(&changes, now))
+    }
+
+    /// Takes actions back for a reason of this program's own; they may be repeated at once.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn undo_for(&mut self, ids: Vec<String>, reason: &str, now: Timestamp) -> Result<Told> {
+        let changes = self.host.undo(&Which::Ids(ids), Undo::Policy(reason), now)?;
+        Ok(self.told(&changes, now))
+    }
+
+    /// The newest known action of which this holds.
+    pub fn newest(&self, holds: impl Fn(&Action) -> bool) -> Option<&Action> {
+        let all = self.host.actions().map(Arc::as_ref).filter(|action| holds(action));
+        all.max_by_key(|action| action.planned_at)
+    }
+
+    /// What is blocked now, read from the kernel.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn blocked(&mut self) -> Result<Vec<Network>, PortError> {
+        Ok(self.host.blocker().blocked()?.into_iter().map(|entry| entry.network).collect())
     }
 
     /// Keeps the file that an order speaks of until it is carried out.

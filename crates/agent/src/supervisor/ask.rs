@@ -57,6 +57,12 @@ impl Supervisor {
                 let _ = reply.send(Answer::Done { count: done as u64, refused });
                 self.spool_actions(told)?;
             }
+            Ask::Proof { run } => {
+                if run {
+                    self.proof.run_now();
+                }
+                let _ = reply.send(Answer::Proof { proofs: self.proof.status(), running: self.proof.is_running() });
+            }
             Ask::Quarantine(ask) => self.answer_quarantine(ask, reply)?,
             Ask::Stop => {
                 let _ = reply.send(Answer::Done { count: 1, refused: Vec::new() });

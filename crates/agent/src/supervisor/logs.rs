@@ -14,6 +14,7 @@ use sakimori_wire::status::{InputStatus, ModuleStatus};
 
 use super::bundles::Files;
 use super::inputs::{Input, Inputs, MAX_INPUTS, Seen};
+use super::proof;
 use super::saver::Saver;
 use super::watch::{Folders, growth_queue};
 use super::worker::{self, Backoff, Kind, Process};
@@ -184,7 +185,12 @@ impl Supervisor {
             return Ok(());
         }
         let mut inputs = Inputs::new();
-        for input in wanted.sources.iter().filter(|input| !is_own(&input.name)).take(MAX_INPUTS) {
+        let own = proof::input(&self.config);
+        if own.is_some() {
+            proof::prepare(&self.config)?;
+        }
+        let wanted = wanted.sources.iter().filter(|input| !is_own(&input.name) && input.name != proof::INPUT);
+        for input in wanted.take(MAX_INPUTS).chain(&own) {
             let kept = self.logs.inputs.remove(&input.name).filter(|old| old.input == *input);
             inputs.insert(input.name.clone(), kept.unwrap_or_else(|| Input::new(input.clone())));
         }

@@ -22,6 +22,7 @@ mod inputs;
 mod link;
 mod logs;
 mod policy;
+pub mod proof;
 mod saver;
 mod vault;
 mod watch;
@@ -45,6 +46,7 @@ use antimalware::Antimalware;
 use bundles::Bundles;
 use link::Link;
 use logs::Logs;
+use proof::Proof;
 
 /// How long appended batches may wait for their fsync where nothing hurries.
 const SYNC_WAIT: Duration = Duration::from_millis(20);
@@ -80,6 +82,8 @@ pub enum Message {
     SnapshotKept(Vec<(String, u64)>),
     /// A bundle was tried: it is in use from now on, or refused.
     BundleTried(Result<(), String>),
+    /// What the process saw that opened the probe's test file: was it let?
+    Tried(Result<bool, String>),
     /// Something of real-time malware protection.
     Antimalware(antimalware::Told),
     /// End in good order.
@@ -98,6 +102,7 @@ pub struct Supervisor {
     logs: Logs,
     link: Option<Link>,
     antimalware: Antimalware,
+    proof: Proof,
     /// Events about the agent that are not spooled yet.
     said: Vec<Event>,
     clock: SystemClock,
@@ -165,6 +170,7 @@ impl Supervisor {
             logs,
             link,
             antimalware: Antimalware::new(&config, to.clone()),
+            proof: Proof::new(&config, clock.now()),
             said: Vec::new(),
             clock,
             sync_due: None,
@@ -229,7 +235,10 @@ impl Supervisor {
         let mut until = self.status_due.min(self.look_due);
         let link = self.link.as_ref().and_then(Link::restart_due);
         let antimalware = self.antimalware.restart_due();
-        for due in [self.sync_due, self.logs.restart_due(), link, antimalware, self.stopping].into_iter().flatten() {
+        let proof = self.proof.due();
+        for due in
+            [self.sync_due, self.logs.restart_due(), link, antimalware, proof, self.stopping].into_iter().flatten()
+        {
             until = until.min(due);
         }
         let mut wait = until.saturating_duration_since(now);
@@ -262,6 +271,10 @@ impl Supervisor {
                 Ok(())
             }
             Message::Antimalware(told) => self.antimalware_told(told),
+            Message::Tried(opened) => {
+                self.proof.tried(opened);
+                Ok(())
+            }
             Message::Folder => self.look_at_inputs(),
             Message::Ask { ask, reply } => self.answer(ask, &reply),
             Message::SnapshotKept(covers) => self.spool.covered(&covers),
@@ -300,6 +313,7 @@ impl Supervisor {
         }
         let events = self.actions.tick(self.clock.now())?;
         self.spool_actions(events)?;
+        self.step_proof()?;
         if self.status_due <= now {
             self.status_due = now + STATUS_EVERY;
             self.report()?;
@@ -421,6 +435,7 @@ impl Supervisor {
                 waiting: self.spool.waiting(),
             },
             blocks: self.actions.live(),
+            proofs: self.proof.status(),
         }
     }
 

@@ -24,13 +24,18 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host whose agent reads `auth.log` and `web.log` in its folder, with more configuration.
+    /// A host whose agent reads `auth.log` and `web.log` in its folder, with more configuration. Nothing is probed.
     pub fn new(more: &str) -> Self {
+        Self::probed(0, more)
+    }
+
+    /// The same, probed every so many hours.
+    pub fn probed(hours: u32, more: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let table = format!("skm_t{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
-            "[agent]\nstate = \"{state}\"\nhost_name = \"web1\"\n[log]\nlevel = \"debug\"\n[block_address]\ntable = \"{table}\"\n\
+            "[agent]\nstate = \"{state}\"\nhost_name = \"web1\"\n[log]\nlevel = \"debug\"\n[proof]\nevery_hours = {hours}\n[block_address]\ntable = \"{table}\"\n\
              [[policy.modules.log_inspection.sources]]\nname = \"auth\"\nsource = \"linux/auth\"\nfile = \"{auth}\"\n\
              [[policy.modules.log_inspection.sources]]\nname = \"web\"\nsource = \"nginx/access\"\nfile = \"{web}\"\n{more}\n",
             state = dir.path().join("state").display(),

@@ -13,6 +13,7 @@ pub mod logs;
 pub mod manager;
 pub mod net;
 pub mod policy;
+pub mod proof;
 pub mod rules;
 pub mod scan;
 pub mod token;
@@ -44,6 +45,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Alerts { command } => with_api(&shared, async |api| alerts::run(&api, command, shared.json).await),
         Command::Actions { command } => with_api(&shared, async |api| actions::run(&api, command, shared.json).await),
         Command::Audit { command } => with_api(&shared, async |api| audit::run(&api, command, shared.json).await),
+        Command::Proof => with_api(&shared, async |api| proof::run(&api, shared.json).await),
         Command::Rules(command) => rules::run(&command, shared.json),
         Command::Policy(command) => with_api(&shared, async |api| policy::run(&api, command, shared.json).await),
         Command::User(command) => user::run(&shared, command),

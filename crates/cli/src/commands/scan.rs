@@ -101,6 +101,10 @@ fn show(report: &Report, compiled: &sakimori_scan::Compiled, json: bool) -> Resu
     if json {
         return output::json(report);
     }
+    for disguised in &report.disguised {
+        let (path, reason) = (output::clean(&disguised.path), output::clean(&disguised.reason));
+        output::line(format!("{}{path}{}: suspicious: {reason}", output::WARN, output::PLAIN))?;
+    }
     for missed in report.too_large.iter().chain(&report.failed) {
         let (path, reason) = (output::clean(&missed.path), output::clean(&missed.reason));
         anstream::eprintln!("{}{path}{}: not judged: {reason}", output::WARN, output::PLAIN);

@@ -28,6 +28,7 @@ mod events;
 mod health;
 mod playbooks;
 mod policies;
+mod proof;
 mod rules;
 mod session;
 mod tenants;
@@ -50,6 +51,7 @@ use crate::shared::Shared;
 pub use self::listen::{check_listen, serve};
 pub use self::openapi::{document, document_text};
 pub use self::password::{ensure_first_user, reset_password};
+pub(crate) use self::proof::newest_message;
 
 /// Most live feeds at a time.
 const FEEDS: usize = 64;

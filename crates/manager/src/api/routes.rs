@@ -6,7 +6,7 @@ use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
 use super::{App, actions, agents, alerts, audit, bundles, enrolment, events, extract, frame, health};
-use super::{playbooks, policies, rules, session, tenants, tokens, users};
+use super::{playbooks, policies, proof, rules, session, tenants, tokens, users};
 
 /// Open to everybody.
 const OPEN: &str = "";
@@ -43,6 +43,9 @@ pub fn table() -> Vec<Route> {
         get("/api/v1/agents/{id}/policy", "policies:read", policies::effective).does("What applies to an agent, and why").answers::<policies::EffectivePolicy>(200),
         post("/api/v1/agents/{id}/revoke", "agents:revoke", agents::revoke).does("Revokes an agent").answers::<agents::AgentView>(200),
         delete("/api/v1/agents/{id}", "agents:delete", agents::delete).does("Forgets a revoked agent").answers_nothing(),
+
+        get("/api/v1/proof", "agents:read", proof::hosts).does("Whether each host's modules are proven to work").query::<extract::PageQuery>().answers_page::<proof::HostProof>(),
+        get("/api/v1/proof/channels", "agents:read", proof::channels).does("Whether messages arrive").answers::<proof::Channels>(200),
 
         get("/api/v1/enrolment-tokens", "enrolment-tokens:read", enrolment::list).does("Lists enrolment tokens").query::<extract::PageQuery>().answers_page::<enrolment::EnrolmentView>(),
         post("/api/v1/enrolment-tokens", "enrolment-tokens:write", enrolment::create).does("Makes a one-time enrolment token").takes::<enrolment::NewEnrolment>().answers::<enrolment::MadeEnrolment>(201),
