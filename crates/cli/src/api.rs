@@ -170,12 +170,20 @@ impl Api {
 
     /// A feed of server-sent events.
     pub async fn feed(&self, path: &str, query: &[(&str, String)]) -> Result<reqwest::Response> {
-        let response = self.request(&self.feeds, Method::GET, path).query(query).send().await;
-        let response = response.map_err(|error| self.unreachable(&error))?;
+        self.begun(self.request(&self.feeds, Method::GET, path).query(query)).await
+    }
+
+    async fn begun(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }
         Err(problem(response.status().as_u16(), &response.text().await.unwrap_or_default()))
+    }
+
+    /// A POST whose answer is read piece by piece.
+    pub async fn download(&self, path: &str) -> Result<reqwest::Response> {
+        self.begun(self.request(&self.feeds, Method::POST, path)).await
     }
 
     /// Status of a path that is open to everybody; `None` where nobody answers.

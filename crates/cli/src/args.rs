@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    actions, alerts, audit, bundle, config, doctor, enrol_token, events, hunt, logs, manager, net, policy, rules, scan,
-    token, user,
+    actions, alerts, audit, backup, bundle, config, doctor, enrol_token, events, hunt, logs, manager, net, policy,
+    rules, scan, token, user,
 };
 use crate::platform;
 
@@ -95,6 +95,10 @@ pub enum Command {
     /// Show and set policy
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Write the whole installation into one file, while it works
+    Backup(backup::BackupArgs),
+    /// Bring a backup back into an empty place
+    Restore(backup::RestoreArgs),
     /// Users
     #[command(subcommand)]
     User(user::UserCommand),

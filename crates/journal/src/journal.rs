@@ -114,6 +114,21 @@ impl Journal {
         Ok((Self { shared, reader }, recovery))
     }
 
+    /// Makes a journal whose first record will have this sequence: records that come back from a copy keep their
+    /// numbers.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`] where there is a journal already, and as [`Journal::open`].
+    pub fn create_at(dir: impl AsRef<Path>, first: u64, options: Options) -> Result<Self> {
+        let dir = dir.as_ref();
+        io("create directory", dir, std::fs::create_dir_all(dir))?;
+        if io("list", dir, std::fs::read_dir(dir))?.next().is_some() {
+            return Err(Error::NotEmpty { dir: dir.to_owned() });
+        }
+        Segment::create(dir, first.max(1))?;
+        Ok(Self::open(dir, options)?.0)
+    }
+
     /// Appends a record to the buffer and returns its sequence. It can be read at once, and is durable after
     /// the next [`Journal::sync`]. On an error nothing was appended.
     pub fn append(&self, record: &[u8]) -> Result<u64> {

@@ -91,6 +91,12 @@ pub enum Error {
         /// The journal.
         dir: PathBuf,
     },
+    /// A journal is to be made where something is.
+    #[error("make journal {}: the folder is not empty; name another or move what is there away", dir.display())]
+    NotEmpty {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// A record in the middle is damaged.
     #[error("read journal segment {} at offset {offset}: {reason}; restore it from a copy or move it away", segment.display())]
     Damaged {

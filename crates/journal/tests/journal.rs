@@ -87,6 +87,18 @@ fn trimming_deletes_whole_segments_and_keeps_the_numbers() {
 }
 
 #[test]
+fn what_comes_back_from_a_copy_keeps_its_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::create_at(dir.path().join("new"), 41, SMALL).unwrap();
+    assert_eq!((journal.first(), journal.append(b"x").unwrap()), (41, 41));
+    journal.sync().unwrap();
+    drop(journal);
+    let (journal, _) = open(&dir.path().join("new"), SMALL);
+    assert_eq!(all(&journal), [(41, b"x".to_vec())]);
+    assert!(matches!(Journal::create_at(dir.path().join("new"), 1, SMALL), Err(Error::NotEmpty { .. })));
+}
+
+#[test]
 fn two_processes_cannot_have_it() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open(dir.path(), SMALL);

@@ -8,6 +8,7 @@ use sakimori_store::control::{Scope, agents, flushes};
 use sakimori_wire::status::AgentStatus;
 use serde::Serialize;
 
+use crate::backup::since;
 use crate::shared::Shared;
 
 /// How often a difference is looked at again.
@@ -117,7 +118,9 @@ async fn count(shared: &Shared, tenant: &str) -> Result<Vec<Row>, String> {
     Ok(rows
         .into_iter()
         .map(|(key, mut row)| {
-            row.on_the_way = row.sent.unwrap_or(row.arrived).saturating_sub(row.arrived);
+            // What this manager had and lost was sent and is not coming.
+            let had: u64 = row.lost.iter().filter(|loss| loss.place == since::PLACE).map(|loss| loss.count).sum();
+            row.on_the_way = row.sent.unwrap_or(row.arrived).saturating_sub(row.arrived + had);
             // More may have arrived while the lake counted.
             let arrived = row.arrived..=after.get(&key).copied().unwrap_or(row.arrived);
             row.balanced = arrived.contains(&(row.stored + row.expired));

@@ -6,7 +6,11 @@ use std::path::PathBuf;
 
 use sakimori_cloud::aws::waf::WafConfig;
 use sakimori_runtime::telemetry::LogFormat;
+use sakimori_store::lake::LakeOptions;
 use serde::Deserialize;
+
+use crate::WRITER;
+use crate::backup::{CONTROL, LAKE};
 
 /// All of it.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +32,24 @@ pub struct Config {
     pub notify: Vec<Channel>,
     /// A folder whose files are added to, or replace, the built-in content.
     pub content_dir: Option<PathBuf>,
+    /// The file that this was read from, where it was one.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Where control state lies, as [`sakimori_store::control::Control::open`] takes it.
+    pub fn control_url(&self) -> String {
+        format!("sqlite:{}", self.state_dir.join(CONTROL).display())
+    }
+
+    /// How the lake is kept.
+    pub fn lake_options(&self) -> LakeOptions {
+        let mut options = LakeOptions::new(self.state_dir.join(LAKE), WRITER);
+        options.flush_seconds = self.lake.flush_seconds;
+        options.flush_bytes = self.lake.flush_bytes;
+        options
+    }
 }
 
 /// Logs of the program itself.
@@ -127,6 +149,7 @@ impl Default for Config {
             cloud: Cloud::default(),
             notify: Vec::new(),
             content_dir: None,
+            file: None,
         }
     }
 }

@@ -21,6 +21,8 @@ use sakimori_wire::batch::{self, Batch};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::backup::since::Gaps;
+use crate::backup::{self, StandStill};
 use crate::disk;
 use crate::fold::Fold;
 use crate::metrics::Metrics;
@@ -224,6 +226,14 @@ impl IngestHandle {
     }
 }
 
+/// What comes to the task.
+pub struct Ways {
+    /// Batches from senders.
+    pub batches: mpsc::Receiver<Incoming>,
+    /// Backups that take their moment.
+    pub asked: mpsc::Receiver<StandStill>,
+}
+
 /// The task.
 pub struct Ingest {
     /// Handles.
@@ -236,8 +246,10 @@ pub struct Ingest {
     pub position: u64,
     /// Detection and playbooks.
     pub fold: Fold,
-    /// Batches from senders.
-    pub receiver: mpsc::Receiver<Incoming>,
+    /// What comes to the task.
+    pub ways: Ways,
+    /// Gaps that a restore left.
+    pub gaps: Gaps,
     /// Sealed, and not claimed yet.
     pub unclaimed: Option<Claim>,
     /// Room for what comes.
@@ -256,7 +268,7 @@ impl Ingest {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                incoming = self.receiver.recv() => match incoming {
+                incoming = self.ways.batches.recv() => match incoming {
                     Some(first) => self.take(first).await?,
                     None => return Ok(()),
                 },
@@ -265,10 +277,13 @@ impl Ingest {
                         self.begin_flush().await;
                     }
                 }
+                Some(ask) = self.ways.asked.recv() => {
+                    backup::stand_still(&shared.control, &self.journal, ask).await;
+                }
                 () = shared.flush_now.notified() => self.begin_flush().await,
                 changed = rules.changed() => if changed.is_ok() { self.swap_rules() },
                 () = shared.stop.wait() => {
-                    while let Ok(first) = self.receiver.try_recv() {
+                    while let Ok(first) = self.ways.batches.try_recv() {
                         self.take(first).await?;
                     }
                     self.begin_flush().await;
@@ -283,15 +298,15 @@ impl Ingest {
         let mut group = vec![first];
         let mut size = group.iter().map(|one| one.bytes.len()).sum::<usize>();
         while size < GROUP_BYTES
-            && let Ok(next) = self.receiver.try_recv()
+            && let Ok(next) = self.ways.batches.try_recv()
         {
             size += next.bytes.len();
             group.push(next);
         }
         let mut answers = Vec::with_capacity(group.len());
         let mut taken = Vec::with_capacity(group.len());
-        for incoming in group {
-            match self.append(&incoming) {
+        for mut incoming in group {
+            match self.append(&mut incoming) {
                 Ok(None) => {
                     Metrics::add(&self.shared.metrics.batches_repeated, 1);
                     let accepted = accepted(&incoming.batch);
@@ -320,23 +335,38 @@ impl Ingest {
     }
 
     /// Appends where it is the next of its stream; `None` where it is here already.
-    fn append(&mut self, incoming: &Incoming) -> Result<Option<(u64, Record)>, IngestError> {
-        let header = &incoming.batch.header;
+    fn append(&mut self, incoming: &mut Incoming) -> Result<Option<(u64, Record)>, IngestError> {
         let handle = self.shared.ingest.clone();
-        let (last, _) = handle.stream(&incoming.tenant, &header.origin, &header.stream);
+        let header = &incoming.batch.header;
+        let (last, counted) = handle.stream(&incoming.tenant, &header.origin, &header.stream);
         if header.sequence <= last {
             return Ok(None);
         }
-        // The manager's own streams are numbered by the outbox, which may leave numbers out.
-        if header.origin != MANAGER && header.sequence != last + 1 {
-            return Err(IngestError::Gap { stream: header.stream.clone(), expected: last + 1, found: header.sequence });
+        // The manager's own events are few, and tell of what is wrong; its streams are numbered by the outbox, which
+        // may leave numbers out.
+        if header.origin != MANAGER {
+            let now = self.shared.clock.now();
+            let over = self.gaps.over(&incoming.tenant, header, (last, counted), now);
+            if header.sequence != last + 1 && over.is_none() {
+                let (stream, found) = (header.stream.clone(), header.sequence);
+                return Err(IngestError::Gap { stream, expected: last + 1, found });
+            }
+            if let Some(reason) = self.disk.full(&self.shared) {
+                return Err(IngestError::NotReady(reason.to_owned()));
+            }
+            if let Some(loss) = over {
+                // In the batch itself, so that a replay tells it too.
+                incoming.batch.header.losses.push(loss);
+                incoming.bytes =
+                    batch::encode(&incoming.batch).map_err(|error| IngestError::Refused(error.to_string()))?;
+            }
         }
-        // The manager's own events are few, and tell of what is wrong.
-        if header.origin != MANAGER
-            && let Some(reason) = self.disk.full(&self.shared)
-        {
-            return Err(IngestError::NotReady(reason.to_owned()));
-        }
+        self.journal(incoming).map(Some)
+    }
+
+    /// Appends it to the journal, and notes how far its stream has come.
+    fn journal(&mut self, incoming: &Incoming) -> Result<(u64, Record), IngestError> {
+        let header = &incoming.batch.header;
         let record = Record {
             tenant: incoming.tenant.clone(),
             received: self.shared.clock.now(),
@@ -352,10 +382,11 @@ impl Ingest {
         })?;
         let events = incoming.batch.events.len() as u64;
         self.arrival += events;
-        handle.note(&incoming.tenant, &header.origin, &header.stream, header.sequence, events);
+        self.gaps.close(&incoming.tenant, header);
+        self.shared.ingest.note(&incoming.tenant, &header.origin, &header.stream, header.sequence, events);
         Metrics::add(&self.shared.metrics.batches, 1);
         Metrics::add(&self.shared.metrics.events, events);
-        Ok(Some((position, record)))
+        Ok((position, record))
     }
 
     /// The bundle changed: the same windows under new rules.
@@ -396,8 +427,8 @@ impl Ingest {
             let batch = crate::fold::alert_batch(alerts, last + 1, first_event);
             let bytes = batch::encode(&batch).map_err(|error| error.to_string())?;
             let (reply, _) = oneshot::channel();
-            let incoming = Incoming { tenant, bytes, batch, reply };
-            if let Some((position, record)) = self.append(&incoming).map_err(|error| error.to_string())? {
+            let mut incoming = Incoming { tenant, bytes, batch, reply };
+            if let Some((position, record)) = self.append(&mut incoming).map_err(|error| error.to_string())? {
                 self.sync().await?;
                 own.extend(self.fold.batch(&self.shared, position, &record, incoming.batch, true).await?);
                 self.position = position;

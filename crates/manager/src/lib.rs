@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod api;
+pub mod backup;
 pub mod books;
 pub mod ca;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod shared;
 mod stream;
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -33,13 +35,13 @@ use sakimori_cloud::aws::waf::WafSets;
 use sakimori_respond::ports::AddressSet;
 use sakimori_runtime::{Restart, Stop, Supervisor, SystemClock, Task, clock::SharedClock};
 use sakimori_store::control::Control;
-use sakimori_store::lake::{Lake, LakeOptions};
+use sakimori_store::lake::Lake;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Notify, broadcast, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::ingest::{Ingest, IngestHandle};
+use crate::ingest::{Ingest, IngestHandle, Ways};
 use crate::shared::{Links, Release, Shared};
 
 /// Name under which this process commits to the lake. One manager process writes (D7).
@@ -105,7 +107,9 @@ impl Manager {
         make_private(&state)?;
         api::check_listen(&config).map_err(anyhow::Error::msg)?;
         let stop = Stop::new();
-        let control = Control::open(&format!("sqlite:{}", state.join("control.db").display())).await?;
+        backup::remove_drafts(&state);
+        let since = backup::since::Since::load(&state)?;
+        let control = Control::open(&config.control_url()).await?;
         let first_password = api::ensure_first_user(&control, &*clock).await?;
         let api_listener = listen(config.api.listen, "api.listen").await?;
         let link_listener = listen(config.link.listen, "link.listen").await?;
@@ -116,11 +120,9 @@ impl Manager {
             clock.now(),
         )?;
         let (release, files, key) =
-            release::prepare(&state, config.content_dir.as_deref(), &*clock).map_err(anyhow::Error::msg)?;
-        let mut options = LakeOptions::new(state.join("lake"), WRITER);
-        options.flush_seconds = config.lake.flush_seconds;
-        options.flush_bytes = config.lake.flush_bytes;
-        let lake = Lake::open(options).await?;
+            release::prepare(&state, config.content_dir.as_deref(), since.map_or(0, |since| since.bundle), &*clock)
+                .map_err(anyhow::Error::msg)?;
+        let lake = Lake::open(config.lake_options()).await?;
         let waf: Option<Arc<dyn AddressSet>> = match &config.cloud.waf {
             Some(waf) => Some(Arc::new(WafSets::open(waf.clone()).await?)),
             None => None,
@@ -128,6 +130,7 @@ impl Manager {
         let messenger = messenger::Webhooks::open(&config.notify, Arc::clone(&clock)).map_err(anyhow::Error::msg)?;
         let recovered = recover::open(&config, &control, &lake).await?;
         let (ingest, receiver) = IngestHandle::new(recovered.streams.clone());
+        let (stand_still, asked) = mpsc::channel(1);
         let fold = fold::Fold::load(&files, release.number);
         for problem in fold.errors() {
             tracing::warn!("content was left out: {problem}");
@@ -148,6 +151,9 @@ impl Manager {
             actions_changed: Notify::new(),
             outbox_changed: Notify::new(),
             message_waiting: Notify::new(),
+            stand_still,
+            journal_kept: Arc::new(AtomicU64::new(u64::MAX)),
+            backups: Arc::new(Semaphore::new(1)),
             flush_now: Notify::new(),
             flush_claimed: watch::channel(0).0,
             rules: watch::channel(release.number).0,
@@ -158,7 +164,8 @@ impl Manager {
             config,
         });
         let journal = Arc::clone(&recovered.journal);
-        let task = recovered.replay(&shared, fold, receiver).await.map_err(anyhow::Error::msg)?;
+        let task =
+            recovered.replay(&shared, fold, Ways { batches: receiver, asked }).await.map_err(anyhow::Error::msg)?;
         let mut supervisor = Supervisor::new(stop.clone());
         start_ingest(&mut supervisor, &shared, task);
         jobs::start(&mut supervisor, &shared, &journal);

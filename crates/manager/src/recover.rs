@@ -10,16 +10,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use sakimori_journal::{Journal, Options};
-use sakimori_store::control::{Control, flushes};
+use sakimori_store::control::{Control, Scope, agents, flushes};
 use sakimori_store::lake::Lake;
 use sakimori_wire::batch;
-use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::WRITER;
+use crate::backup::since::Gaps;
 use crate::config::Config;
 use crate::fold::{self, CHECKPOINT, Fold};
-use crate::ingest::{Incoming, Ingest, Record, Streams};
+use crate::ingest::{Ingest, Record, Streams, Ways};
 use crate::shared::Shared;
 
 /// Bytes of the journal that are read at a time.
@@ -36,6 +36,7 @@ pub struct Recovered {
     committed: u64,
     checkpoint: Option<flushes::Checkpoint>,
     told: HashSet<String>,
+    gaps: Gaps,
 }
 
 /// Opens the journal, settles claims, and finds where everything stands.
@@ -65,12 +66,16 @@ pub async fn open(config: &Config, control: &Control, lake: &Lake) -> anyhow::Re
         committed: last.map_or(0, |flush| flush.position.cast_unsigned()),
         checkpoint,
         told: HashSet::new(),
+        gaps: Gaps::default(),
     };
     for row in flushes::streams(control.read()).await? {
         let key = (row.tenant, row.origin, row.stream);
         recovered.streams.insert(key, (row.sequence.cast_unsigned(), row.events.cast_unsigned()));
     }
     recovered.scan()?;
+    let agents = agents::list(control.read(), &Scope::All, "", i64::MAX).await?;
+    let agents = agents.into_iter().map(|agent| (agent.id, agent.enrolled));
+    recovered.gaps = Gaps::open(&config.state_dir, &recovered.streams, agents)?;
     Ok(recovered)
 }
 
@@ -96,12 +101,7 @@ impl Recovered {
     ///
     /// # Errors
     /// Control state or journal that cannot be read or written.
-    pub async fn replay(
-        self,
-        shared: &Arc<Shared>,
-        mut fold: Fold,
-        receiver: mpsc::Receiver<Incoming>,
-    ) -> Result<Ingest, String> {
+    pub async fn replay(self, shared: &Arc<Shared>, mut fold: Fold, ways: Ways) -> Result<Ingest, String> {
         let from = self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.position.cast_unsigned());
         if let Some(checkpoint) = &self.checkpoint {
             fold.restore(checkpoint);
@@ -137,7 +137,8 @@ impl Recovered {
             arrival: self.arrival,
             position,
             fold,
-            receiver,
+            ways,
+            gaps: self.gaps,
             unclaimed: None,
             disk: Default::default(),
         };

@@ -14,13 +14,15 @@ use tracing::info;
 
 use crate::shared::{Command, Release, Shared};
 
-/// Makes the bundle of a start: the former one where the content is unchanged, else the next number.
+/// Makes the bundle of a start: the former one where the content is unchanged, else the next number; `at_least` this
+/// one, where agents may have had later ones from before a restore.
 ///
 /// # Errors
 /// Content that cannot be read, or a state folder that cannot be written.
 pub fn prepare(
     state: &Path,
     content_dir: Option<&Path>,
+    at_least: u64,
     clock: &dyn Clock,
 ) -> Result<(Release, Files, SigningKey), String> {
     let key = keys::load_or_make(&state.join("bundle.key")).map_err(|error| error.to_string())?;
@@ -30,11 +32,12 @@ pub fn prepare(
     }
     let store = BundleStore::open(&state.join("bundles"), key.verifying_key()).map_err(|error| error.to_string())?;
     if let (Some(current), Ok(Some(bytes))) = (store.current(), store.current_bytes())
+        && current.number >= at_least
         && files::digest(&current.files) == files::digest(&wanted)
     {
         return Ok((Release { number: current.number, bytes: Arc::new(bytes) }, wanted, key));
     }
-    let number = store.number() + 1;
+    let number = (store.number() + 1).max(at_least);
     let draft = Draft { created: Some(clock.now()), ..Draft::from(number) };
     let bytes = bundle::build(&wanted, draft, &key).map_err(|error| error.to_string())?;
     store.install(&bytes, |_| Ok(())).map_err(|error| error.to_string())?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -12,9 +13,10 @@ use sakimori_runtime::{Stop, clock::SharedClock};
 use sakimori_store::control::Control;
 use sakimori_store::lake::Lake;
 use sakimori_wire::agent::Down;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::backup::StandStill;
 use crate::ca::Authority;
 use crate::config::Config;
 use crate::ingest::IngestHandle;
@@ -56,6 +58,12 @@ pub struct Shared {
     pub message_waiting: Notify,
     /// Told when the ingest task has ended, after its last flush was claimed.
     pub ingest_done: CancellationToken,
+    /// Asks the ingest task to stand still while a backup takes its moment.
+    pub stand_still: mpsc::Sender<StandStill>,
+    /// The journal's first record that a backup needs; `u64::MAX` where none is under way.
+    pub journal_kept: Arc<AtomicU64>,
+    /// One backup at a time.
+    pub backups: Arc<Semaphore>,
     /// Begins a flush before its time.
     pub flush_now: Notify,
     /// Number of the last flush that is claimed and may be written.

@@ -1,6 +1,6 @@
 //! `manager`: the control plane in the foreground.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -23,11 +23,17 @@ pub struct ManagerArgs {
     pub config: Option<PathBuf>,
 }
 
+/// A manager's configuration, with the place that it came from.
+pub fn config(path: &Path, optional: bool) -> Result<Config> {
+    let config: Config = config::load(Some(path), optional, std::env::vars())?;
+    Ok(Config { file: path.is_file().then(|| path.to_owned()), ..config })
+}
+
 /// Runs it until a signal, or until one of its parts fails for good.
 pub fn run(args: &ManagerArgs) -> Result<ExitCode> {
     let default = PathBuf::from(DEFAULT_PATH);
     let path = args.config.as_ref().unwrap_or(&default);
-    let config: Config = config::load(Some(path), args.config.is_none(), std::env::vars())?;
+    let config = config(path, args.config.is_none())?;
     telemetry::init(config.log.format, &config.log.level);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start tokio")?;
     let by_signal = runtime.block_on(async {

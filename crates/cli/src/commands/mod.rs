@@ -3,6 +3,7 @@
 pub mod actions;
 pub mod alerts;
 pub mod audit;
+pub mod backup;
 pub mod bundle;
 pub mod config;
 pub mod doctor;
@@ -48,6 +49,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Proof => with_api(&shared, async |api| proof::run(&api, shared.json).await),
         Command::Rules(command) => rules::run(&command, shared.json),
         Command::Policy(command) => with_api(&shared, async |api| policy::run(&api, command, shared.json).await),
+        Command::Backup(args) => backup::run(&shared, &args),
+        Command::Restore(args) => backup::restore(&shared, &args),
         Command::User(command) => user::run(&shared, command),
         Command::Token(command) => with_api(&shared, async |api| token::run(&api, command, shared.json).await),
         Command::EnrolToken(command) => {

@@ -85,6 +85,7 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission::everywhere("tenants:read", Role::Admin),
     Permission::everywhere("tenants:write", Role::Admin),
     Permission::of("audit:read", Role::Admin),
+    Permission::everywhere("backups:create", Role::Admin),
 ];
 
 /// Somebody whose request was let through.

@@ -22,6 +22,7 @@ mod actions;
 mod agents;
 mod alerts;
 mod audit;
+mod backups;
 mod bundles;
 mod enrolment;
 mod events;

@@ -76,6 +76,8 @@ codes! {
     ACTION_OVER "actions/over" 409 "There is nothing to take back" "取り消す対象がありません";
     ACTION_INVALID "actions/invalid" 422 "This action cannot be ordered" "この対応は指示できません";
     BUNDLE_REFUSED "bundles/refused" 422 "The rule bundle is refused; the former one stays" "ルールバンドルを拒否しました。以前のものを使い続けます";
+    BACKUP_BUSY "backups/busy" 409 "A backup is being made already" "バックアップは既に作成中です";
+    BACKUP_FAILED "backups/failed" 503 "The backup cannot be made" "バックアップを作成できません";
     SERVER_NOT_READY "server/not-ready" 503 "The manager is not ready" "マネージャーの準備ができていません";
     SERVER_FAILED "server/failed" 500 "The manager failed" "マネージャーでエラーが起きました";
 }

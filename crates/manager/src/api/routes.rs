@@ -5,7 +5,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
-use super::{App, actions, agents, alerts, audit, bundles, enrolment, events, extract, frame, health};
+use super::{App, actions, agents, alerts, audit, backups, bundles, enrolment, events, extract, frame, health};
 use super::{playbooks, policies, proof, rules, session, tenants, tokens, users};
 
 /// Open to everybody.
@@ -75,6 +75,8 @@ pub fn table() -> Vec<Route> {
         get("/api/v1/rules", "rules:read", rules::list).does("Lists rules and how often they fired").answers::<rules::Rules>(200),
         get("/api/v1/bundles/current", "bundles:read", bundles::current).does("Shows the rule bundle in force").answers::<bundles::BundleView>(200),
         put("/api/v1/bundles/current", "bundles:write", bundles::upload).does("Takes a newer rule bundle").takes_bytes(bundles::MOST).answers::<bundles::BundleView>(200),
+
+        post("/api/v1/backups", "backups:create", backups::create).does("Streams a backup of the whole installation").answers_text("application/x-tar"),
 
         get("/api/v1/audit", "audit:read", audit::list).does("Lists audit entries, newest first").query::<extract::PageQuery>().answers_page::<audit::AuditEntry>(),
         get("/api/v1/audit/verify", "audit:read", audit::verify).does("Is the audit log whole?").answers::<audit::Verified>(200),

@@ -2,6 +2,7 @@
 //! and detection's checkpoint cover (D2).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sakimori_journal::Journal;
@@ -49,7 +50,9 @@ async fn write(shared: &Shared, journal: &Journal, number: u64) -> Result<(), St
     let covered =
         flushes::last_committed(shared.control.read(), crate::WRITER).await.map_err(|error| error.to_string())?;
     if let Some(flush) = covered {
-        journal.trim(flush.position.cast_unsigned() + 1).map_err(|error| error.to_string())?;
+        // What a backup still needs stays until the next flush.
+        let kept = shared.journal_kept.load(Ordering::SeqCst);
+        journal.trim((flush.position.cast_unsigned() + 1).min(kept)).map_err(|error| error.to_string())?;
     }
     Ok(())
 }

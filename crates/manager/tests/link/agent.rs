@@ -49,6 +49,16 @@ impl World {
         runtime.block_on(work)
     }
 
+    /// The state folder.
+    pub fn state(&self) -> std::path::PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// The same people as in another world.
+    pub fn know(&self, other: &Self) {
+        self.password.lock().unwrap().clone_from(&other.password.lock().unwrap());
+    }
+
     /// Ends all tasks where they are.
     pub fn kill(&self) {
         self.runtime.lock().unwrap().take().unwrap().shutdown_timeout(PATIENCE);
@@ -59,11 +69,7 @@ impl World {
     }
 
     pub async fn start_with(&self, change: impl FnOnce(&mut Config)) -> Running {
-        let mut config = Config { state_dir: self.dir.path().join("state"), ..Config::default() };
-        config.api.listen = "127.0.0.1:0".parse().unwrap();
-        config.link.listen = "127.0.0.1:0".parse().unwrap();
-        // The disk of whoever runs the tests may be as full as it likes.
-        config.lake.least_free_percent = 0;
+        let mut config = self.config();
         change(&mut config);
         let running = Manager::start(config).await.unwrap();
         if let Some(password) = &running.first_password {
@@ -72,15 +78,28 @@ impl World {
         running
     }
 
-    async fn call(&self, manager: &Running, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
+    pub fn config(&self) -> Config {
+        let mut config = Config { state_dir: self.state(), ..Config::default() };
+        config.api.listen = "127.0.0.1:0".parse().unwrap();
+        config.link.listen = "127.0.0.1:0".parse().unwrap();
+        // The disk of whoever runs the tests may be as full as it likes.
+        config.lake.least_free_percent = 0;
+        config
+    }
+
+    /// A request as the first user.
+    pub async fn request(&self, manager: &Running, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         let client = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
         let base = format!("http://{}", manager.api_addr);
         let password = self.password.lock().unwrap().clone();
         let session =
             client.post(format!("{base}/api/v1/session")).json(&json!({"name": "admin", "password": password}));
         let session: Value = session.send().await.unwrap().json().await.unwrap();
-        let mut request =
-            client.request(method, format!("{base}{path}")).bearer_auth(session["token"].as_str().unwrap());
+        client.request(method, format!("{base}{path}")).bearer_auth(session["token"].as_str().unwrap())
+    }
+
+    async fn call(&self, manager: &Running, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
+        let mut request = self.request(manager, method, path).await;
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -235,11 +254,16 @@ impl Agent {
     }
 
     pub fn batch(&self, stream: &str, sequence: u64, events: Vec<Event>) -> Vec<u8> {
+        self.batch_at(stream, sequence, 0, events)
+    }
+
+    pub fn batch_at(&self, stream: &str, sequence: u64, first_event: u64, events: Vec<Event>) -> Vec<u8> {
         let header = BatchHeader {
             id: sakimori_model::id::batch_id(&self.id, stream, sequence),
             origin: self.id.clone(),
             stream: stream.into(),
             sequence,
+            first_event,
             bundle: 1,
             ..BatchHeader::default()
         };

@@ -1,6 +1,7 @@
 //! The agents' channel, ingest and recovery against a real manager, by a played agent that speaks the real protocol.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+#[allow(dead_code, reason = "each test program uses its part")]
 mod agent;
 
 use std::collections::BTreeMap;

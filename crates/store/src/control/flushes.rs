@@ -214,6 +214,15 @@ pub async fn give_up(connection: &mut SqliteConnection, writer: &str, after: i64
     Ok(())
 }
 
+/// One flush of a writer.
+///
+/// # Errors
+/// The database failed.
+pub async fn flush(pool: &SqlitePool, writer: &str, number: i64) -> Result<Option<Flush>> {
+    let sql = "SELECT number, position, arrival, committed FROM flushes WHERE writer = $1 AND number = $2";
+    Ok(sqlx::query_as(sql).bind(writer).bind(number).fetch_optional(pool).await?)
+}
+
 /// The newest flush of a writer that is in the table.
 ///
 /// # Errors

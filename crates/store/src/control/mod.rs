@@ -12,6 +12,7 @@ pub mod actions;
 pub mod agents;
 pub mod alerts;
 pub mod audit;
+mod copy;
 pub mod enrolment;
 pub mod flushes;
 pub mod outbox;
@@ -60,6 +61,14 @@ pub enum ControlError {
     /// What is to be changed is not there.
     #[error("no such {0}")]
     Missing(&'static str),
+    /// A copy could not be made.
+    #[error("copy the control database to {}: {source}", path.display())]
+    Copy {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A stored value that this build cannot read.
     #[error("control database: {0} cannot be read: {1}")]
     Stored(&'static str, String),
@@ -137,6 +146,15 @@ impl Control {
         let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         tx.rollback().await?;
         Ok(())
+    }
+
+    /// Writes all rows of one moment into a new SQLite file, readable by its owner alone. Writers are not kept
+    /// waiting.
+    ///
+    /// # Errors
+    /// A file that is there already or cannot be written, or the database failed.
+    pub async fn snapshot(&self, file: &std::path::Path) -> Result<()> {
+        copy::snapshot(self, file).await
     }
 
     /// Closes all connections, after what is under way.

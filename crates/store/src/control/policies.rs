@@ -68,6 +68,20 @@ pub async fn put(
     Ok(Version { tenant: tenant.into(), layer: layer.into(), number, tree, author: author.into(), created: now })
 }
 
+/// Lets a tenant's numbers go on so far above those that were given out: the layer of all its hosts is written again as
+/// it is, so that agents take the policy even where they have one of a later number.
+///
+/// # Errors
+/// The database failed.
+pub async fn step(connection: &mut SqliteConnection, tenant: &str, by: i64, now: Timestamp) -> Result<Version> {
+    let sql = "INSERT INTO counters (tenant, name, value) VALUES ($1, 'policy', $2) \
+               ON CONFLICT (tenant, name) DO UPDATE SET value = counters.value + excluded.value";
+    sqlx::query(sql).bind(tenant).bind(by).execute(&mut *connection).await?;
+    let current = current(connection, tenant).await?;
+    let tree = current.into_iter().find(|version| version.layer == "tenant").map(|version| version.tree);
+    put(connection, tenant, "tenant", tree.unwrap_or_default(), "system", now).await
+}
+
 /// The version in force of every layer of a tenant, in the order of their names.
 ///
 /// # Errors

@@ -23,6 +23,16 @@ pub enum LakeError {
         /// Why.
         source: Box<deltalake_core::DeltaTableError>,
     },
+    /// The object store that holds the table.
+    #[error("cannot {what} {name} of the lake: {source}")]
+    Store {
+        /// `read`, `write`, …
+        what: &'static str,
+        /// Which object.
+        name: String,
+        /// Why.
+        source: Box<object_store::Error>,
+    },
     /// A query that cannot be run, of the asker's making: unknown column, wrong syntax.
     #[error("cannot run this query: {0}")]
     Query(String),
@@ -55,6 +65,11 @@ pub enum LakeError {
 impl LakeError {
     pub(crate) fn table(what: &'static str) -> impl FnOnce(deltalake_core::DeltaTableError) -> Self {
         move |source| Self::Table { what, source: Box::new(source) }
+    }
+
+    pub(crate) fn store(what: &'static str, name: &str) -> impl FnOnce(object_store::Error) -> Self {
+        let name = name.to_owned();
+        move |source| Self::Store { what, name, source: Box::new(source) }
     }
 
     pub(crate) fn file(what: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {

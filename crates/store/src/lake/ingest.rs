@@ -25,6 +25,8 @@ pub(super) struct Inner {
     state: Mutex<State>,
     /// One commit at a time.
     pub(super) committing: Arc<tokio::sync::Mutex<()>>,
+    /// Held by those who read a version for long: nothing is deleted meanwhile.
+    pub(super) readers: Arc<tokio::sync::RwLock<()>>,
     #[cfg(test)]
     pub crash_before_commit: std::sync::atomic::AtomicBool,
 }
@@ -78,6 +80,7 @@ impl Lake {
             dir,
             state: Mutex::new(state),
             committing: Arc::default(),
+            readers: Arc::default(),
             #[cfg(test)]
             crash_before_commit: std::sync::atomic::AtomicBool::new(false),
         };

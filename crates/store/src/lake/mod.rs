@@ -14,6 +14,7 @@
 //!
 //! Nothing here reads a clock: time comes with the batches and in arguments (file names alone use UUIDv7).
 
+mod copy;
 mod engine;
 mod error;
 mod ingest;
@@ -42,6 +43,7 @@ use sakimori_model::id::EventId;
 use sakimori_model::{Event, Timestamp};
 use sakimori_wire::batch::BatchHeader;
 
+pub use self::copy::{TableCopy, TableFile};
 pub use self::error::LakeError;
 pub use self::ingest::Lake;
 pub use self::rows::{placed, stamp};

@@ -84,7 +84,7 @@ impl Lake {
         self.inner.engine.finish(async move { lake.expire_here(keep_days, now).await }).await
     }
 
-    /// Deletes files that no search can read any more. Gives how many.
+    /// Deletes files that no search can read any more. Gives how many; none while a [`super::TableCopy`] is held.
     ///
     /// # Errors
     /// Those of disk and table.
@@ -193,6 +193,8 @@ impl Lake {
     }
 
     async fn vacuum_here(&self, now: Timestamp) -> Result<usize, LakeError> {
+        let readers = Arc::clone(&self.inner.readers);
+        let Ok(_nobody_reads) = readers.try_write() else { return Ok(0) };
         // The files first: one that is written meanwhile is in no list, and so is not looked at.
         let dir = self.inner.dir.clone();
         let there = blocking(move || parquet_files(&dir)).await?;
@@ -236,7 +238,7 @@ fn transaction(tenant: &str, origin: &str, stream: &str) -> String {
     [EXPIRED, &table::plain(tenant), &table::plain(origin), &table::plain(stream)].join("/")
 }
 
-fn files(table: &DeltaTable) -> Result<Vec<LogicalFileView>, LakeError> {
+pub(super) fn files(table: &DeltaTable) -> Result<Vec<LogicalFileView>, LakeError> {
     let state = table.snapshot().map_err(LakeError::table("read"))?;
     Ok(state.log_data().iter().collect())
 }
