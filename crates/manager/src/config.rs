@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use sakimori_cloud::aws::waf::WafConfig;
+use sakimori_runtime::Secret;
 use sakimori_runtime::telemetry::LogFormat;
-use sakimori_store::lake::LakeOptions;
+use sakimori_store::lake::{BucketOptions, LakeOptions};
 use serde::Deserialize;
 
 use crate::WRITER;
@@ -24,7 +25,9 @@ pub struct Config {
     pub api: Api,
     /// The agents' channel.
     pub link: Link,
-    /// When the lake writes.
+    /// Control state.
+    pub store: Store,
+    /// Where the lake lies and when it writes.
     pub lake: LakeConfig,
     /// Cloud accounts; nothing is done in any until one is named here.
     pub cloud: Cloud,
@@ -38,9 +41,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// Where control state lies, as [`sakimori_store::control::Control::open`] takes it.
+    /// Where control state lies, as [`sakimori_store::control::Control::open`] takes it. It may hold a password.
     pub fn control_url(&self) -> String {
-        format!("sqlite:{}", self.state_dir.join(CONTROL).display())
+        match &self.store.url {
+            Some(url) => url.expose().clone(),
+            None => format!("sqlite:{}", self.state_dir.join(CONTROL).display()),
+        }
     }
 
     /// How the lake is kept.
@@ -48,6 +54,13 @@ impl Config {
         let mut options = LakeOptions::new(self.state_dir.join(LAKE), WRITER);
         options.flush_seconds = self.lake.flush_seconds;
         options.flush_bytes = self.lake.flush_bytes;
+        let profile = self.lake.profile.clone().unwrap_or_else(|| "default".into());
+        options.bucket = self.lake.url.clone().map(|url| BucketOptions {
+            url,
+            endpoint: self.lake.endpoint.clone(),
+            region: self.lake.region.clone(),
+            credentials: self.lake.credentials_file.clone().map(|file| (file, profile)),
+        });
         options
     }
 }
@@ -86,10 +99,28 @@ pub struct Link {
     pub advertise: String,
 }
 
+/// Control state.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// `postgres://user@host/database`, whose database is this manager's alone; a file below `state_dir` where absent.
+    pub url: Option<Secret<String>>,
+}
+
 /// The lake.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LakeConfig {
+    /// `s3://bucket/prefix`; a folder below `state_dir` where absent.
+    pub url: Option<String>,
+    /// Where S3's protocol is spoken, where that is not Amazon.
+    pub endpoint: Option<String>,
+    /// The bucket's region.
+    pub region: Option<String>,
+    /// A shared credentials file of AWS; the environment's or the machine's role where absent.
+    pub credentials_file: Option<PathBuf>,
+    /// The profile in it.
+    pub profile: Option<String>,
     /// Seconds after which what is in memory is written to the table.
     pub flush_seconds: i64,
     /// Bytes after which it is.
@@ -145,6 +176,7 @@ impl Default for Config {
             log: Log::default(),
             api: Api::default(),
             link: Link::default(),
+            store: Store::default(),
             lake: LakeConfig::default(),
             cloud: Cloud::default(),
             notify: Vec::new(),
@@ -175,6 +207,11 @@ impl Default for Link {
 impl Default for LakeConfig {
     fn default() -> Self {
         Self {
+            url: None,
+            endpoint: None,
+            region: None,
+            credentials_file: None,
+            profile: None,
             flush_seconds: 60,
             flush_bytes: 128 << 20,
             journal_bytes: 4 << 30,
@@ -207,6 +244,8 @@ mod tests {
         let all: Config = toml::from_str(&uncommented).unwrap();
         assert_eq!(all.lake.retention_days_of("acme"), 30);
         assert_eq!(all.lake.retention_days_of("other"), 90);
+        assert!(all.store.url.is_some() && all.lake_options().bucket.is_some_and(|one| one.credentials.is_some()));
+        assert!(!format!("{:?}", all.store).contains("postgres"), "it may hold a password");
         assert!(all.cloud.waf.is_some() && all.notify.len() == 1 && all.api.key.is_some());
     }
 }

@@ -34,7 +34,7 @@ use arc_swap::ArcSwap;
 use sakimori_cloud::aws::waf::WafSets;
 use sakimori_respond::ports::AddressSet;
 use sakimori_runtime::{Restart, Stop, Supervisor, SystemClock, Task, clock::SharedClock};
-use sakimori_store::control::Control;
+use sakimori_store::control::{Control, Sole};
 use sakimori_store::lake::Lake;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, Semaphore, broadcast, mpsc, watch};
@@ -67,6 +67,7 @@ pub struct Running {
     pub shared: Arc<Shared>,
     stop: Stop,
     supervisor: Supervisor,
+    _sole: Sole,
 }
 
 impl Running {
@@ -110,6 +111,7 @@ impl Manager {
         backup::remove_drafts(&state);
         let since = backup::since::Since::load(&state)?;
         let control = Control::open(&config.control_url()).await?;
+        let sole = control.sole().await?;
         let first_password = api::ensure_first_user(&control, &*clock).await?;
         let api_listener = listen(config.api.listen, "api.listen").await?;
         let link_listener = listen(config.link.listen, "link.listen").await?;
@@ -170,7 +172,7 @@ impl Manager {
         start_ingest(&mut supervisor, &shared, task);
         jobs::start(&mut supervisor, &shared, &journal);
         serve(&mut supervisor, &shared, api_listener, link_listener);
-        Ok(Running { api_addr, link_addr, first_password, shared, stop, supervisor })
+        Ok(Running { api_addr, link_addr, first_password, shared, stop, supervisor, _sole: sole })
     }
 }
 

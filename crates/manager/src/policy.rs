@@ -29,8 +29,7 @@ pub async fn of_tenant(shared: &Shared, tenant: &str) -> Result<(u64, Effective)
 }
 
 async fn of_layers(shared: &Shared, tenant: &str, names: &[String]) -> Result<(u64, Effective), String> {
-    let mut connection = shared.control.read().acquire().await.map_err(|error| error.to_string())?;
-    let current = policies::current(&mut connection, tenant).await.map_err(|error| error.to_string())?;
+    let current = policies::current(shared.control.read(), tenant).await.map_err(|error| error.to_string())?;
     let number = current.iter().map(|version| version.number).max().unwrap_or(0);
     let mut layers = vec![default_layer()];
     for name in names {

@@ -1,4 +1,4 @@
-//! Adapter to control state (SQLite) and the lake (Delta).
+//! Adapter to control state (SQLite, PostgreSQL) and the lake (Delta on disk or S3).
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 

@@ -99,11 +99,11 @@ fn reset(shared: &Shared, name: &str, config: Option<PathBuf>) -> Result<ExitCod
     let path = config.unwrap_or_else(|| if own.is_file() { own } else { manager::DEFAULT_PATH.into() });
     let config: Config = sakimori_runtime::config::load(Some(&path), true, std::env::vars())?;
     let database = config.state_dir.join("control.db");
-    if !database.is_file() {
+    if config.store.url.is_none() && !database.is_file() {
         bail!("{} is not there; run this on the manager's machine, as root, with its --config", database.display());
     }
     let password = block_on(async {
-        let control = Control::open(&format!("sqlite:{}", database.display())).await?;
+        let control = Control::open(&config.control_url()).await?;
         let tenant = shared.tenant.as_deref();
         let made = sakimori_manager::api::reset_password(&control, &SystemClock, tenant, name, None).await;
         control.close().await;

@@ -105,7 +105,6 @@ pub fn free_ports(paths: &Paths) -> Result<()> {
 pub fn access(paths: &Paths) -> Result<Option<String>> {
     let config = manager_config(paths)?;
     folder(&config.state_dir)?;
-    let database = config.state_dir.join("control.db");
     let tls = config.api.tls || config.api.certificate.is_some() || !config.api.listen.ip().is_loopback();
     let mut host = config.api.listen;
     if host.ip().is_unspecified() {
@@ -115,9 +114,7 @@ pub fn access(paths: &Paths) -> Result<Option<String>> {
     let ca = tls.then(|| config.api.certificate.clone().unwrap_or_else(|| config.state_dir.join("ca/ca.pem")));
     let kept = Access::load(&paths.state).ok().flatten();
     block_on(async {
-        let control = Control::open(&format!("sqlite:{}", database.display()))
-            .await
-            .with_context(|| format!("cannot open {}", database.display()))?;
+        let control = Control::open(&config.control_url()).await.context("cannot open control state")?;
         let password = ensure_first_user(&control, &SystemClock).await?;
         let known = match &kept {
             Some(kept) => tokens::by_secret(control.read(), &hash(&kept.token), now()).await?.is_some(),

@@ -89,8 +89,7 @@ pub struct EffectivePolicy {
 
 /// `GET /policies/layers`
 pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Layers>, Problem> {
-    let mut connection = app.shared.control.read().acquire().await.map_err(|error| Problem::failed(&error))?;
-    let layers = policies::current(&mut connection, caller.tenant()).await?;
+    let layers = policies::current(app.shared.control.read(), caller.tenant()).await?;
     Ok(Json(Layers { default: default_layer().tree, layers: layers.into_iter().map(PolicyLayer::from).collect() }))
 }
 

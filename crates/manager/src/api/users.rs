@@ -96,8 +96,7 @@ pub async fn list(
 
 /// `GET /users/{id}`
 pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<UserView>, Problem> {
-    let mut connection = app.shared.control.read().acquire().await.map_err(|error| Problem::failed(&error))?;
-    Ok(Json(users::get(&mut connection, &caller.scope(), &id).await?.into()))
+    Ok(Json(users::get(app.shared.control.read(), &caller.scope(), &id).await?.into()))
 }
 
 /// `POST /users`

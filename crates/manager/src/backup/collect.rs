@@ -100,6 +100,7 @@ pub async fn of_running(shared: &Shared) -> Result<Source, BackupError> {
     let state = &shared.config.state_dir;
     let keep = Keep::from(&shared.journal_kept, 0);
     let table = shared.lake.table_copy().await?;
+    // What a server holds is not known; a copy that finds no room is an error then.
     let needed = fs::metadata(state.join(CONTROL)).map_or(0, |data| data.len()) + ROOM;
     let free = shared.lake.status()?.disk_free;
     if free < needed {

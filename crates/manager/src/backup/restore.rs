@@ -1,8 +1,12 @@
 //! A backup back into an empty place.
 //!
 //! Everything is unpacked beside the state folder, compared with the manifest, made durable, and then renamed to its
-//! place: a restore that fails or is cut off leaves no state folder. The start after it settles what the backup left
-//! open, as it does after a crash ([`crate::recover`]).
+//! place: a restore that fails or is cut off leaves no state folder. A lake in a bucket gets its data files at once and
+//! its log last, so nobody finds a table there before it is whole; control state on a server is one transaction. The
+//! start after it settles what the backup left open, as it does after a crash ([`crate::recover`]).
+//!
+//! Since a backup is the same wherever state and lake were, this is also how an installation moves from a file to a
+//! server, and from a disk to a bucket.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -12,6 +16,7 @@ use std::path::{Path, PathBuf};
 use sakimori_journal::{Journal, MAX_RECORD, Options};
 use sakimori_runtime::Clock;
 use sakimori_store::control::{ALL_TENANTS, Control, audit, flushes, policies, tenants};
+use sakimori_store::lake::TableWriter;
 use tokio::runtime::Handle;
 
 use super::archive::read;
@@ -46,6 +51,7 @@ pub struct Restored {
 pub fn restore(archive: &Path, config: &Config, clock: &dyn Clock, runtime: &Handle) -> Result<Restored, BackupError> {
     let state = io("find", &config.state_dir, std::path::absolute(&config.state_dir))?;
     vacant(&state)?;
+    let mut bucket = runtime.block_on(vacant_elsewhere(config))?;
     let new = PathBuf::from(format!("{}{UNDER_WAY}", state.display()));
     if new.exists() {
         let left = format!("{} is left of a restore that was cut off", new.display());
@@ -55,8 +61,14 @@ pub fn restore(archive: &Path, config: &Config, clock: &dyn Clock, runtime: &Han
         io("make", parent, fs::create_dir_all(parent))?;
     }
     io("make", &new, fs::DirBuilder::new().mode(0o700).create(&new))?;
-    let outcome = unpack(archive, &new).and_then(|manifest| {
+    let outcome = unpack(archive, &new, bucket.as_mut(), runtime).and_then(|manifest| {
         runtime.block_on(settle(&new, &manifest, clock))?;
+        if let Some(bucket) = &mut bucket {
+            upload_log(&new.join(LAKE), bucket, runtime)?;
+        }
+        if config.store.url.is_some() {
+            runtime.block_on(take_over(config, &new.join(CONTROL)))?;
+        }
         // One call for all that was written.
         io("make durable", &new, File::open(&new).and_then(|dir| Ok(rustix::fs::syncfs(dir)?)))?;
         if state.exists() {
@@ -71,6 +83,9 @@ pub fn restore(archive: &Path, config: &Config, clock: &dyn Clock, runtime: &Han
     if outcome.is_err() {
         // This restore made it.
         let _ = fs::remove_dir_all(&new);
+        if let Some(bucket) = bucket {
+            runtime.block_on(bucket.give_up());
+        }
     }
     let manifest = outcome?;
     let aside = |name: &str| Some(state.join(ASIDE).join(name)).filter(|path| path.exists());
@@ -90,8 +105,60 @@ fn vacant(state: &Path) -> Result<(), BackupError> {
     Err(BackupError::Occupied(taken, "stop the manager and move that folder away, or name another state_dir"))
 }
 
-/// Writes every entry to its place below `new`.
-fn unpack(archive: &Path, new: &Path) -> Result<Manifest, BackupError> {
+/// Are server and bucket empty, where the configuration names them?
+async fn vacant_elsewhere(config: &Config) -> Result<Option<TableWriter>, BackupError> {
+    if config.store.url.is_some() {
+        let control = Control::open(&config.control_url()).await?;
+        let empty = control.is_empty().await?;
+        control.close().await;
+        if !empty {
+            let taken = "the database of store.url holds an installation".to_owned();
+            return Err(BackupError::Occupied(taken, "name an empty database"));
+        }
+    }
+    let Some(options) = config.lake_options().bucket else { return Ok(None) };
+    let writer = TableWriter::open(&options)?;
+    if !writer.vacant().await? {
+        let taken = format!("{} is not empty", options.url);
+        return Err(BackupError::Occupied(taken, "name another prefix in lake.url"));
+    }
+    Ok(Some(writer))
+}
+
+/// What of a table makes it one: without it the data files are objects that nobody names.
+fn is_log(name: &str) -> bool {
+    name.starts_with("_delta_log/")
+}
+
+/// Puts the log, which lies in a folder until all else is there and compared, in the order of its versions.
+fn upload_log(dir: &Path, bucket: &mut TableWriter, runtime: &Handle) -> Result<(), BackupError> {
+    let log = dir.join("_delta_log");
+    let entries = io("read", &log, fs::read_dir(&log))?;
+    let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    names.sort();
+    for path in names {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = io("read", &path, fs::read(&path))?;
+        runtime.block_on(bucket.put(&format!("_delta_log/{name}"), bytes))?;
+    }
+    io("delete", dir, fs::remove_dir_all(dir))
+}
+
+/// Rows to the server; the file has done its work then.
+async fn take_over(config: &Config, file: &Path) -> Result<(), BackupError> {
+    let control = Control::open(&config.control_url()).await?;
+    control.take_over(file).await?;
+    control.close().await;
+    io("delete", file, fs::remove_file(file))
+}
+
+/// Writes every entry to its place below `new`, data of the lake to the bucket where there is one.
+fn unpack(
+    archive: &Path,
+    new: &Path,
+    mut bucket: Option<&mut TableWriter>,
+    runtime: &Handle,
+) -> Result<Manifest, BackupError> {
     let mut journal: Option<Journal> = None;
     let (mut records, mut first_record) = (0, None);
     let manifest = read(archive, |(name, mode, content)| {
@@ -120,7 +187,14 @@ fn unpack(archive: &Path, new: &Path) -> Result<Manifest, BackupError> {
                 let name = if top == "config" { rest.to_owned() } else { name.to_owned() };
                 file(&new.join(ASIDE), &name, mode, content)
             }
-            (LAKE, _) if !rest.is_empty() => file(new, name, 0o600, content),
+            (LAKE, _) if !rest.is_empty() => match &mut bucket {
+                Some(bucket) if !is_log(rest) => {
+                    let mut bytes = Vec::new();
+                    io("read", archive, content.read_to_end(&mut bytes))?;
+                    Ok(runtime.block_on(bucket.put(rest, bytes))?)
+                }
+                _ => file(new, name, 0o600, content),
+            },
             _ if top == "sakimori-backup.json" => Ok(()),
             _ => Err(refused()),
         }

@@ -11,6 +11,7 @@ use sakimori_model::action::{Cause, Target};
 use sakimori_model::{Action, ActionState, Event, Order, Timestamp, field};
 use sakimori_runtime::SystemClock;
 use sakimori_runtime::clock::SharedClock;
+use sakimori_store::control::sql;
 use sakimori_store::control::{actions, agents};
 use sakimori_wire::batch::{Batch, BatchHeader, encode};
 use serde_json::{Value, json};
@@ -217,10 +218,10 @@ impl World {
         let pool = self.running.shared.control.read();
         for table in tables {
             let sql = format!("SELECT name FROM pragma_table_info('{table}') WHERE name <> 'last_used'");
-            let columns: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(pool).await.unwrap();
+            let columns: Vec<String> = sql::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(pool).await.unwrap();
             let whole = columns.iter().map(|column| format!("quote({column})")).collect::<Vec<_>>().join(" || ',' || ");
             let sql = format!("SELECT '{table}: ' || {whole} FROM {table} ORDER BY 1");
-            let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(pool).await.unwrap();
+            let rows: Vec<String> = sql::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(pool).await.unwrap();
             assert!(!columns.is_empty(), "{table}");
             out.extend(rows);
         }

@@ -1,9 +1,16 @@
 //! Backup and restore of a whole installation, against real managers and a played agent that goes on sending.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::disallowed_methods)]
 
 #[path = "../link/agent.rs"]
 #[allow(dead_code, reason = "each test program uses its part")]
 mod agent;
+
+#[path = "../../../store/tests/postgres/mod.rs"]
+#[allow(dead_code, reason = "each test program uses its part")]
+mod postgres;
+#[path = "../../../store/tests/s3/mod.rs"]
+#[allow(dead_code, reason = "each test program uses its part")]
+mod s3;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -14,8 +21,9 @@ use std::time::{Duration, Instant};
 
 use agent::{Agent, Stream, World, events};
 use sakimori_manager::backup::{self, BackupError};
+use sakimori_manager::config::Config;
 use sakimori_manager::{Running, jobs};
-use sakimori_runtime::SystemClock;
+use sakimori_runtime::{Secret, SystemClock};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,8 +54,12 @@ async fn download(world: &World, manager: &Running, file: &Path) {
 }
 
 fn restore(file: &Path, world: &World) -> Result<backup::Restored, BackupError> {
+    restore_to(file, &world.config())
+}
+
+fn restore_to(file: &Path, config: &Config) -> Result<backup::Restored, BackupError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    backup::restore(file, &world.config(), &SystemClock, runtime.handle())
+    backup::restore(file, config, &SystemClock, runtime.handle())
 }
 
 async fn books(world: &World, manager: &Running) -> Value {
@@ -265,6 +277,81 @@ fn one_backup_is_made_at_a_time_and_one_that_nobody_reads_on_holds_nothing_up() 
             manager.shared.journal_kept.load(Ordering::SeqCst) == u64::MAX
         })
         .await;
+        manager.stop().await;
+    });
+}
+
+/// A name that a restore and the test agree on.
+fn events_bucket(folder: &Path, store: &s3::Store, config: &mut Config) {
+    let keys = folder.join("keys");
+    std::fs::write(&keys, "[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n").unwrap();
+    config.lake.url = Some("s3://events/lake".into());
+    config.lake.endpoint = Some(store.endpoint());
+    config.lake.region = Some("us-east-1".into());
+    config.lake.credentials_file = Some(keys);
+}
+
+#[test]
+fn an_installation_moves_to_a_server_and_a_bucket_and_back_to_a_disk() {
+    let Some(server) = postgres::server("an_installation_moves_to_a_server_and_a_bucket_and_back_to_a_disk") else {
+        return;
+    };
+    let (world, moved, back) = (World::new(), World::new(), World::new());
+    let files = tempfile::tempdir().unwrap();
+    let file = stopped(&world, files.path());
+    let store = s3::Store::start();
+    let url = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(server.database());
+    let place = |config: &mut Config| {
+        config.store.url = Some(Secret::new(url.clone()));
+        events_bucket(files.path(), &store, config);
+    };
+    let mut config = moved.config();
+    place(&mut config);
+    // What is not whole leaves no table in the bucket and no row on the server.
+    let cut = files.path().join("cut.tar");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() - 4_096]).unwrap();
+    assert!(restore_to(&cut, &config).is_err());
+    assert_eq!((store.keys(), moved.state().exists()), (Vec::new(), false));
+    restore_to(&file, &config).unwrap();
+    let mut third = back.config();
+    place(&mut third);
+    let taken = restore_to(&file, &third).unwrap_err().to_string();
+    assert!(taken.contains("holds an installation"), "{taken}");
+    third.store.url = None;
+    let taken = restore_to(&file, &third).unwrap_err().to_string();
+    assert!(taken.contains("s3://events/lake is not empty"), "{taken}");
+
+    moved.know(&world);
+    back.know(&world);
+    let again = files.path().join("again.tar");
+    moved.run(async {
+        let manager = moved.start_with(place).await;
+        assert_eq!(found(&moved, &manager).await, 10 * EACH);
+        let agent = Agent::enrol(&moved.token(&manager).await).await.unwrap();
+        let mut stream = agent.open().await.unwrap();
+        for sequence in 1..=4 {
+            send(&agent, &mut stream, sequence).await;
+        }
+        manager.shared.flush_now.notify_one();
+        until("a flush", async || manager.shared.lake.status().unwrap().waiting_events == 0).await;
+        send(&agent, &mut stream, 5).await;
+        download(&moved, &manager, &again).await;
+        assert_eq!(found(&moved, &manager).await, 15 * EACH);
+        assert!(!moved.state().join("control.db").exists(), "control state is on the server");
+        assert!(!moved.state().join("lake/_delta_log").exists(), "the table is in the bucket");
+    });
+    moved.kill();
+    moved.run(async {
+        let manager = moved.start_with(place).await;
+        assert_eq!(found(&moved, &manager).await, 15 * EACH, "after a crash");
+        manager.stop().await;
+    });
+    restore(&again, &back).unwrap();
+    back.run(async {
+        let manager = back.start().await;
+        assert_eq!(found(&back, &manager).await, 15 * EACH);
+        assert_eq!(back.ask(&manager, "/api/v1/audit/verify").await["whole"], true);
         manager.stop().await;
     });
 }

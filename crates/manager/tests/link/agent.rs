@@ -299,6 +299,17 @@ impl Stream {
         }
     }
 
+    /// The next receipt; none where the stream ends before it.
+    pub async fn try_receipt(&mut self) -> Option<(String, u64)> {
+        loop {
+            match self.next().await {
+                Ok(Down::Receipt(receipt)) => return Some((receipt.stream, receipt.sequence)),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
     pub async fn policy(&mut self) -> (u64, String) {
         loop {
             if let Down::Policy(policy) = self.next().await.unwrap() {

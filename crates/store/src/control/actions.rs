@@ -3,9 +3,8 @@
 
 use sakimori_model::ledger::{LedgerRecord, Step, chain};
 use sakimori_model::{Action, ActionState, Timestamp};
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::sql::{self, Connection, Pool, Row};
 use super::{Change, ControlError, Result, Scope, audit, next, outbox};
 
 /// Kind of the outbox rows that tell of an action's new state.
@@ -41,7 +40,7 @@ pub struct Filter {
     pub alert: Option<String>,
 }
 
-fn read(row: &SqliteRow) -> Result<Job> {
+fn read(row: &Row) -> Result<Job> {
     let record: String = row.try_get("record")?;
     let action = serde_json::from_str(&record).map_err(|error| ControlError::Stored("action", error.to_string()))?;
     Ok(Job {
@@ -101,15 +100,9 @@ async fn tell(change: &mut Change, tenant: &str, action: &Action, now: Timestamp
         .await
 }
 
-async fn ledger(
-    connection: &mut SqliteConnection,
-    tenant: &str,
-    step: Step,
-    action: &str,
-    now: Timestamp,
-) -> Result<()> {
+async fn ledger(connection: &mut Connection, tenant: &str, step: Step, action: &str, now: Timestamp) -> Result<()> {
     let last = "SELECT hash FROM ledger WHERE tenant = $1 ORDER BY sequence DESC LIMIT 1";
-    let previous: Option<Vec<u8>> = sqlx::query_scalar(last).bind(tenant).fetch_optional(&mut *connection).await?;
+    let previous: Option<Vec<u8>> = sql::query_scalar(last).bind(tenant).fetch_optional(&mut *connection).await?;
     let previous: [u8; 32] = match previous {
         None => [0; 32],
         Some(bytes) => bytes.try_into().map_err(|_| ControlError::Stored("ledger hash", "not 32 bytes".into()))?,
@@ -120,7 +113,7 @@ async fn ledger(
         serde_json::to_vec(&record).map_err(|error| ControlError::Stored("ledger record", error.to_string()))?;
     let sql = "INSERT INTO ledger (tenant, sequence, time, action, record, previous, hash) \
                VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(tenant)
         .bind(sequence)
         .bind(now.micros())
@@ -138,7 +131,7 @@ async fn ledger(
 /// # Errors
 /// The database failed.
 pub async fn put(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &str,
     action: &Action,
     position: i64,
@@ -152,7 +145,7 @@ pub async fn put(
                changed = excluded.changed, position = excluded.position, record = excluded.record, \
                failures = CASE WHEN excluded.state = actions.state THEN actions.failures ELSE 0 END, retry_at = NULL \
                WHERE excluded.place = actions.place AND excluded.position >= actions.position";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(tenant)
         .bind(&action.order.id)
         .bind(&action.place)
@@ -176,9 +169,9 @@ pub async fn put(
 ///
 /// # Errors
 /// The database failed.
-pub async fn failed(connection: &mut SqliteConnection, job: &Job, retry_at: Timestamp) -> Result<()> {
+pub async fn failed(connection: &mut Connection, job: &Job, retry_at: Timestamp) -> Result<()> {
     let sql = "UPDATE actions SET failures = failures + 1, retry_at = $3 WHERE tenant = $1 AND id = $2";
-    sqlx::query(sql).bind(&job.tenant).bind(&job.action.order.id).bind(retry_at.micros()).execute(connection).await?;
+    sql::query(sql).bind(&job.tenant).bind(&job.action.order.id).bind(retry_at.micros()).execute(connection).await?;
     Ok(())
 }
 
@@ -186,14 +179,10 @@ pub async fn failed(connection: &mut SqliteConnection, job: &Job, retry_at: Time
 ///
 /// # Errors
 /// The database failed.
-pub async fn work(pool: &SqlitePool, kind: &str, states: &[ActionState]) -> Result<Vec<Job>> {
-    let mut query = sqlx::QueryBuilder::new("SELECT * FROM actions WHERE place = 'manager' AND kind = ");
-    query.push_bind(kind.to_owned()).push(" AND state IN (");
-    let mut list = query.separated(", ");
-    for state in states {
-        list.push_bind(state.name());
-    }
-    query.push(") ORDER BY planned, id");
+pub async fn work(pool: &Pool, kind: &str, states: &[ActionState]) -> Result<Vec<Job>> {
+    let mut query = sql::Builder::new("SELECT * FROM actions WHERE place = 'manager' AND kind = ");
+    query.push_bind(kind).push(" AND state").push_in(states.iter().map(|state| state.name()));
+    query.push(" ORDER BY planned, id");
     query.build().fetch_all(pool).await?.iter().map(read).collect()
 }
 
@@ -201,9 +190,9 @@ pub async fn work(pool: &SqlitePool, kind: &str, states: &[ActionState]) -> Resu
 ///
 /// # Errors
 /// The database failed.
-pub async fn exists(connection: &mut SqliteConnection, tenant: &str, id: &str) -> Result<bool> {
+pub async fn exists(connection: &mut Connection, tenant: &str, id: &str) -> Result<bool> {
     let sql = "SELECT COUNT(*) FROM actions WHERE tenant = $1 AND id = $2";
-    Ok(sqlx::query_scalar::<_, i64>(sql).bind(tenant).bind(id).fetch_one(connection).await? > 0)
+    Ok(sql::query_scalar::<i64>(sql).bind(tenant).bind(id).fetch_one(connection).await? > 0)
 }
 
 /// The manager's own actions of one kind on one target, newest first, at most 20: who is live, who is in its
@@ -211,16 +200,11 @@ pub async fn exists(connection: &mut SqliteConnection, tenant: &str, id: &str) -
 ///
 /// # Errors
 /// The database failed.
-pub async fn on_target(
-    connection: &mut SqliteConnection,
-    tenant: &str,
-    kind: &str,
-    target: &str,
-) -> Result<Vec<Action>> {
+pub async fn on_target(connection: &mut Connection, tenant: &str, kind: &str, target: &str) -> Result<Vec<Action>> {
     let sql = "SELECT * FROM actions WHERE tenant = $1 AND kind = $2 AND target = $3 AND place = 'manager' \
                AND state IN ('planned', 'approved', 'running', 'done', 'undoing', 'undone') \
                ORDER BY planned DESC LIMIT 20";
-    let rows = sqlx::query(sql).bind(tenant).bind(kind).bind(target).fetch_all(connection).await?;
+    let rows = sql::query(sql).bind(tenant).bind(kind).bind(target).fetch_all(connection).await?;
     rows.iter().map(|row| read(row).map(|job| job.action)).collect()
 }
 
@@ -228,9 +212,9 @@ pub async fn on_target(
 ///
 /// # Errors
 /// `Missing`, or the database failed.
-pub async fn get(pool: &SqlitePool, scope: &Scope, id: &str) -> Result<Job> {
+pub async fn get(pool: &Pool, scope: &Scope, id: &str) -> Result<Job> {
     let sql = "SELECT * FROM actions WHERE ($1 = '' OR tenant = $1) AND id = $2";
-    let row = sqlx::query(sql).bind(scope.bound()).bind(id).fetch_optional(pool).await?;
+    let row = sql::query(sql).bind(scope.bound()).bind(id).fetch_optional(pool).await?;
     read(&row.ok_or(ControlError::Missing("action"))?)
 }
 
@@ -239,35 +223,33 @@ pub async fn get(pool: &SqlitePool, scope: &Scope, id: &str) -> Result<Job> {
 /// # Errors
 /// The database failed.
 pub async fn list(
-    pool: &SqlitePool,
+    pool: &Pool,
     scope: &Scope,
     filter: &Filter,
     before: Option<(Timestamp, &str)>,
     limit: i64,
 ) -> Result<Vec<Action>> {
-    let mut query = sqlx::QueryBuilder::new("SELECT * FROM actions WHERE 1 = 1");
+    let mut query = sql::Builder::new("SELECT * FROM actions WHERE 1 = 1");
     if let Scope::One(tenant) = scope {
-        query.push(" AND tenant = ").push_bind(tenant.clone());
+        query.push(" AND tenant = ").push_bind(tenant);
     }
     if !filter.states.is_empty() {
-        query.push(" AND state IN (");
-        let mut list = query.separated(", ");
-        for state in &filter.states {
-            list.push_bind(state.name());
-        }
-        query.push(")");
+        query.push(" AND state").push_in(filter.states.iter().map(|state| state.name()));
     }
-    for (column, value) in
-        [("kind", &filter.kind), ("place", &filter.place), ("target", &filter.target), ("alert", &filter.alert)]
-    {
+    for (column, value) in [
+        (" AND kind = ", &filter.kind),
+        (" AND place = ", &filter.place),
+        (" AND target = ", &filter.target),
+        (" AND alert = ", &filter.alert),
+    ] {
         if let Some(value) = value {
-            query.push(format!(" AND {column} = ")).push_bind(value.clone());
+            query.push(column).push_bind(value);
         }
     }
     if let Some((time, id)) = before {
         query.push(" AND (planned < ").push_bind(time.micros());
         query.push(" OR (planned = ").push_bind(time.micros());
-        query.push(" AND id < ").push_bind(id.to_owned()).push("))");
+        query.push(" AND id < ").push_bind(id).push("))");
     }
     query.push(" ORDER BY planned DESC, id DESC LIMIT ").push_bind(limit);
     query.build().fetch_all(pool).await?.iter().map(|row| read(row).map(|job| job.action)).collect()
@@ -277,16 +259,22 @@ pub async fn list(
 ///
 /// # Errors
 /// The database failed.
-pub async fn counts(pool: &SqlitePool) -> Result<Vec<(String, i64)>> {
-    Ok(sqlx::query_as("SELECT state, COUNT(*) FROM actions GROUP BY state ORDER BY state").fetch_all(pool).await?)
+pub async fn counts(pool: &Pool) -> Result<Vec<(String, i64)>> {
+    Ok(sql::query_as("SELECT state, COUNT(*) FROM actions GROUP BY state ORDER BY state").fetch_all(pool).await?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::tests::fresh;
+    use crate::control::tests::{Base, on_both};
     use sakimori_model::action::{Cause, Target};
     use sakimori_model::{Network, Order};
+
+    on_both!(
+        the_ledger_is_a_chain_and_the_outbox_tells,
+        an_older_event_of_a_host_action_and_another_place_change_nothing,
+        lists_are_filtered_and_paged,
+    );
 
     fn action(id: &str, place: &str, state: ActionState) -> Action {
         let network: Network = "192.0.2.7".parse().unwrap();
@@ -317,16 +305,15 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn the_ledger_is_a_chain_and_the_outbox_tells() {
-        let (_dir, control) = fresh().await;
+    async fn the_ledger_is_a_chain_and_the_outbox_tells(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let now = Timestamp::from_secs(9);
         let mut change = control.begin().await.unwrap();
         begin(&mut change, "default", &action("a", MANAGER, ActionState::Planned), now).await.unwrap();
         begin(&mut change, "default", &action("b", MANAGER, ActionState::Approved), now).await.unwrap();
         change.commit().await.unwrap();
         let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> =
-            sqlx::query_as("SELECT previous, record, hash FROM ledger ORDER BY sequence")
+            sql::query_as("SELECT previous, record, hash FROM ledger ORDER BY sequence")
                 .fetch_all(control.read())
                 .await
                 .unwrap();
@@ -342,9 +329,8 @@ mod tests {
         assert_eq!(work.iter().map(|job| job.action.order.id.as_str()).collect::<Vec<_>>(), ["b"]);
     }
 
-    #[tokio::test]
-    async fn an_older_event_of_a_host_action_and_another_place_change_nothing() {
-        let (_dir, control) = fresh().await;
+    async fn an_older_event_of_a_host_action_and_another_place_change_nothing(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let now = Timestamp::from_secs(9);
         let mut change = control.begin().await.unwrap();
         put(change.connection(), "default", &action("a", "agent", ActionState::Done), 7, now).await.unwrap();
@@ -356,9 +342,8 @@ mod tests {
         assert!(get(control.read(), &Scope::One("other".into()), "a").await.is_err());
     }
 
-    #[tokio::test]
-    async fn lists_are_filtered_and_paged() {
-        let (_dir, control) = fresh().await;
+    async fn lists_are_filtered_and_paged(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let mut change = control.begin().await.unwrap();
         for id in ["a", "b", "c"] {
             let one = action(id, MANAGER, ActionState::Done);

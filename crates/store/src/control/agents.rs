@@ -1,9 +1,8 @@
 //! Enrolled agents, and what waits to be told to them.
 
 use sakimori_model::Timestamp;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{FromRow, Row};
 
+use super::sql::{self, Connection, FromRow, Pool, Row, from_columns};
 use super::{ControlError, Result, Scope, maybe_time, met, taken, time};
 
 /// An agent.
@@ -34,8 +33,8 @@ pub struct Agent {
     pub revoked: Option<Timestamp>,
 }
 
-impl FromRow<'_, SqliteRow> for Agent {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow for Agent {
+    fn from_row(row: &Row) -> Result<Self, sqlx::Error> {
         let tags: String = row.try_get("tags")?;
         Ok(Self {
             tenant: row.try_get("tenant")?,
@@ -57,10 +56,10 @@ impl FromRow<'_, SqliteRow> for Agent {
 ///
 /// # Errors
 /// The id is taken, or the database failed.
-pub async fn create(connection: &mut SqliteConnection, agent: &Agent) -> Result<()> {
+pub async fn create(connection: &mut Connection, agent: &Agent) -> Result<()> {
     let sql = "INSERT INTO agents (tenant, id, name, tags, host, versions, status, enrolled, serial) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(&agent.tenant)
         .bind(&agent.id)
         .bind(&agent.name)
@@ -80,9 +79,9 @@ pub async fn create(connection: &mut SqliteConnection, agent: &Agent) -> Result<
 ///
 /// # Errors
 /// `Missing`, or the database failed.
-pub async fn get(pool: &SqlitePool, scope: &Scope, id: &str) -> Result<Agent> {
+pub async fn get(pool: &Pool, scope: &Scope, id: &str) -> Result<Agent> {
     let sql = "SELECT * FROM agents WHERE ($1 = '' OR tenant = $1) AND id = $2";
-    let agent = sqlx::query_as(sql).bind(scope.bound()).bind(id).fetch_optional(pool).await?;
+    let agent = sql::query_as(sql).bind(scope.bound()).bind(id).fetch_optional(pool).await?;
     agent.ok_or(ControlError::Missing("agent"))
 }
 
@@ -90,9 +89,9 @@ pub async fn get(pool: &SqlitePool, scope: &Scope, id: &str) -> Result<Agent> {
 ///
 /// # Errors
 /// The database failed.
-pub async fn list(pool: &SqlitePool, scope: &Scope, after: &str, limit: i64) -> Result<Vec<Agent>> {
+pub async fn list(pool: &Pool, scope: &Scope, after: &str, limit: i64) -> Result<Vec<Agent>> {
     let sql = "SELECT * FROM agents WHERE ($1 = '' OR tenant = $1) AND id > $2 ORDER BY id LIMIT $3";
-    Ok(sqlx::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
+    Ok(sql::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
 }
 
 /// What it said at connect.
@@ -100,7 +99,7 @@ pub async fn list(pool: &SqlitePool, scope: &Scope, after: &str, limit: i64) -> 
 /// # Errors
 /// The database failed.
 pub async fn set_hello(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: &str,
     name: &str,
     host: &str,
@@ -108,7 +107,7 @@ pub async fn set_hello(
     now: Timestamp,
 ) -> Result<()> {
     let sql = "UPDATE agents SET name = $2, host = $3, versions = $4, last_seen = $5 WHERE id = $1";
-    sqlx::query(sql).bind(id).bind(name).bind(host).bind(versions).bind(now.micros()).execute(connection).await?;
+    sql::query(sql).bind(id).bind(name).bind(host).bind(versions).bind(now.micros()).execute(connection).await?;
     Ok(())
 }
 
@@ -116,8 +115,8 @@ pub async fn set_hello(
 ///
 /// # Errors
 /// The database failed.
-pub async fn set_status(connection: &mut SqliteConnection, id: &str, status: &str, now: Timestamp) -> Result<()> {
-    sqlx::query("UPDATE agents SET status = $2, last_seen = $3 WHERE id = $1")
+pub async fn set_status(connection: &mut Connection, id: &str, status: &str, now: Timestamp) -> Result<()> {
+    sql::query("UPDATE agents SET status = $2, last_seen = $3 WHERE id = $1")
         .bind(id)
         .bind(status)
         .bind(now.micros())
@@ -130,8 +129,8 @@ pub async fn set_status(connection: &mut SqliteConnection, id: &str, status: &st
 ///
 /// # Errors
 /// The database failed.
-pub async fn set_serial(connection: &mut SqliteConnection, id: &str, serial: &str) -> Result<()> {
-    sqlx::query("UPDATE agents SET serial = $2 WHERE id = $1").bind(id).bind(serial).execute(connection).await?;
+pub async fn set_serial(connection: &mut Connection, id: &str, serial: &str) -> Result<()> {
+    sql::query("UPDATE agents SET serial = $2 WHERE id = $1").bind(id).bind(serial).execute(connection).await?;
     Ok(())
 }
 
@@ -139,29 +138,29 @@ pub async fn set_serial(connection: &mut SqliteConnection, id: &str, serial: &st
 ///
 /// # Errors
 /// `Missing`, or the database failed.
-pub async fn revoke(connection: &mut SqliteConnection, scope: &Scope, id: &str, now: Timestamp) -> Result<()> {
+pub async fn revoke(connection: &mut Connection, scope: &Scope, id: &str, now: Timestamp) -> Result<()> {
     let sql = "UPDATE agents SET revoked = COALESCE(revoked, $3) WHERE ($1 = '' OR tenant = $1) AND id = $2";
-    let done = sqlx::query(sql).bind(scope.bound()).bind(id).bind(now.micros()).execute(connection).await?;
-    met(done.rows_affected(), "agent")
+    let done = sql::query(sql).bind(scope.bound()).bind(id).bind(now.micros()).execute(connection).await?;
+    met(done, "agent")
 }
 
 /// Forgets an agent; its events stay.
 ///
 /// # Errors
 /// `Missing`, or the database failed.
-pub async fn delete(connection: &mut SqliteConnection, scope: &Scope, id: &str) -> Result<()> {
-    sqlx::query("DELETE FROM agent_orders WHERE ($1 = '' OR tenant = $1) AND agent = $2")
+pub async fn delete(connection: &mut Connection, scope: &Scope, id: &str) -> Result<()> {
+    sql::query("DELETE FROM agent_orders WHERE ($1 = '' OR tenant = $1) AND agent = $2")
         .bind(scope.bound())
         .bind(id)
         .execute(&mut *connection)
         .await?;
     let sql = "DELETE FROM agents WHERE ($1 = '' OR tenant = $1) AND id = $2";
-    let done = sqlx::query(sql).bind(scope.bound()).bind(id).execute(connection).await?;
-    met(done.rows_affected(), "agent")
+    let done = sql::query(sql).bind(scope.bound()).bind(id).execute(connection).await?;
+    met(done, "agent")
 }
 
 /// Something that waits to be told to an agent.
-#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// Id of the action.
     pub id: String,
@@ -171,12 +170,14 @@ pub struct Waiting {
     pub payload: String,
 }
 
+from_columns!(Waiting: id, kind, payload);
+
 /// Notes it.
 ///
 /// # Errors
 /// The database failed.
 pub async fn put_order(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &str,
     agent: &str,
     id: &str,
@@ -186,7 +187,7 @@ pub async fn put_order(
 ) -> Result<()> {
     let sql = "INSERT INTO agent_orders (tenant, agent, id, kind, payload, created) VALUES ($1, $2, $3, $4, $5, $6) \
                ON CONFLICT (tenant, agent, id, kind) DO UPDATE SET payload = excluded.payload";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(tenant)
         .bind(agent)
         .bind(id)
@@ -202,38 +203,37 @@ pub async fn put_order(
 ///
 /// # Errors
 /// The database failed.
-pub async fn orders(pool: &SqlitePool, tenant: &str, agent: &str) -> Result<Vec<Waiting>> {
+pub async fn orders(pool: &Pool, tenant: &str, agent: &str) -> Result<Vec<Waiting>> {
     let sql =
         "SELECT id, kind, payload FROM agent_orders WHERE tenant = $1 AND agent = $2 ORDER BY created LIMIT 10000";
-    Ok(sqlx::query_as(sql).bind(tenant).bind(agent).fetch_all(pool).await?)
+    Ok(sql::query_as(sql).bind(tenant).bind(agent).fetch_all(pool).await?)
 }
 
 /// It was answered, or is no longer wanted. False where nothing waited.
 ///
 /// # Errors
 /// The database failed.
-pub async fn answered(
-    connection: &mut SqliteConnection,
-    tenant: &str,
-    agent: &str,
-    id: &str,
-    kind: &str,
-) -> Result<bool> {
-    let done = sqlx::query("DELETE FROM agent_orders WHERE tenant = $1 AND agent = $2 AND id = $3 AND kind = $4")
+pub async fn answered(connection: &mut Connection, tenant: &str, agent: &str, id: &str, kind: &str) -> Result<bool> {
+    let done = sql::query("DELETE FROM agent_orders WHERE tenant = $1 AND agent = $2 AND id = $3 AND kind = $4")
         .bind(tenant)
         .bind(agent)
         .bind(id)
         .bind(kind)
         .execute(connection)
         .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(done > 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::Control;
-    use crate::control::tests::fresh;
+    use crate::control::tests::{Base, on_both};
+
+    on_both!(
+        a_tenant_neither_sees_nor_revokes_nor_deletes_an_agent_of_another,
+        what_waits_for_an_agent_goes_once_and_alone_and_with_the_agent,
+    );
 
     async fn add(control: &Control, tenant: &str, id: &str) {
         let agent = Agent {
@@ -251,14 +251,15 @@ mod tests {
         };
         let mut change = control.begin().await.unwrap();
         create(change.connection(), &agent).await.unwrap();
-        assert!(matches!(create(change.connection(), &agent).await, Err(ControlError::Exists("agent"))));
         change.commit().await.unwrap();
+        let mut change = control.begin().await.unwrap();
+        assert!(matches!(create(change.connection(), &agent).await, Err(ControlError::Exists("agent"))));
+        drop(change);
         assert_eq!(get(control.read(), &Scope::All, id).await.unwrap(), agent);
     }
 
-    #[tokio::test]
-    async fn a_tenant_neither_sees_nor_revokes_nor_deletes_an_agent_of_another() {
-        let (_dir, control) = fresh().await;
+    async fn a_tenant_neither_sees_nor_revokes_nor_deletes_an_agent_of_another(base: Base) {
+        let (_dir, control) = base.fresh().await;
         add(&control, "a", "agent-a").await;
         add(&control, "b", "agent-b").await;
         let one = |tenant: &str| Scope::One(tenant.into());
@@ -278,9 +279,8 @@ mod tests {
         assert_eq!(get(control.read(), &Scope::All, "agent-b").await.unwrap().revoked, Some(now), "the first stays");
     }
 
-    #[tokio::test]
-    async fn what_waits_for_an_agent_goes_once_and_alone_and_with_the_agent() {
-        let (_dir, control) = fresh().await;
+    async fn what_waits_for_an_agent_goes_once_and_alone_and_with_the_agent(base: Base) {
+        let (_dir, control) = base.fresh().await;
         add(&control, "a", "agent").await;
         let mut change = control.begin().await.unwrap();
         for (id, kind, at) in [("x", "order", 1), ("x", "undo", 2), ("x", "order", 3), ("y", "order", 4)] {

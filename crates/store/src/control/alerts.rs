@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use sakimori_model::Timestamp;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{FromRow, Row};
 
+use super::sql::{self, Connection, FromRow, Pool, Row};
 use super::{Result, time};
 
 /// Where an alert stands.
@@ -56,8 +55,8 @@ pub struct Note {
     pub changed: Timestamp,
 }
 
-impl FromRow<'_, SqliteRow> for Note {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow for Note {
+    fn from_row(row: &Row) -> Result<Self, sqlx::Error> {
         let status: String = row.try_get("status")?;
         Ok(Self {
             tenant: row.try_get("tenant")?,
@@ -75,11 +74,11 @@ impl FromRow<'_, SqliteRow> for Note {
 ///
 /// # Errors
 /// The database failed.
-pub async fn put(connection: &mut SqliteConnection, note: &Note) -> Result<()> {
+pub async fn put(connection: &mut Connection, note: &Note) -> Result<()> {
     let sql = "INSERT INTO alert_notes (tenant, alert, status, comment, author, changed) VALUES ($1, $2, $3, $4, $5, $6) \
                ON CONFLICT (tenant, alert) DO UPDATE SET status = excluded.status, comment = excluded.comment, \
                author = excluded.author, changed = excluded.changed";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(&note.tenant)
         .bind(&note.alert)
         .bind(note.status.name())
@@ -95,38 +94,34 @@ pub async fn put(connection: &mut SqliteConnection, note: &Note) -> Result<()> {
 ///
 /// # Errors
 /// The database failed.
-pub async fn get(connection: &mut SqliteConnection, tenant: &str, alert: &str) -> Result<Option<Note>> {
+pub async fn get(connection: &mut Connection, tenant: &str, alert: &str) -> Result<Option<Note>> {
     let sql = "SELECT * FROM alert_notes WHERE tenant = $1 AND alert = $2";
-    Ok(sqlx::query_as(sql).bind(tenant).bind(alert).fetch_optional(connection).await?)
+    Ok(sql::query_as(sql).bind(tenant).bind(alert).fetch_optional(connection).await?)
 }
 
 /// What was said of these alerts, by their ids.
 ///
 /// # Errors
 /// The database failed.
-pub async fn of(pool: &SqlitePool, tenant: &str, alerts: &[&str]) -> Result<HashMap<String, Note>> {
+pub async fn of(pool: &Pool, tenant: &str, alerts: &[&str]) -> Result<HashMap<String, Note>> {
     if alerts.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut query = sqlx::QueryBuilder::new("SELECT * FROM alert_notes WHERE tenant = ");
-    query.push_bind(tenant.to_owned()).push(" AND alert IN (");
-    let mut list = query.separated(", ");
-    for alert in alerts {
-        list.push_bind((*alert).to_owned());
-    }
-    query.push(")");
-    let notes: Vec<Note> = query.build_query_as().fetch_all(pool).await?;
+    let mut query = sql::Builder::new("SELECT * FROM alert_notes WHERE tenant = ");
+    query.push_bind(tenant).push(" AND alert").push_in(alerts.iter().copied());
+    let notes: Vec<Note> = query.build_as().fetch_all(pool).await?;
     Ok(notes.into_iter().map(|note| (note.alert.clone(), note)).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::fresh;
+    use super::super::tests::{Base, on_both};
     use super::*;
 
-    #[tokio::test]
-    async fn the_last_word_on_an_alert_is_kept_by_tenant() {
-        let (_dir, control) = fresh().await;
+    on_both!(the_last_word_on_an_alert_is_kept_by_tenant,);
+
+    async fn the_last_word_on_an_alert_is_kept_by_tenant(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let note = |tenant: &str, status, comment: &str| Note {
             tenant: tenant.into(),
             alert: "a".into(),

@@ -8,9 +8,8 @@
 
 use sakimori_model::Timestamp;
 use sakimori_model::ledger::{Hash, chain};
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::sql::{self, Connection, FromRow, Pool, Row};
 use super::{ControlError, Result, Scope, next, outbox, time};
 
 /// What is to be written. Hashes are of the changed thing in the form that the API shows it, without secrets.
@@ -65,8 +64,8 @@ pub struct Record {
     pub hash: Vec<u8>,
 }
 
-impl sqlx::FromRow<'_, SqliteRow> for Record {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow for Record {
+    fn from_row(row: &Row) -> Result<Self, sqlx::Error> {
         Ok(Self {
             tenant: row.try_get("tenant")?,
             sequence: row.try_get("sequence")?,
@@ -137,7 +136,7 @@ pub async fn within<F: Future>(origin: Origin, work: F) -> F::Output {
 }
 
 /// Writes an entry and its outbox row in the transaction of `connection`.
-pub(super) async fn append(connection: &mut SqliteConnection, entry: &Entry<'_>) -> Result<Record> {
+pub(super) async fn append(connection: &mut Connection, entry: &Entry<'_>) -> Result<Record> {
     match ORIGIN.try_with(Clone::clone) {
         Ok(origin) if entry.address.is_empty() => {
             // What the program does of itself in consequence stays its own doing.
@@ -149,10 +148,9 @@ pub(super) async fn append(connection: &mut SqliteConnection, entry: &Entry<'_>)
     }
 }
 
-async fn write(connection: &mut SqliteConnection, entry: &Entry<'_>) -> Result<Record> {
+async fn write(connection: &mut Connection, entry: &Entry<'_>) -> Result<Record> {
     let last = "SELECT hash FROM audit WHERE tenant = $1 ORDER BY sequence DESC LIMIT 1";
-    let previous: Option<Vec<u8>> =
-        sqlx::query_scalar(last).bind(entry.tenant).fetch_optional(&mut *connection).await?;
+    let previous: Option<Vec<u8>> = sql::query_scalar(last).bind(entry.tenant).fetch_optional(&mut *connection).await?;
     let previous = previous.unwrap_or_else(|| vec![0; 32]);
     let mut record = Record {
         tenant: entry.tenant.to_owned(),
@@ -172,7 +170,7 @@ async fn write(connection: &mut SqliteConnection, entry: &Entry<'_>) -> Result<R
     record.hash = hash.to_vec();
     let sql = "INSERT INTO audit (tenant, sequence, time, actor, action, target, before_hash, after_hash, address, \
                request, previous, hash) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(&record.tenant)
         .bind(record.sequence)
         .bind(record.time.micros())
@@ -209,17 +207,12 @@ fn hash_of(bytes: &[u8]) -> Result<Hash> {
 ///
 /// # Errors
 /// The database failed.
-pub async fn list(
-    pool: &SqlitePool,
-    scope: &Scope,
-    before: Option<&(i64, String, i64)>,
-    limit: i64,
-) -> Result<Vec<Record>> {
+pub async fn list(pool: &Pool, scope: &Scope, before: Option<&(i64, String, i64)>, limit: i64) -> Result<Vec<Record>> {
     let sql = "SELECT * FROM audit WHERE ($1 = '' OR tenant = $1) AND (time, tenant, sequence) < ($2, $3, $4) \
                ORDER BY time DESC, tenant DESC, sequence DESC LIMIT $5";
     let (time, tenant, sequence) =
         before.map_or((i64::MAX, "", i64::MAX), |(time, tenant, number)| (*time, tenant, *number));
-    let query = sqlx::query_as(sql).bind(scope.bound()).bind(time).bind(tenant).bind(sequence).bind(limit);
+    let query = sql::query_as(sql).bind(scope.bound()).bind(time).bind(tenant).bind(sequence).bind(limit);
     Ok(query.fetch_all(pool).await?)
 }
 
@@ -227,9 +220,9 @@ pub async fn list(
 ///
 /// # Errors
 /// The database failed.
-pub async fn verify(pool: &SqlitePool, scope: &Scope) -> Result<Vec<Verdict>> {
+pub async fn verify(pool: &Pool, scope: &Scope) -> Result<Vec<Verdict>> {
     let sql = "SELECT DISTINCT tenant FROM audit WHERE ($1 = '' OR tenant = $1) ORDER BY tenant";
-    let tenants: Vec<String> = sqlx::query_scalar(sql).bind(scope.bound()).fetch_all(pool).await?;
+    let tenants: Vec<String> = sql::query_scalar(sql).bind(scope.bound()).fetch_all(pool).await?;
     let mut verdicts = Vec::new();
     for tenant in tenants {
         verdicts.push(verify_chain(pool, tenant).await?);
@@ -240,11 +233,11 @@ pub async fn verify(pool: &SqlitePool, scope: &Scope) -> Result<Vec<Verdict>> {
 /// How many entries are read at a time.
 const PAGE: i64 = 1_000;
 
-async fn verify_chain(pool: &SqlitePool, tenant: String) -> Result<Verdict> {
+async fn verify_chain(pool: &Pool, tenant: String) -> Result<Verdict> {
     let mut verdict = Verdict { tenant, entries: 0, head: [0; 32], broken_at: None };
     let sql = "SELECT * FROM audit WHERE tenant = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
     loop {
-        let query = sqlx::query_as(sql).bind(&verdict.tenant).bind(verdict.entries).bind(PAGE);
+        let query = sql::query_as(sql).bind(&verdict.tenant).bind(verdict.entries).bind(PAGE);
         let page: Vec<Record> = query.fetch_all(pool).await?;
         if page.is_empty() {
             break;
@@ -260,7 +253,7 @@ async fn verify_chain(pool: &SqlitePool, tenant: String) -> Result<Verdict> {
         }
     }
     // Entries that were cut off at the end are missed by the counter, which the same transactions moved.
-    let counted: Option<i64> = sqlx::query_scalar("SELECT value FROM counters WHERE tenant = $1 AND name = 'audit'")
+    let counted: Option<i64> = sql::query_scalar("SELECT value FROM counters WHERE tenant = $1 AND name = 'audit'")
         .bind(&verdict.tenant)
         .fetch_optional(pool)
         .await?;
@@ -272,8 +265,15 @@ async fn verify_chain(pool: &SqlitePool, tenant: String) -> Result<Verdict> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Control, tests::fresh};
+    use super::super::Control;
+    use super::super::tests::{Base, on_both};
     use super::*;
+
+    on_both!(
+        an_entry_that_knows_a_name_only_says_who_was_served,
+        a_chain_that_was_tampered_with_shows_where,
+        entries_are_listed_by_tenant_newest_first_each_with_its_outbox_row,
+    );
 
     async fn write(control: &Control, tenant: &str, target: &str) {
         let mut change = control.begin().await.unwrap();
@@ -292,9 +292,8 @@ mod tests {
         change.commit().await.unwrap();
     }
 
-    #[tokio::test]
-    async fn an_entry_that_knows_a_name_only_says_who_was_served() {
-        let (_dir, control) = fresh().await;
+    async fn an_entry_that_knows_a_name_only_says_who_was_served(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let origin = Origin { actor: "token:ci".into(), address: "192.0.2.1".into(), request: "r7".into() };
         let entry = Entry {
             tenant: "default",
@@ -320,30 +319,28 @@ mod tests {
         assert_eq!(said, [("system", "192.0.2.1", "r7"), ("token:ci", "192.0.2.1", "r7")]);
     }
 
-    async fn broken_after(sql: &'static str) -> Vec<Option<i64>> {
-        let (_dir, control) = fresh().await;
+    async fn broken_after(base: Base, sql: &'static str) -> Vec<Option<i64>> {
+        let (_dir, control) = base.fresh().await;
         for target in ["a", "b", "c"] {
             write(&control, "default", target).await;
         }
         write(&control, "acme", "d").await;
         let mut change = control.begin().await.unwrap();
-        sqlx::query(sql).execute(change.connection()).await.unwrap();
+        sql::query(sql).execute(change.connection()).await.unwrap();
         change.commit().await.unwrap();
         verify(control.read(), &Scope::All).await.unwrap().into_iter().map(|verdict| verdict.broken_at).collect()
     }
 
-    #[tokio::test]
-    async fn a_chain_that_was_tampered_with_shows_where() {
-        assert_eq!(broken_after("SELECT 1").await, [None, None]);
-        assert_eq!(broken_after("UPDATE audit SET actor = 'user:b' WHERE target = 'b'").await, [None, Some(2)]);
-        assert_eq!(broken_after("DELETE FROM audit WHERE target = 'b'").await, [None, Some(2)]);
-        assert_eq!(broken_after("DELETE FROM audit WHERE target = 'c'").await, [None, Some(3)]);
-        assert_eq!(broken_after("UPDATE audit SET after_hash = NULL WHERE target = 'd'").await, [Some(1), None]);
+    async fn a_chain_that_was_tampered_with_shows_where(base: Base) {
+        assert_eq!(broken_after(base, "SELECT 1").await, [None, None]);
+        assert_eq!(broken_after(base, "UPDATE audit SET actor = 'user:b' WHERE target = 'b'").await, [None, Some(2)]);
+        assert_eq!(broken_after(base, "DELETE FROM audit WHERE target = 'b'").await, [None, Some(2)]);
+        assert_eq!(broken_after(base, "DELETE FROM audit WHERE target = 'c'").await, [None, Some(3)]);
+        assert_eq!(broken_after(base, "UPDATE audit SET after_hash = NULL WHERE target = 'd'").await, [Some(1), None]);
     }
 
-    #[tokio::test]
-    async fn entries_are_listed_by_tenant_newest_first_each_with_its_outbox_row() {
-        let (_dir, control) = fresh().await;
+    async fn entries_are_listed_by_tenant_newest_first_each_with_its_outbox_row(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let seen = std::sync::Arc::clone(&told);
         control.on_audit(std::sync::Arc::new(move |record: &Record| seen.lock().unwrap().push(record.target.clone())));

@@ -2,9 +2,8 @@
 
 use sakimori_model::Timestamp;
 use sakimori_model::ledger::Hash;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{FromRow, Row};
 
+use super::sql::{self, Connection, FromRow, Pool, Row};
 use super::{Result, Scope, maybe_time, met, time};
 
 /// A token, without its secret.
@@ -30,8 +29,8 @@ pub struct Token {
     pub used_by: Option<String>,
 }
 
-impl FromRow<'_, SqliteRow> for Token {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow for Token {
+    fn from_row(row: &Row) -> Result<Self, sqlx::Error> {
         let tags: String = row.try_get("tags")?;
         Ok(Self {
             tenant: row.try_get("tenant")?,
@@ -51,10 +50,10 @@ impl FromRow<'_, SqliteRow> for Token {
 ///
 /// # Errors
 /// The database failed.
-pub async fn create(connection: &mut SqliteConnection, token: &Token, secret: &Hash) -> Result<()> {
+pub async fn create(connection: &mut Connection, token: &Token, secret: &Hash) -> Result<()> {
     let sql = "INSERT INTO enrolment_tokens (tenant, id, name, secret_hash, tags, created_by, created, expires) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(&token.tenant)
         .bind(&token.id)
         .bind(&token.name)
@@ -72,9 +71,9 @@ pub async fn create(connection: &mut SqliteConnection, token: &Token, secret: &H
 ///
 /// # Errors
 /// The database failed.
-pub async fn find(pool: &SqlitePool, secret: &Hash) -> Result<Option<Token>> {
+pub async fn find(pool: &Pool, secret: &Hash) -> Result<Option<Token>> {
     let sql = "SELECT * FROM enrolment_tokens WHERE secret_hash = $1";
-    Ok(sqlx::query_as(sql).bind(secret.as_slice()).fetch_optional(pool).await?)
+    Ok(sql::query_as(sql).bind(secret.as_slice()).fetch_optional(pool).await?)
 }
 
 /// Uses a token up, for this agent; `None` where it is unknown, used or expired. One statement, so that of two
@@ -82,15 +81,10 @@ pub async fn find(pool: &SqlitePool, secret: &Hash) -> Result<Option<Token>> {
 ///
 /// # Errors
 /// The database failed.
-pub async fn consume(
-    connection: &mut SqliteConnection,
-    secret: &Hash,
-    agent: &str,
-    now: Timestamp,
-) -> Result<Option<Token>> {
+pub async fn consume(connection: &mut Connection, secret: &Hash, agent: &str, now: Timestamp) -> Result<Option<Token>> {
     let sql = "UPDATE enrolment_tokens SET used = $2, used_by = $3 \
                WHERE secret_hash = $1 AND used IS NULL AND expires > $2 RETURNING *";
-    let token = sqlx::query_as(sql).bind(secret.as_slice()).bind(now.micros()).bind(agent).fetch_optional(connection);
+    let token = sql::query_as(sql).bind(secret.as_slice()).bind(now.micros()).bind(agent).fetch_optional(connection);
     Ok(token.await?)
 }
 
@@ -98,28 +92,29 @@ pub async fn consume(
 ///
 /// # Errors
 /// The database failed.
-pub async fn list(pool: &SqlitePool, scope: &Scope, after: &str, limit: i64) -> Result<Vec<Token>> {
+pub async fn list(pool: &Pool, scope: &Scope, after: &str, limit: i64) -> Result<Vec<Token>> {
     let sql = "SELECT * FROM enrolment_tokens WHERE ($1 = '' OR tenant = $1) AND id > $2 ORDER BY id LIMIT $3";
-    Ok(sqlx::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
+    Ok(sql::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
 }
 
 /// Takes a token back.
 ///
 /// # Errors
 /// `Missing`, or the database failed.
-pub async fn delete(connection: &mut SqliteConnection, scope: &Scope, id: &str) -> Result<()> {
+pub async fn delete(connection: &mut Connection, scope: &Scope, id: &str) -> Result<()> {
     let sql = "DELETE FROM enrolment_tokens WHERE ($1 = '' OR tenant = $1) AND id = $2";
-    met(sqlx::query(sql).bind(scope.bound()).bind(id).execute(connection).await?.rows_affected(), "enrolment token")
+    met(sql::query(sql).bind(scope.bound()).bind(id).execute(connection).await?, "enrolment token")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::tests::fresh;
+    use crate::control::tests::{Base, on_both};
 
-    #[tokio::test]
-    async fn a_token_is_good_once_and_not_for_ever() {
-        let (_dir, control) = fresh().await;
+    on_both!(a_token_is_good_once_and_not_for_ever,);
+
+    async fn a_token_is_good_once_and_not_for_ever(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let token = |id: &str, expires| Token {
             tenant: "default".into(),
             id: id.into(),

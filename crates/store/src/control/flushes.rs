@@ -3,13 +3,12 @@
 
 use sakimori_model::Timestamp;
 use sakimori_wire::batch::Loss;
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
-use sqlx::{FromRow, Row};
 
 use super::Result;
+use super::sql::{self, Connection, Pool, Row, from_columns};
 
 /// How far a stream of an origin has arrived.
-#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     /// Whose.
     pub tenant: String,
@@ -23,8 +22,10 @@ pub struct Stream {
     pub events: i64,
 }
 
+from_columns!(Stream: tenant, origin, stream, sequence, events);
+
 /// A flush of a writer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flush {
     /// Its number.
     pub number: i64,
@@ -36,8 +37,10 @@ pub struct Flush {
     pub committed: bool,
 }
 
+from_columns!(Flush: number, position, arrival, committed);
+
 /// A stored state of detection.
-#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Last journal record that is folded in.
     pub position: i64,
@@ -46,6 +49,8 @@ pub struct Checkpoint {
     /// `Detector::snapshot`.
     pub state: Vec<u8>,
 }
+
+from_columns!(Checkpoint: position, engine, state);
 
 /// A loss as it was reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,19 +67,19 @@ pub struct Lost {
 ///
 /// # Errors
 /// The database failed.
-pub async fn streams(pool: &SqlitePool) -> Result<Vec<Stream>> {
-    Ok(sqlx::query_as("SELECT * FROM streams").fetch_all(pool).await?)
+pub async fn streams(pool: &Pool) -> Result<Vec<Stream>> {
+    Ok(sql::query_as("SELECT * FROM streams").fetch_all(pool).await?)
 }
 
 /// Writes how far a stream has arrived; never back.
 ///
 /// # Errors
 /// The database failed.
-pub async fn put_stream(connection: &mut SqliteConnection, stream: &Stream) -> Result<()> {
+pub async fn put_stream(connection: &mut Connection, stream: &Stream) -> Result<()> {
     let sql = "INSERT INTO streams (tenant, origin, stream, sequence, events) VALUES ($1, $2, $3, $4, $5) \
                ON CONFLICT (tenant, origin, stream) DO UPDATE SET sequence = excluded.sequence, events = excluded.events \
                WHERE excluded.sequence > streams.sequence";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(&stream.tenant)
         .bind(&stream.origin)
         .bind(&stream.stream)
@@ -90,7 +95,7 @@ pub async fn put_stream(connection: &mut SqliteConnection, stream: &Stream) -> R
 /// # Errors
 /// The database failed.
 pub async fn put_losses(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &str,
     origin: &str,
     stream: &str,
@@ -100,7 +105,7 @@ pub async fn put_losses(
     let sql = "INSERT INTO losses (tenant, origin, stream, sequence, number, count, cause, place, from_us, to_us) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
     for (number, loss) in (0_i64..).zip(losses) {
-        sqlx::query(sql)
+        sql::query(sql)
             .bind(tenant)
             .bind(origin)
             .bind(stream)
@@ -121,11 +126,11 @@ pub async fn put_losses(
 ///
 /// # Errors
 /// The database failed.
-pub async fn losses(pool: &SqlitePool, tenant: &str) -> Result<Vec<Lost>> {
+pub async fn losses(pool: &Pool, tenant: &str) -> Result<Vec<Lost>> {
     let sql = "SELECT origin, stream, count, cause, place, from_us, to_us FROM losses WHERE tenant = $1 \
                ORDER BY to_us DESC LIMIT 10000";
-    let rows = sqlx::query(sql).bind(tenant).fetch_all(pool).await?;
-    let read = |row: &sqlx::sqlite::SqliteRow| -> Result<Lost, sqlx::Error> {
+    let rows = sql::query(sql).bind(tenant).fetch_all(pool).await?;
+    let read = |row: &Row| -> Result<Lost, sqlx::Error> {
         Ok(Lost {
             origin: row.try_get("origin")?,
             stream: row.try_get("stream")?,
@@ -146,7 +151,7 @@ pub async fn losses(pool: &SqlitePool, tenant: &str) -> Result<Vec<Lost>> {
 /// # Errors
 /// A batch that is claimed already: it would be stored twice.
 pub async fn claim(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     writer: &str,
     flush: Flush,
     batches: &[String],
@@ -154,7 +159,7 @@ pub async fn claim(
 ) -> Result<()> {
     let sql =
         "INSERT INTO flushes (writer, number, position, arrival, committed, created) VALUES ($1, $2, $3, $4, $5, $6)";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(writer)
         .bind(flush.number)
         .bind(flush.position)
@@ -164,7 +169,7 @@ pub async fn claim(
         .execute(&mut *connection)
         .await?;
     for batch in batches {
-        sqlx::query("INSERT INTO claims (batch, writer, number) VALUES ($1, $2, $3)")
+        sql::query("INSERT INTO claims (batch, writer, number) VALUES ($1, $2, $3)")
             .bind(batch)
             .bind(writer)
             .bind(flush.number)
@@ -179,19 +184,19 @@ pub async fn claim(
 ///
 /// # Errors
 /// The database failed.
-pub async fn settle(connection: &mut SqliteConnection, writer: &str, number: i64) -> Result<()> {
-    sqlx::query("UPDATE flushes SET committed = $3 WHERE writer = $1 AND number <= $2")
+pub async fn settle(connection: &mut Connection, writer: &str, number: i64) -> Result<()> {
+    sql::query("UPDATE flushes SET committed = $3 WHERE writer = $1 AND number <= $2")
         .bind(writer)
         .bind(number)
         .bind(true)
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM claims WHERE writer = $1 AND number <= $2")
+    sql::query("DELETE FROM claims WHERE writer = $1 AND number <= $2")
         .bind(writer)
         .bind(number)
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM flushes WHERE writer = $1 AND number < $2 - 100")
+    sql::query("DELETE FROM flushes WHERE writer = $1 AND number < $2 - 100")
         .bind(writer)
         .bind(number)
         .execute(connection)
@@ -203,9 +208,9 @@ pub async fn settle(connection: &mut SqliteConnection, writer: &str, number: i64
 ///
 /// # Errors
 /// The database failed.
-pub async fn give_up(connection: &mut SqliteConnection, writer: &str, after: i64) -> Result<()> {
+pub async fn give_up(connection: &mut Connection, writer: &str, after: i64) -> Result<()> {
     for table in ["claims", "flushes"] {
-        sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE writer = $1 AND number > $2")))
+        sql::query(sqlx::AssertSqlSafe(format!("DELETE FROM {table} WHERE writer = $1 AND number > $2")))
             .bind(writer)
             .bind(after)
             .execute(&mut *connection)
@@ -218,39 +223,39 @@ pub async fn give_up(connection: &mut SqliteConnection, writer: &str, after: i64
 ///
 /// # Errors
 /// The database failed.
-pub async fn flush(pool: &SqlitePool, writer: &str, number: i64) -> Result<Option<Flush>> {
+pub async fn flush(pool: &Pool, writer: &str, number: i64) -> Result<Option<Flush>> {
     let sql = "SELECT number, position, arrival, committed FROM flushes WHERE writer = $1 AND number = $2";
-    Ok(sqlx::query_as(sql).bind(writer).bind(number).fetch_optional(pool).await?)
+    Ok(sql::query_as(sql).bind(writer).bind(number).fetch_optional(pool).await?)
 }
 
 /// The newest flush of a writer that is in the table.
 ///
 /// # Errors
 /// The database failed.
-pub async fn last_committed(pool: &SqlitePool, writer: &str) -> Result<Option<Flush>> {
+pub async fn last_committed(pool: &Pool, writer: &str) -> Result<Option<Flush>> {
     let sql = "SELECT number, position, arrival, committed FROM flushes WHERE writer = $1 AND committed \
                ORDER BY number DESC LIMIT 1";
-    Ok(sqlx::query_as(sql).bind(writer).fetch_optional(pool).await?)
+    Ok(sql::query_as(sql).bind(writer).fetch_optional(pool).await?)
 }
 
 /// A stored state of detection.
 ///
 /// # Errors
 /// The database failed.
-pub async fn checkpoint(pool: &SqlitePool, name: &str) -> Result<Option<Checkpoint>> {
+pub async fn checkpoint(pool: &Pool, name: &str) -> Result<Option<Checkpoint>> {
     let sql = "SELECT position, engine, state FROM checkpoints WHERE name = $1";
-    Ok(sqlx::query_as(sql).bind(name).fetch_optional(pool).await?)
+    Ok(sql::query_as(sql).bind(name).fetch_optional(pool).await?)
 }
 
 /// Stores a state of detection.
 ///
 /// # Errors
 /// The database failed.
-pub async fn put_checkpoint(connection: &mut SqliteConnection, name: &str, checkpoint: &Checkpoint) -> Result<()> {
+pub async fn put_checkpoint(connection: &mut Connection, name: &str, checkpoint: &Checkpoint) -> Result<()> {
     let sql = "INSERT INTO checkpoints (name, position, engine, state) VALUES ($1, $2, $3, $4) \
                ON CONFLICT (name) DO UPDATE SET position = excluded.position, engine = excluded.engine, \
                state = excluded.state";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(name)
         .bind(checkpoint.position)
         .bind(&checkpoint.engine)
@@ -263,15 +268,16 @@ pub async fn put_checkpoint(connection: &mut SqliteConnection, name: &str, check
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::tests::fresh;
+    use crate::control::tests::{Base, on_both};
+
+    on_both!(a_batch_is_claimed_once_until_it_is_given_up, a_stream_never_goes_back,);
 
     fn flush(number: i64, position: i64) -> Flush {
         Flush { number, position, arrival: position * 10, committed: false }
     }
 
-    #[tokio::test]
-    async fn a_batch_is_claimed_once_until_it_is_given_up() {
-        let (_dir, control) = fresh().await;
+    async fn a_batch_is_claimed_once_until_it_is_given_up(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let now = Timestamp::from_secs(1);
         let mut change = control.begin().await.unwrap();
         claim(change.connection(), "w", flush(1, 5), &["a".into(), "b".into()], now).await.unwrap();
@@ -288,9 +294,8 @@ mod tests {
         assert_eq!((last.number, last.position), (1, 6));
     }
 
-    #[tokio::test]
-    async fn a_stream_never_goes_back() {
-        let (_dir, control) = fresh().await;
+    async fn a_stream_never_goes_back(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let row = |sequence| Stream {
             tenant: "default".into(),
             origin: "a".into(),

@@ -1,8 +1,10 @@
 //! Control state: who may do what, which policies apply, what was changed by whom.
 //!
-//! SQLite in the SQL subset that PostgreSQL shares (TEXT, BIGINT microseconds, BOOLEAN, BYTEA, `$n`). One
-//! writer connection, so that writes queue in the program and not as busy errors; several readers, which a
-//! writer never blocks (WAL). Every key begins with the tenant.
+//! SQLite by default, PostgreSQL by a URL, in the SQL subset that both share (TEXT, BIGINT microseconds, BOOLEAN,
+//! BYTEA, `$n`; [`sql`]). One writer connection, so that writes queue in the program and not as busy errors; several
+//! readers, which a writer never blocks. On PostgreSQL a change takes one lock over the whole database first, so that
+//! changes follow one another there too, whoever makes them: no serialisation fails and no chain forks
+//! (docs/adr/0010). Every key begins with the tenant.
 //!
 //! A change is a [`Change`]: one transaction that holds the rows, the audit entry and the outbox row
 //! together (D23). Functions of the files below take its connection, so that several of them make one
@@ -19,6 +21,7 @@ pub mod outbox;
 pub mod policies;
 pub mod sessions;
 pub mod settings;
+pub mod sql;
 pub mod tenants;
 pub mod tokens;
 pub mod users;
@@ -28,16 +31,23 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sakimori_model::Timestamp;
-use sqlx::sqlite::{
-    Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
-};
-use sqlx::{Row, Transaction};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use self::sql::{Connection, Pool, Row};
 
 /// The tenant of a default installation.
 pub const DEFAULT_TENANT: &str = "default";
 /// Stands for all tenants: of a user, a token, a change that concerns the whole installation.
 pub const ALL_TENANTS: &str = "*";
+/// How long a change waits for the one before it.
+const WAIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether another manager has ended.
+const PAUSE: Duration = Duration::from_millis(200);
+/// What changes lock on a server: "SAKIMORI" as a number.
+const ONE_WRITER: i64 = i64::from_be_bytes(*b"SAKIMORI");
+/// What a manager locks on a server for as long as it runs.
+const ONE_MANAGER: i64 = ONE_WRITER + 1;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -46,9 +56,9 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 pub enum ControlError {
     /// The address of the database is not one that this build can open.
     #[error(
-        "control database {0}: only sqlite: addresses can be opened, for example sqlite:/var/lib/sakimori/control.db"
+        "control database {0}: expected sqlite:/var/lib/sakimori/control.db or postgres://user@host/database ({1})"
     )]
-    Address(String),
+    Address(String, String),
     /// The database said no.
     #[error("control database: {0}")]
     Database(#[from] sqlx::Error),
@@ -61,6 +71,9 @@ pub enum ControlError {
     /// What is to be changed is not there.
     #[error("no such {0}")]
     Missing(&'static str),
+    /// Another manager has the database.
+    #[error("control database: another manager uses it; stop that one first, two would store events twice")]
+    Busy,
     /// A copy could not be made.
     #[error("copy the control database to {}: {source}", path.display())]
     Copy {
@@ -83,39 +96,65 @@ pub type AuditHook = Arc<dyn Fn(&audit::Record) + Send + Sync>;
 /// The control database. Cheap to clone.
 #[derive(Clone)]
 pub struct Control {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Pool,
+    readers: Pool,
     hook: Arc<OnceLock<AuditHook>>,
 }
 
 impl Control {
-    /// Opens the database at `url` (`sqlite:/path/to/file`), makes it where it is absent, and brings its
-    /// schema up to date.
+    /// Opens the database at `url` and brings its schema up to date: `sqlite:/path/to/file`, which is made where it is
+    /// absent, or `postgres://user@host/database`, which is there and is this installation's alone. TLS to a server is
+    /// as `sslmode` says: `disable`, `prefer` (the default), `require`, `verify-ca` or `verify-full`, the last two
+    /// against `sslrootcert` or the system's roots.
     ///
     /// # Errors
-    /// Another scheme, a file that cannot be opened, a schema from a newer release.
+    /// Another scheme, a file or a server that cannot be opened, a schema from a newer release.
     pub async fn open(url: &str) -> Result<Self> {
-        if !url.starts_with("sqlite:") {
-            return Err(ControlError::Address(url.split('@').next_back().unwrap_or(url).to_owned()));
+        if url.starts_with("sqlite:") {
+            Self::open_file(url).await
+        } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            Self::open_server(url).await
+        } else {
+            Err(ControlError::Address(shown(url), "another scheme".into()))
         }
+    }
+
+    async fn open_file(url: &str) -> Result<Self> {
         let options = SqliteConnectOptions::from_str(url)?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(Duration::from_secs(30))
-            .connect_with(options.clone())
-            .await?;
+        let writer =
+            SqlitePoolOptions::new().max_connections(1).acquire_timeout(WAIT).connect_with(options.clone()).await?;
         MIGRATIONS.run(&writer).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
-            .acquire_timeout(Duration::from_secs(30))
+            .acquire_timeout(WAIT)
             .connect_with(options.read_only(true).create_if_missing(false))
             .await?;
-        Ok(Self { writer, readers, hook: Arc::default() })
+        Ok(Self { writer: Pool::Sqlite(writer), readers: Pool::Sqlite(readers), hook: Arc::default() })
+    }
+
+    async fn open_server(url: &str) -> Result<Self> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|error| ControlError::Address(shown(url), error.to_string()))?
+            .application_name("sakimori");
+        // A claim that is committed is there after a crash of the server too, whatever its other users prefer.
+        let writing = [("lock_timeout", "30s"), ("synchronous_commit", "on")];
+        let writer = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(WAIT)
+            .connect_with(options.clone().options(writing))
+            .await?;
+        MIGRATIONS.run(&writer).await?;
+        let readers = PgPoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(WAIT)
+            .connect_with(options.options([("default_transaction_read_only", "on")]))
+            .await?;
+        Ok(Self { writer: Pool::Postgres(writer), readers: Pool::Postgres(readers), hook: Arc::default() })
     }
 
     /// Names what is told of each committed audit entry; the first one named stays.
@@ -128,12 +167,25 @@ impl Control {
     /// # Errors
     /// The writer did not become free in 30 s, or the database failed.
     pub async fn begin(&self) -> Result<Change> {
-        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Change { tx, audited: Vec::new(), hook: Arc::clone(&self.hook) })
+        let mut connection = self.transaction().await?;
+        if matches!(connection, Connection::Postgres(_)) {
+            sql::query("SELECT pg_advisory_xact_lock($1)").bind(ONE_WRITER).fetch_all(&mut connection).await?;
+        }
+        Ok(Change { connection, audited: Vec::new(), hook: Arc::clone(&self.hook) })
+    }
+
+    async fn transaction(&self) -> Result<Connection> {
+        Ok(match &self.writer {
+            Pool::Sqlite(pool) => Connection::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+            // What was committed while this waited for its turn is seen.
+            Pool::Postgres(pool) => {
+                Connection::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?)
+            }
+        })
     }
 
     /// The connections for reading.
-    pub fn read(&self) -> &SqlitePool {
+    pub fn read(&self) -> &Pool {
         &self.readers
     }
 
@@ -142,19 +194,58 @@ impl Control {
     /// # Errors
     /// What the database said.
     pub async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").fetch_one(&self.readers).await?;
-        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        tx.rollback().await?;
-        Ok(())
+        sql::query("SELECT 1").fetch_one(&self.readers).await?;
+        Ok(self.transaction().await?.rollback().await?)
     }
 
-    /// Writes all rows of one moment into a new SQLite file, readable by its owner alone. Writers are not kept
-    /// waiting.
+    /// Writes all rows of one moment into a new SQLite file, readable by its owner alone, wherever they are. Writers
+    /// are not kept waiting.
     ///
     /// # Errors
     /// A file that is there already or cannot be written, or the database failed.
     pub async fn snapshot(&self, file: &std::path::Path) -> Result<()> {
         copy::snapshot(self, file).await
+    }
+
+    /// Takes all rows of a SQLite file that [`Control::snapshot`] wrote, in place of what is here. It is one
+    /// transaction.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or the database failed; then nothing is changed.
+    pub async fn take_over(&self, file: &std::path::Path) -> Result<()> {
+        copy::take_over(self, file).await
+    }
+
+    /// Has nobody written anything here but a first start: no user, no agent, no flush?
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn is_empty(&self) -> Result<bool> {
+        let sql =
+            "SELECT (SELECT COUNT(*) FROM users) + (SELECT COUNT(*) FROM agents) + (SELECT COUNT(*) FROM flushes)";
+        Ok(sql::query_scalar::<i64>(sql).fetch_one(&self.readers).await? == 0)
+    }
+
+    /// Takes the database for one manager, until what this gives is dropped. A file is taken with the journal beside it;
+    /// on a server it is a lock of a connection's own, which the server gives back when that ends.
+    ///
+    /// # Errors
+    /// [`ControlError::Busy`] where another manager still has it after 30 s.
+    pub async fn sole(&self) -> Result<Sole> {
+        let Pool::Postgres(pool) = &self.readers else { return Ok(Sole { _connection: None }) };
+        let mut connection = pool.acquire().await?.detach();
+        // A manager whose machine went away is noticed in a minute.
+        let alive =
+            "SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false)";
+        sqlx::query(alive).execute(&mut connection).await?;
+        for _ in 0..WAIT.as_millis() / PAUSE.as_millis() {
+            let sql = "SELECT pg_try_advisory_lock($1)";
+            if sqlx::query_scalar(sql).bind(ONE_MANAGER).fetch_one(&mut connection).await? {
+                return Ok(Sole { _connection: Some(connection) });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(ControlError::Busy)
     }
 
     /// Closes all connections, after what is under way.
@@ -164,18 +255,23 @@ impl Control {
     }
 }
 
+/// The database is one manager's.
+pub struct Sole {
+    _connection: Option<PgConnection>,
+}
+
 /// One change: rows, audit entry and outbox row in one transaction. Dropped without [`Change::commit`] it
 /// changes nothing.
 pub struct Change {
-    tx: Transaction<'static, Sqlite>,
+    connection: Connection,
     audited: Vec<audit::Record>,
     hook: Arc<OnceLock<AuditHook>>,
 }
 
 impl Change {
     /// The connection, for the functions that write rows.
-    pub fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.tx
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 
     /// Writes the audit entry of this change, and its outbox row.
@@ -183,7 +279,7 @@ impl Change {
     /// # Errors
     /// The database failed; the change should then be dropped.
     pub async fn audit(&mut self, entry: &audit::Entry<'_>) -> Result<()> {
-        let record = audit::append(&mut self.tx, entry).await?;
+        let record = audit::append(&mut self.connection, entry).await?;
         self.audited.push(record);
         Ok(())
     }
@@ -193,7 +289,7 @@ impl Change {
     /// # Errors
     /// The database failed; nothing is changed.
     pub async fn commit(self) -> Result<()> {
-        self.tx.commit().await?;
+        self.connection.commit().await?;
         if let Some(hook) = self.hook.get() {
             self.audited.iter().for_each(|record| hook(record));
         }
@@ -220,24 +316,35 @@ impl Scope {
     }
 }
 
+/// An address without what may be a password.
+fn shown(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let place = rest.split(['?', '#']).next().unwrap_or_default();
+            format!("{scheme}://{}", place.rsplit('@').next().unwrap_or_default())
+        }
+        None => url.split(':').next().unwrap_or_default().to_owned(),
+    }
+}
+
 /// The next value of a counter of a tenant, from 1. Within a transaction; a rolled back value comes again.
-pub(crate) async fn next(connection: &mut SqliteConnection, tenant: &str, name: &str) -> Result<i64> {
+pub(crate) async fn next(connection: &mut Connection, tenant: &str, name: &str) -> Result<i64> {
     let sql = "INSERT INTO counters (tenant, name, value) VALUES ($1, $2, 1) \
                ON CONFLICT (tenant, name) DO UPDATE SET value = counters.value + 1 RETURNING value";
-    Ok(sqlx::query_scalar(sql).bind(tenant).bind(name).fetch_one(connection).await?)
+    Ok(sql::query_scalar(sql).bind(tenant).bind(name).fetch_one(connection).await?)
 }
 
 /// A time column.
-pub(crate) fn time(row: &SqliteRow, column: &str) -> Result<Timestamp, sqlx::Error> {
+pub(crate) fn time(row: &Row, column: &str) -> Result<Timestamp, sqlx::Error> {
     row.try_get(column).map(Timestamp::from_micros)
 }
 
 /// A time column that may be empty.
-pub(crate) fn maybe_time(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+pub(crate) fn maybe_time(row: &Row, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_micros))
 }
 
-/// A unique key that is taken becomes [`ControlError::Exists`].
+/// A unique key that is taken becomes [`ControlError::Exists`]. The change is over with it: a server does no more of it.
 pub(crate) fn taken(what: &'static str) -> impl FnOnce(sqlx::Error) -> ControlError {
     move |error| match &error {
         sqlx::Error::Database(database) if database.is_unique_violation() => ControlError::Exists(what),
@@ -251,19 +358,68 @@ pub(crate) fn met(rows: u64, what: &'static str) -> Result<()> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/postgres/mod.rs"]
+mod postgres_server;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
-    /// A fresh database and the folder that holds it.
-    pub(crate) async fn fresh() -> (tempfile::TempDir, Control) {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let control = Control::open(&format!("sqlite:{}/control.db", dir.path().display())).await.expect("opens");
-        (dir, control)
+    /// A database for a test: each test runs on both kinds.
+    #[derive(Clone, Copy)]
+    pub(crate) enum Base {
+        File,
+        Server(&'static postgres_server::Server),
     }
 
-    #[tokio::test]
-    async fn opening_twice_keeps_what_is_there_and_a_dropped_change_leaves_nothing() {
-        let (dir, control) = fresh().await;
+    impl Base {
+        /// One that is fresh, with what it lies in.
+        pub(crate) async fn fresh(self) -> (tempfile::TempDir, Control) {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            let control = Control::open(&self.url(&dir).await).await.expect("opens");
+            (dir, control)
+        }
+
+        async fn url(self, dir: &tempfile::TempDir) -> String {
+            match self {
+                Self::File => format!("sqlite:{}/control.db", dir.path().display()),
+                Self::Server(server) => server.database().await,
+            }
+        }
+    }
+
+    /// Makes two tests of each of these functions: `sqlite::…` and `postgres::…`.
+    macro_rules! on_both {
+        ($($test:ident),* $(,)?) => {
+            mod sqlite {
+                $(#[tokio::test]
+                async fn $test() {
+                    super::$test($crate::control::tests::Base::File).await;
+                })*
+            }
+            mod postgres {
+                $(#[tokio::test]
+                async fn $test() {
+                    if let Some(server) = $crate::control::postgres_server::server(stringify!($test)) {
+                        super::$test($crate::control::tests::Base::Server(server)).await;
+                    }
+                })*
+            }
+        };
+    }
+    pub(crate) use on_both;
+
+    on_both!(
+        opening_twice_keeps_what_is_there_and_a_dropped_change_leaves_nothing,
+        a_reader_does_not_write,
+        changes_of_many_follow_one_another_and_no_chain_forks,
+    );
+
+    async fn opening_twice_keeps_what_is_there_and_a_dropped_change_leaves_nothing(base: Base) {
+        let dir = tempfile::tempdir().unwrap();
+        let url = base.url(&dir).await;
+        let control = Control::open(&url).await.unwrap();
+        assert!(control.is_empty().await.unwrap());
         let mut change = control.begin().await.unwrap();
         settings::set(change.connection(), DEFAULT_TENANT, "a", "1").await.unwrap();
         change.commit().await.unwrap();
@@ -271,20 +427,110 @@ pub(crate) mod tests {
         settings::set(change.connection(), DEFAULT_TENANT, "a", "2").await.unwrap();
         drop(change);
         control.close().await;
-        let again = Control::open(&format!("sqlite:{}/control.db", dir.path().display())).await.unwrap();
+        let again = Control::open(&url).await.unwrap();
         assert_eq!(settings::get(again.read(), DEFAULT_TENANT, "a").await.unwrap().as_deref(), Some("1"));
         again.ping().await.unwrap();
     }
 
     #[tokio::test]
-    async fn another_scheme_is_refused_without_showing_its_password() {
-        let error = Control::open("postgres://me:secret@db/x").await.err().expect("refused").to_string();
-        assert!(error.contains("sqlite:/") && !error.contains("secret"), "{error}");
+    async fn another_scheme_is_refused_and_no_error_shows_a_password() {
+        for url in [
+            "mysql://me:secret@db/x",
+            "postgres://me:secret@127.0.0.1:1/x?connect_timeout=1",
+            "postgres://me:secret@127.0.0.1:port/x",
+            "postgres://me:sec@ret@127.0.0.1:1/x?sslmode=secret",
+            "secret:x",
+        ] {
+            let error = Control::open(url).await.err().expect("refused").to_string();
+            assert!(!error.replace("secret:x", "").contains("me:sec"), "{error}");
+        }
+        let error = Control::open("mysql://me:secret@db/x").await.err().expect("refused").to_string();
+        assert!(error.contains("mysql://db/x") && error.contains("postgres://user@host/database"), "{error}");
+    }
+
+    async fn a_reader_does_not_write(base: Base) {
+        let (_dir, control) = base.fresh().await;
+        assert!(sql::query("DELETE FROM tenants").execute(control.read()).await.is_err());
+    }
+
+    async fn changes_of_many_follow_one_another_and_no_chain_forks(base: Base) {
+        let dir = tempfile::tempdir().unwrap();
+        let url = base.url(&dir).await;
+        let mut writers = tokio::task::JoinSet::new();
+        // Two programs with several tasks each.
+        for _ in 0..2 {
+            let control = Control::open(&url).await.unwrap();
+            for _ in 0..3 {
+                let control = control.clone();
+                writers.spawn(async move {
+                    for number in 0..15 {
+                        let mut change = control.begin().await.unwrap();
+                        let target = number.to_string();
+                        let entry = audit::Entry {
+                            tenant: DEFAULT_TENANT,
+                            time: Timestamp::from_secs(number),
+                            actor: "system",
+                            action: "test:write",
+                            target: &target,
+                            before: None,
+                            after: None,
+                            address: "",
+                            request: "",
+                        };
+                        change.audit(&entry).await.unwrap();
+                        change.commit().await.unwrap();
+                    }
+                });
+            }
+        }
+        while let Some(done) = writers.join_next().await {
+            done.unwrap();
+        }
+        let control = Control::open(&url).await.unwrap();
+        let verdicts = audit::verify(control.read(), &Scope::All).await.unwrap();
+        assert_eq!(verdicts.iter().map(|one| (one.entries, one.broken_at)).collect::<Vec<_>>(), [(90, None)]);
+        let rows = outbox::after(control.read(), 0, 1_000).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.sequence).collect::<Vec<_>>(), (1..=90).collect::<Vec<_>>());
     }
 
     #[tokio::test]
-    async fn a_reader_does_not_write() {
-        let (_dir, control) = fresh().await;
-        assert!(sqlx::query("DELETE FROM tenants").execute(control.read()).await.is_err());
+    async fn a_server_is_one_managers_until_it_ends() {
+        let Some(server) = postgres_server::server("a_server_is_one_managers_until_it_ends") else { return };
+        let url = server.database().await;
+        let (one, other) = (Control::open(&url).await.unwrap(), Control::open(&url).await.unwrap());
+        let sole = one.sole().await.unwrap();
+        let waits = tokio::time::timeout(Duration::from_millis(700), other.sole()).await;
+        assert!(waits.is_err(), "it waits for the other's end");
+        assert!(one.begin().await.unwrap().commit().await.is_ok() && other.ping().await.is_ok(), "changes go on");
+        drop(sole);
+        other.sole().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_is_spoken_to_in_tls_as_the_url_asks() {
+        let Some(server) = postgres_server::server("a_server_is_spoken_to_in_tls_as_the_url_asks") else { return };
+        let url = server.database().await;
+        let encrypted = async |control: Control| {
+            let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+            sql::query_scalar::<bool>(sql).fetch_one(control.read()).await.unwrap()
+        };
+        let ca = server.certificate.display();
+        for (mode, wanted) in [
+            ("sslmode=disable".to_owned(), Some(false)),
+            ("sslmode=require".to_owned(), Some(true)),
+            (format!("sslmode=verify-full&sslrootcert={ca}"), Some(true)),
+            // Not one of the system's roots.
+            ("sslmode=verify-full".to_owned(), None),
+        ] {
+            let opened = Control::open(&format!("{url}?{mode}")).await;
+            match wanted {
+                Some(wanted) => assert_eq!(
+                    encrypted(opened.unwrap_or_else(|error| panic!("{mode}: {error}"))).await,
+                    wanted,
+                    "{mode}"
+                ),
+                None => assert!(opened.is_err(), "{mode}"),
+            }
+        }
     }
 }

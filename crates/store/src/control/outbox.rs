@@ -4,9 +4,8 @@
 //! them; the oldest then go, so that the table stays bounded.
 
 use sakimori_model::Timestamp;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::sql::{self, Connection, FromRow, Pool, Row};
 use super::{ALL_TENANTS, Result, next, time};
 
 /// Most rows that are kept.
@@ -29,8 +28,8 @@ pub struct Message {
     pub created: Timestamp,
 }
 
-impl sqlx::FromRow<'_, SqliteRow> for Message {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow for Message {
+    fn from_row(row: &Row) -> Result<Self, sqlx::Error> {
         Ok(Self {
             tenant: row.try_get("tenant")?,
             sequence: row.try_get("sequence")?,
@@ -47,7 +46,7 @@ impl sqlx::FromRow<'_, SqliteRow> for Message {
 /// # Errors
 /// The database failed.
 pub async fn append(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &str,
     kind: &str,
     key: &str,
@@ -56,7 +55,7 @@ pub async fn append(
 ) -> Result<i64> {
     let sequence = next(connection, ALL_TENANTS, "outbox").await?;
     let sql = "INSERT INTO outbox (tenant, sequence, kind, key, payload, created) VALUES ($1, $2, $3, $4, $5, $6)";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(tenant)
         .bind(sequence)
         .bind(kind)
@@ -73,34 +72,35 @@ pub async fn append(
 ///
 /// # Errors
 /// The database failed.
-pub async fn after(pool: &SqlitePool, sequence: i64, limit: i64) -> Result<Vec<Message>> {
+pub async fn after(pool: &Pool, sequence: i64, limit: i64) -> Result<Vec<Message>> {
     let sql = "SELECT * FROM outbox WHERE sequence > $1 ORDER BY sequence LIMIT $2";
-    Ok(sqlx::query_as(sql).bind(sequence).bind(limit).fetch_all(pool).await?)
+    Ok(sql::query_as(sql).bind(sequence).bind(limit).fetch_all(pool).await?)
 }
 
 /// Forgets rows up to this number: they are taken.
 ///
 /// # Errors
 /// The database failed.
-pub async fn taken_up_to(connection: &mut SqliteConnection, sequence: i64) -> Result<()> {
-    sqlx::query("DELETE FROM outbox WHERE sequence <= $1").bind(sequence).execute(connection).await?;
+pub async fn taken_up_to(connection: &mut Connection, sequence: i64) -> Result<()> {
+    sql::query("DELETE FROM outbox WHERE sequence <= $1").bind(sequence).execute(connection).await?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::fresh;
+    use super::super::tests::{Base, on_both};
     use super::*;
 
-    #[tokio::test]
-    async fn rows_come_in_order_and_the_oldest_go() {
-        let (_dir, control) = fresh().await;
+    on_both!(rows_come_in_order_and_the_oldest_go,);
+
+    async fn rows_come_in_order_and_the_oldest_go(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let mut change = control.begin().await.unwrap();
         for key in ["a", "b"] {
             append(change.connection(), "t", "audit", key, "{}", Timestamp::from_secs(1)).await.unwrap();
         }
         // As if so many had come that the first is one too many.
-        sqlx::query("UPDATE counters SET value = $1 WHERE name = 'outbox'")
+        sql::query("UPDATE counters SET value = $1 WHERE name = 'outbox'")
             .bind(MOST)
             .execute(change.connection())
             .await

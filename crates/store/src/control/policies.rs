@@ -5,9 +5,8 @@
 
 use sakimori_model::Timestamp;
 use serde_json::{Map, Value as Json};
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::sql::{self, Connection, FromRow, On, Pool, Row};
 use super::{Result, next, time};
 
 /// One version of a layer.
@@ -27,8 +26,8 @@ pub struct Version {
     pub created: Timestamp,
 }
 
-impl sqlx::FromRow<'_, SqliteRow> for Version {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow for Version {
+    fn from_row(row: &Row) -> Result<Self, sqlx::Error> {
         let tree: String = row.try_get("tree")?;
         Ok(Self {
             tenant: row.try_get("tenant")?,
@@ -46,7 +45,7 @@ impl sqlx::FromRow<'_, SqliteRow> for Version {
 /// # Errors
 /// The database failed.
 pub async fn put(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &str,
     layer: &str,
     tree: Map<String, Json>,
@@ -56,7 +55,7 @@ pub async fn put(
     let number = next(connection, tenant, "policy").await?;
     let sql = "INSERT INTO policies (tenant, layer, number, tree, author, created) VALUES ($1, $2, $3, $4, $5, $6)";
     let text = Json::Object(tree.clone()).to_string();
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(tenant)
         .bind(layer)
         .bind(number)
@@ -73,11 +72,11 @@ pub async fn put(
 ///
 /// # Errors
 /// The database failed.
-pub async fn step(connection: &mut SqliteConnection, tenant: &str, by: i64, now: Timestamp) -> Result<Version> {
+pub async fn step(connection: &mut Connection, tenant: &str, by: i64, now: Timestamp) -> Result<Version> {
     let sql = "INSERT INTO counters (tenant, name, value) VALUES ($1, 'policy', $2) \
                ON CONFLICT (tenant, name) DO UPDATE SET value = counters.value + excluded.value";
-    sqlx::query(sql).bind(tenant).bind(by).execute(&mut *connection).await?;
-    let current = current(connection, tenant).await?;
+    sql::query(sql).bind(tenant).bind(by).execute(&mut *connection).await?;
+    let current = current(&mut *connection, tenant).await?;
     let tree = current.into_iter().find(|version| version.layer == "tenant").map(|version| version.tree);
     put(connection, tenant, "tenant", tree.unwrap_or_default(), "system", now).await
 }
@@ -86,42 +85,43 @@ pub async fn step(connection: &mut SqliteConnection, tenant: &str, by: i64, now:
 ///
 /// # Errors
 /// The database failed.
-pub async fn current(connection: &mut SqliteConnection, tenant: &str) -> Result<Vec<Version>> {
+pub async fn current<'a>(on: impl Into<On<'a>>, tenant: &str) -> Result<Vec<Version>> {
     let sql = "SELECT * FROM policies WHERE tenant = $1 AND number IN \
                (SELECT MAX(number) FROM policies WHERE tenant = $1 GROUP BY layer) ORDER BY layer";
-    Ok(sqlx::query_as(sql).bind(tenant).fetch_all(connection).await?)
+    Ok(sql::query_as(sql).bind(tenant).fetch_all(on).await?)
 }
 
 /// Versions of one layer before this number, newest first.
 ///
 /// # Errors
 /// The database failed.
-pub async fn history(pool: &SqlitePool, tenant: &str, layer: &str, before: i64, limit: i64) -> Result<Vec<Version>> {
+pub async fn history(pool: &Pool, tenant: &str, layer: &str, before: i64, limit: i64) -> Result<Vec<Version>> {
     let sql = "SELECT * FROM policies WHERE tenant = $1 AND layer = $2 AND number < $3 ORDER BY number DESC LIMIT $4";
-    Ok(sqlx::query_as(sql).bind(tenant).bind(layer).bind(before).bind(limit).fetch_all(pool).await?)
+    Ok(sql::query_as(sql).bind(tenant).bind(layer).bind(before).bind(limit).fetch_all(pool).await?)
 }
 
 /// The number of a tenant's policy as it stands; 0 where nobody has written a layer.
 ///
 /// # Errors
 /// The database failed.
-pub async fn number(pool: &SqlitePool, tenant: &str) -> Result<i64> {
+pub async fn number(pool: &Pool, tenant: &str) -> Result<i64> {
     let sql = "SELECT COALESCE(MAX(number), 0) FROM policies WHERE tenant = $1";
-    Ok(sqlx::query_scalar(sql).bind(tenant).fetch_one(pool).await?)
+    Ok(sql::query_scalar(sql).bind(tenant).fetch_one(pool).await?)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::fresh;
+    use super::super::tests::{Base, on_both};
     use super::*;
+
+    on_both!(the_newest_version_of_each_layer_is_in_force_and_history_stays,);
 
     fn tree(value: i64) -> Map<String, Json> {
         [("a".to_owned(), Json::from(value))].into_iter().collect()
     }
 
-    #[tokio::test]
-    async fn the_newest_version_of_each_layer_is_in_force_and_history_stays() {
-        let (_dir, control) = fresh().await;
+    async fn the_newest_version_of_each_layer_is_in_force_and_history_stays(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let now = Timestamp::from_secs(3);
         let mut change = control.begin().await.unwrap();
         for (tenant, layer, value) in

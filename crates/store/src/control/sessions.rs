@@ -6,9 +6,8 @@
 
 use sakimori_model::Timestamp;
 use sakimori_model::ledger::Hash;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::sql::{self, Connection, FromRow, Pool, Row};
 use super::users::User;
 use super::{Result, time};
 
@@ -36,8 +35,8 @@ pub struct Session {
     pub expires: Timestamp,
 }
 
-impl sqlx::FromRow<'_, SqliteRow> for Session {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow for Session {
+    fn from_row(row: &Row) -> Result<Self, sqlx::Error> {
         Ok(Self {
             tenant: row.try_get("tenant")?,
             id: row.try_get("id")?,
@@ -53,14 +52,14 @@ impl sqlx::FromRow<'_, SqliteRow> for Session {
 ///
 /// # Errors
 /// The database failed.
-pub async fn create(connection: &mut SqliteConnection, session: &Session, secret_hash: &Hash) -> Result<()> {
-    sqlx::query("DELETE FROM sessions WHERE expires <= $1")
+pub async fn create(connection: &mut Connection, session: &Session, secret_hash: &Hash) -> Result<()> {
+    sql::query("DELETE FROM sessions WHERE expires <= $1")
         .bind(session.created.micros())
         .execute(&mut *connection)
         .await?;
     let oldest = "DELETE FROM sessions WHERE tenant = $1 AND id IN \
                   (SELECT id FROM sessions WHERE tenant = $1 AND user_id = $2 ORDER BY id DESC LIMIT 1000 OFFSET $3)";
-    sqlx::query(oldest)
+    sql::query(oldest)
         .bind(&session.tenant)
         .bind(&session.user_id)
         .bind(MOST_SESSIONS - 1)
@@ -68,7 +67,7 @@ pub async fn create(connection: &mut SqliteConnection, session: &Session, secret
         .await?;
     let sql = "INSERT INTO sessions (tenant, id, user_id, secret_hash, address, created, expires) \
                VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(&session.tenant)
         .bind(&session.id)
         .bind(&session.user_id)
@@ -85,12 +84,12 @@ pub async fn create(connection: &mut SqliteConnection, session: &Session, secret
 ///
 /// # Errors
 /// The database failed.
-pub async fn by_secret(pool: &SqlitePool, secret_hash: &Hash, now: Timestamp) -> Result<Option<(Session, User)>> {
+pub async fn by_secret(pool: &Pool, secret_hash: &Hash, now: Timestamp) -> Result<Option<(Session, User)>> {
     let sql = "SELECT * FROM sessions WHERE secret_hash = $1 AND expires > $2";
-    let query = sqlx::query_as(sql).bind(secret_hash.as_slice()).bind(now.micros());
+    let query = sql::query_as(sql).bind(secret_hash.as_slice()).bind(now.micros());
     let Some(session): Option<Session> = query.fetch_optional(pool).await? else { return Ok(None) };
     let sql = "SELECT * FROM users WHERE tenant = $1 AND id = $2 AND NOT disabled";
-    let user = sqlx::query_as(sql).bind(&session.tenant).bind(&session.user_id).fetch_optional(pool).await?;
+    let user = sql::query_as(sql).bind(&session.tenant).bind(&session.user_id).fetch_optional(pool).await?;
     Ok(user.map(|user| (session, user)))
 }
 
@@ -98,8 +97,8 @@ pub async fn by_secret(pool: &SqlitePool, secret_hash: &Hash, now: Timestamp) ->
 ///
 /// # Errors
 /// The database failed.
-pub async fn delete(connection: &mut SqliteConnection, tenant: &str, id: &str) -> Result<()> {
-    sqlx::query("DELETE FROM sessions WHERE tenant = $1 AND id = $2").bind(tenant).bind(id).execute(connection).await?;
+pub async fn delete(connection: &mut Connection, tenant: &str, id: &str) -> Result<()> {
+    sql::query("DELETE FROM sessions WHERE tenant = $1 AND id = $2").bind(tenant).bind(id).execute(connection).await?;
     Ok(())
 }
 
@@ -107,10 +106,10 @@ pub async fn delete(connection: &mut SqliteConnection, tenant: &str, id: &str) -
 ///
 /// # Errors
 /// The database failed.
-pub async fn throttled(pool: &SqlitePool, tenant: &str, subject: &str, now: Timestamp) -> Result<Option<Timestamp>> {
+pub async fn throttled(pool: &Pool, tenant: &str, subject: &str, now: Timestamp) -> Result<Option<Timestamp>> {
     let sql = "SELECT until FROM login_throttle WHERE tenant = $1 AND subject = $2 AND until > $3";
     let until: Option<i64> =
-        sqlx::query_scalar(sql).bind(tenant).bind(subject).bind(now.micros()).fetch_optional(pool).await?;
+        sql::query_scalar(sql).bind(tenant).bind(subject).bind(now.micros()).fetch_optional(pool).await?;
     Ok(until.map(Timestamp::from_micros))
 }
 
@@ -119,31 +118,31 @@ pub async fn throttled(pool: &SqlitePool, tenant: &str, subject: &str, now: Time
 /// # Errors
 /// The database failed.
 pub async fn failed(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     tenant: &str,
     subject: &str,
     now: Timestamp,
     wait: impl FnOnce(i64) -> i64,
 ) -> Result<()> {
     let old = now.plus_secs(-FORGET_SECONDS).micros();
-    sqlx::query("DELETE FROM login_throttle WHERE last < $1").bind(old).execute(&mut *connection).await?;
+    sql::query("DELETE FROM login_throttle WHERE last < $1").bind(old).execute(&mut *connection).await?;
     let sql = "INSERT INTO login_throttle (tenant, subject, failures, last, until) VALUES ($1, $2, 1, $3, $3) \
                ON CONFLICT (tenant, subject) DO UPDATE SET failures = login_throttle.failures + 1, last = excluded.last \
                RETURNING failures";
     let failures: i64 =
-        sqlx::query_scalar(sql).bind(tenant).bind(subject).bind(now.micros()).fetch_one(&mut *connection).await?;
+        sql::query_scalar(sql).bind(tenant).bind(subject).bind(now.micros()).fetch_one(&mut *connection).await?;
     let until = now.plus_secs(wait(failures)).micros();
-    sqlx::query("UPDATE login_throttle SET until = $3 WHERE tenant = $1 AND subject = $2")
+    sql::query("UPDATE login_throttle SET until = $3 WHERE tenant = $1 AND subject = $2")
         .bind(tenant)
         .bind(subject)
         .bind(until)
         .execute(&mut *connection)
         .await?;
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM login_throttle").fetch_one(&mut *connection).await?;
+    let count: i64 = sql::query_scalar("SELECT COUNT(*) FROM login_throttle").fetch_one(&mut *connection).await?;
     if count > MOST_SUBJECTS {
         let sql = "DELETE FROM login_throttle WHERE (tenant, subject) IN \
                    (SELECT tenant, subject FROM login_throttle ORDER BY last, tenant, subject LIMIT $1)";
-        sqlx::query(sql).bind(count - MOST_SUBJECTS).execute(connection).await?;
+        sql::query(sql).bind(count - MOST_SUBJECTS).execute(connection).await?;
     }
     Ok(())
 }
@@ -152,20 +151,23 @@ pub async fn failed(
 ///
 /// # Errors
 /// The database failed.
-pub async fn forgive(connection: &mut SqliteConnection, tenant: &str, subject: &str) -> Result<()> {
+pub async fn forgive(connection: &mut Connection, tenant: &str, subject: &str) -> Result<()> {
     let sql = "DELETE FROM login_throttle WHERE tenant = $1 AND subject = $2";
-    sqlx::query(sql).bind(tenant).bind(subject).execute(connection).await?;
+    sql::query(sql).bind(tenant).bind(subject).execute(connection).await?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Control;
+    use super::super::tests::{Base, on_both};
     use super::super::users::{self, Role};
-    use super::super::{Control, tests::fresh};
     use super::*;
 
-    async fn with_user() -> (tempfile::TempDir, Control, User) {
-        let (dir, control) = fresh().await;
+    on_both!(sessions_end_with_time_user_and_number, the_throttle_backs_off_forgives_and_stays_bounded,);
+
+    async fn with_user(base: Base) -> (tempfile::TempDir, Control, User) {
+        let (dir, control) = base.fresh().await;
         let now = Timestamp::from_secs(1);
         let user = User {
             tenant: "default".into(),
@@ -195,9 +197,8 @@ mod tests {
         (session, [number; 32])
     }
 
-    #[tokio::test]
-    async fn sessions_end_with_time_user_and_number() {
-        let (_dir, control, mut user) = with_user().await;
+    async fn sessions_end_with_time_user_and_number(base: Base) {
+        let (_dir, control, mut user) = with_user(base).await;
         let at = Timestamp::from_secs(50);
         let mut change = control.begin().await.unwrap();
         for number in 0..40 {
@@ -215,9 +216,8 @@ mod tests {
         assert!(by_secret(control.read(), &[39; 32], at).await.unwrap().is_none());
     }
 
-    #[tokio::test]
-    async fn the_throttle_backs_off_forgives_and_stays_bounded() {
-        let (_dir, control) = fresh().await;
+    async fn the_throttle_backs_off_forgives_and_stays_bounded(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let now = Timestamp::from_secs(1_000_000);
         let mut change = control.begin().await.unwrap();
         for _ in 0..3 {
@@ -231,11 +231,11 @@ mod tests {
         let mut change = control.begin().await.unwrap();
         let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
                     INSERT INTO login_throttle SELECT '*', 'address:' || i, 1, $2, $2 FROM n";
-        sqlx::query(fill).bind(MOST_SUBJECTS).bind(now.micros() + 1).execute(change.connection()).await.unwrap();
+        sql::query(fill).bind(MOST_SUBJECTS).bind(now.micros() + 1).execute(change.connection()).await.unwrap();
         failed(change.connection(), "*", "address:b", now.plus_secs(1), |_| 5).await.unwrap();
         change.commit().await.unwrap();
         let count: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM login_throttle").fetch_one(control.read()).await.unwrap();
+            sql::query_scalar("SELECT COUNT(*) FROM login_throttle").fetch_one(control.read()).await.unwrap();
         assert_eq!(count, MOST_SUBJECTS);
         assert!(
             throttled(control.read(), "*", "address:b", now.plus_secs(2)).await.unwrap().is_some(),

@@ -1,9 +1,8 @@
 //! Tenants: whose data is whose. A default installation has the one tenant `default`.
 
 use sakimori_model::Timestamp;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::sql::{self, Connection, FromRow, Pool, Row};
 use super::{ALL_TENANTS, Result, taken, time};
 
 /// One tenant.
@@ -17,8 +16,8 @@ pub struct Tenant {
     pub created: Timestamp,
 }
 
-impl sqlx::FromRow<'_, SqliteRow> for Tenant {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow for Tenant {
+    fn from_row(row: &Row) -> Result<Self, sqlx::Error> {
         Ok(Self { id: row.try_get("id")?, name: row.try_get("name")?, created: time(row, "created")? })
     }
 }
@@ -37,8 +36,8 @@ pub fn valid_id(id: &str) -> bool {
 ///
 /// # Errors
 /// The id is taken.
-pub async fn create(connection: &mut SqliteConnection, tenant: &Tenant) -> Result<()> {
-    sqlx::query("INSERT INTO tenants (id, name, created) VALUES ($1, $2, $3)")
+pub async fn create(connection: &mut Connection, tenant: &Tenant) -> Result<()> {
+    sql::query("INSERT INTO tenants (id, name, created) VALUES ($1, $2, $3)")
         .bind(&tenant.id)
         .bind(&tenant.name)
         .bind(tenant.created.micros())
@@ -52,32 +51,36 @@ pub async fn create(connection: &mut SqliteConnection, tenant: &Tenant) -> Resul
 ///
 /// # Errors
 /// The database failed.
-pub async fn get(pool: &SqlitePool, id: &str) -> Result<Option<Tenant>> {
-    Ok(sqlx::query_as("SELECT * FROM tenants WHERE id = $1").bind(id).fetch_optional(pool).await?)
+pub async fn get(pool: &Pool, id: &str) -> Result<Option<Tenant>> {
+    Ok(sql::query_as("SELECT * FROM tenants WHERE id = $1").bind(id).fetch_optional(pool).await?)
 }
 
 /// Tenants after this id, in its order.
 ///
 /// # Errors
 /// The database failed.
-pub async fn list(pool: &SqlitePool, after: &str, limit: i64) -> Result<Vec<Tenant>> {
+pub async fn list(pool: &Pool, after: &str, limit: i64) -> Result<Vec<Tenant>> {
     let sql = "SELECT * FROM tenants WHERE id > $1 ORDER BY id LIMIT $2";
-    Ok(sqlx::query_as(sql).bind(after).bind(limit).fetch_all(pool).await?)
+    Ok(sql::query_as(sql).bind(after).bind(limit).fetch_all(pool).await?)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ControlError, tests::fresh};
+    use super::super::ControlError;
+    use super::super::tests::{Base, on_both};
     use super::*;
 
-    #[tokio::test]
-    async fn there_is_a_default_tenant_and_ids_are_unique() {
-        let (_dir, control) = fresh().await;
+    on_both!(there_is_a_default_tenant_and_ids_are_unique,);
+
+    async fn there_is_a_default_tenant_and_ids_are_unique(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let tenant = Tenant { id: "acme".into(), name: "Acme".into(), created: Timestamp::from_secs(5) };
         let mut change = control.begin().await.unwrap();
         create(change.connection(), &tenant).await.unwrap();
-        assert!(matches!(create(change.connection(), &tenant).await, Err(ControlError::Exists("tenant"))));
         change.commit().await.unwrap();
+        let mut change = control.begin().await.unwrap();
+        assert!(matches!(create(change.connection(), &tenant).await, Err(ControlError::Exists("tenant"))));
+        drop(change);
         let ids: Vec<_> = list(control.read(), "", 9).await.unwrap().into_iter().map(|tenant| tenant.id).collect();
         assert_eq!(ids, ["acme", "default"]);
         assert_eq!(get(control.read(), "acme").await.unwrap(), Some(tenant));

@@ -3,9 +3,8 @@
 
 use sakimori_model::Timestamp;
 use sakimori_model::ledger::Hash;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::sql::{self, Connection, FromRow, Pool, Row};
 use super::users::{Role, role};
 use super::{ControlError, Result, Scope, maybe_time, met, taken, time};
 
@@ -32,8 +31,8 @@ pub struct Token {
     pub last_used: Option<Timestamp>,
 }
 
-impl sqlx::FromRow<'_, SqliteRow> for Token {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow for Token {
+    fn from_row(row: &Row) -> Result<Self, sqlx::Error> {
         Ok(Self {
             tenant: row.try_get("tenant")?,
             id: row.try_get("id")?,
@@ -52,10 +51,10 @@ impl sqlx::FromRow<'_, SqliteRow> for Token {
 ///
 /// # Errors
 /// The id is taken.
-pub async fn create(connection: &mut SqliteConnection, token: &Token, secret_hash: &Hash) -> Result<()> {
+pub async fn create(connection: &mut Connection, token: &Token, secret_hash: &Hash) -> Result<()> {
     let sql = "INSERT INTO api_tokens (tenant, id, name, role, prefix, secret_hash, created_by, created, expires) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(&token.tenant)
         .bind(&token.id)
         .bind(&token.name)
@@ -75,18 +74,18 @@ pub async fn create(connection: &mut SqliteConnection, token: &Token, secret_has
 ///
 /// # Errors
 /// The database failed.
-pub async fn by_secret(pool: &SqlitePool, secret_hash: &Hash, now: Timestamp) -> Result<Option<Token>> {
+pub async fn by_secret(pool: &Pool, secret_hash: &Hash, now: Timestamp) -> Result<Option<Token>> {
     let sql = "SELECT * FROM api_tokens WHERE secret_hash = $1 AND (expires IS NULL OR expires > $2)";
-    Ok(sqlx::query_as(sql).bind(secret_hash.as_slice()).bind(now.micros()).fetch_optional(pool).await?)
+    Ok(sql::query_as(sql).bind(secret_hash.as_slice()).bind(now.micros()).fetch_optional(pool).await?)
 }
 
 /// The token of this id, within a scope.
 ///
 /// # Errors
 /// It is not there.
-pub async fn get(connection: &mut SqliteConnection, scope: &Scope, id: &str) -> Result<Token> {
+pub async fn get(connection: &mut Connection, scope: &Scope, id: &str) -> Result<Token> {
     let sql = "SELECT * FROM api_tokens WHERE ($1 = '' OR tenant = $1) AND id = $2";
-    let token = sqlx::query_as(sql).bind(scope.bound()).bind(id).fetch_optional(connection).await?;
+    let token = sql::query_as(sql).bind(scope.bound()).bind(id).fetch_optional(connection).await?;
     token.ok_or(ControlError::Missing("token"))
 }
 
@@ -94,9 +93,9 @@ pub async fn get(connection: &mut SqliteConnection, scope: &Scope, id: &str) -> 
 ///
 /// # Errors
 /// The database failed.
-pub async fn used(connection: &mut SqliteConnection, tenant: &str, id: &str, now: Timestamp) -> Result<()> {
+pub async fn used(connection: &mut Connection, tenant: &str, id: &str, now: Timestamp) -> Result<()> {
     let sql = "UPDATE api_tokens SET last_used = $3 WHERE tenant = $1 AND id = $2";
-    sqlx::query(sql).bind(tenant).bind(id).bind(now.micros()).execute(connection).await?;
+    sql::query(sql).bind(tenant).bind(id).bind(now.micros()).execute(connection).await?;
     Ok(())
 }
 
@@ -104,28 +103,29 @@ pub async fn used(connection: &mut SqliteConnection, tenant: &str, id: &str, now
 ///
 /// # Errors
 /// It is not there.
-pub async fn delete(connection: &mut SqliteConnection, tenant: &str, id: &str) -> Result<()> {
+pub async fn delete(connection: &mut Connection, tenant: &str, id: &str) -> Result<()> {
     let sql = "DELETE FROM api_tokens WHERE tenant = $1 AND id = $2";
-    met(sqlx::query(sql).bind(tenant).bind(id).execute(connection).await?.rows_affected(), "token")
+    met(sql::query(sql).bind(tenant).bind(id).execute(connection).await?, "token")
 }
 
 /// Tokens after this id, in its order.
 ///
 /// # Errors
 /// The database failed.
-pub async fn list(pool: &SqlitePool, scope: &Scope, after: &str, limit: i64) -> Result<Vec<Token>> {
+pub async fn list(pool: &Pool, scope: &Scope, after: &str, limit: i64) -> Result<Vec<Token>> {
     let sql = "SELECT * FROM api_tokens WHERE ($1 = '' OR tenant = $1) AND id > $2 ORDER BY id LIMIT $3";
-    Ok(sqlx::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
+    Ok(sql::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::fresh;
+    use super::super::tests::{Base, on_both};
     use super::*;
 
-    #[tokio::test]
-    async fn a_token_is_found_by_its_secret_until_it_ends() {
-        let (_dir, control) = fresh().await;
+    on_both!(a_token_is_found_by_its_secret_until_it_ends,);
+
+    async fn a_token_is_found_by_its_secret_until_it_ends(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let token = Token {
             tenant: "default".into(),
             id: "1".into(),

@@ -5,9 +5,8 @@
 //! transaction).
 
 use sakimori_model::Timestamp;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::sql::{self, Connection, FromRow, On, Pool, Row};
 use super::{ControlError, Result, Scope, met, taken, time};
 
 /// What somebody may do, from the least to the most.
@@ -41,7 +40,7 @@ impl Role {
 }
 
 /// The role of a row.
-pub(super) fn role(row: &SqliteRow) -> Result<Role, sqlx::Error> {
+pub(super) fn role(row: &Row) -> Result<Role, sqlx::Error> {
     let name: String = row.try_get("role")?;
     Role::parse(&name).ok_or_else(|| sqlx::Error::Decode(format!("unknown role {name}").into()))
 }
@@ -67,8 +66,8 @@ pub struct User {
     pub changed: Timestamp,
 }
 
-impl sqlx::FromRow<'_, SqliteRow> for User {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow for User {
+    fn from_row(row: &Row) -> Result<Self, sqlx::Error> {
         Ok(Self {
             tenant: row.try_get("tenant")?,
             id: row.try_get("id")?,
@@ -86,10 +85,10 @@ impl sqlx::FromRow<'_, SqliteRow> for User {
 ///
 /// # Errors
 /// The name is taken in its tenant.
-pub async fn create(connection: &mut SqliteConnection, user: &User) -> Result<()> {
+pub async fn create(connection: &mut Connection, user: &User) -> Result<()> {
     let sql = "INSERT INTO users (tenant, id, name, role, password, disabled, created, changed) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(&user.tenant)
         .bind(&user.id)
         .bind(&user.name)
@@ -109,9 +108,9 @@ pub async fn create(connection: &mut SqliteConnection, user: &User) -> Result<()
 ///
 /// # Errors
 /// The user is not there, or is the last admin over all tenants that could still log in.
-pub async fn update(connection: &mut SqliteConnection, user: &User) -> Result<()> {
+pub async fn update(connection: &mut Connection, user: &User) -> Result<()> {
     let sql = "UPDATE users SET role = $3, password = $4, disabled = $5, changed = $6 WHERE tenant = $1 AND id = $2";
-    let done = sqlx::query(sql)
+    let done = sql::query(sql)
         .bind(&user.tenant)
         .bind(&user.id)
         .bind(user.role.name())
@@ -120,8 +119,8 @@ pub async fn update(connection: &mut SqliteConnection, user: &User) -> Result<()
         .bind(user.changed.micros())
         .execute(&mut *connection)
         .await?;
-    met(done.rows_affected(), "user")?;
-    sqlx::query("DELETE FROM sessions WHERE tenant = $1 AND user_id = $2")
+    met(done, "user")?;
+    sql::query("DELETE FROM sessions WHERE tenant = $1 AND user_id = $2")
         .bind(&user.tenant)
         .bind(&user.id)
         .execute(connection)
@@ -133,18 +132,18 @@ pub async fn update(connection: &mut SqliteConnection, user: &User) -> Result<()
 ///
 /// # Errors
 /// The user is not there.
-pub async fn delete(connection: &mut SqliteConnection, tenant: &str, id: &str) -> Result<()> {
+pub async fn delete(connection: &mut Connection, tenant: &str, id: &str) -> Result<()> {
     let sql = "DELETE FROM users WHERE tenant = $1 AND id = $2";
-    met(sqlx::query(sql).bind(tenant).bind(id).execute(connection).await?.rows_affected(), "user")
+    met(sql::query(sql).bind(tenant).bind(id).execute(connection).await?, "user")
 }
 
 /// The user of this id, within a scope. On the connection of a change it is read as the change sees it.
 ///
 /// # Errors
 /// The user is not there.
-pub async fn get(connection: &mut SqliteConnection, scope: &Scope, id: &str) -> Result<User> {
+pub async fn get<'a>(on: impl Into<On<'a>>, scope: &Scope, id: &str) -> Result<User> {
     let sql = "SELECT * FROM users WHERE ($1 = '' OR tenant = $1) AND id = $2";
-    let user = sqlx::query_as(sql).bind(scope.bound()).bind(id).fetch_optional(connection).await?;
+    let user = sql::query_as(sql).bind(scope.bound()).bind(id).fetch_optional(on).await?;
     user.ok_or(ControlError::Missing("user"))
 }
 
@@ -152,42 +151,44 @@ pub async fn get(connection: &mut SqliteConnection, scope: &Scope, id: &str) -> 
 ///
 /// # Errors
 /// The database failed.
-pub async fn by_name(pool: &SqlitePool, tenant: &str, name: &str) -> Result<Option<User>> {
+pub async fn by_name(pool: &Pool, tenant: &str, name: &str) -> Result<Option<User>> {
     let sql = "SELECT * FROM users WHERE tenant = $1 AND name = $2";
-    Ok(sqlx::query_as(sql).bind(tenant).bind(name).fetch_optional(pool).await?)
+    Ok(sql::query_as(sql).bind(tenant).bind(name).fetch_optional(pool).await?)
 }
 
 /// Users after this id, in its order.
 ///
 /// # Errors
 /// The database failed.
-pub async fn list(pool: &SqlitePool, scope: &Scope, after: &str, limit: i64) -> Result<Vec<User>> {
+pub async fn list(pool: &Pool, scope: &Scope, after: &str, limit: i64) -> Result<Vec<User>> {
     let sql = "SELECT * FROM users WHERE ($1 = '' OR tenant = $1) AND id > $2 ORDER BY id LIMIT $3";
-    Ok(sqlx::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
+    Ok(sql::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
 }
 
 /// How many admins of a tenant could log in: an installation keeps one over all tenants.
 ///
 /// # Errors
 /// The database failed.
-pub async fn enabled_admins(connection: &mut SqliteConnection, tenant: &str) -> Result<i64> {
+pub async fn enabled_admins(connection: &mut Connection, tenant: &str) -> Result<i64> {
     let sql = "SELECT COUNT(*) FROM users WHERE tenant = $1 AND role = 'admin' AND NOT disabled";
-    Ok(sqlx::query_scalar(sql).bind(tenant).fetch_one(connection).await?)
+    Ok(sql::query_scalar(sql).bind(tenant).fetch_one(connection).await?)
 }
 
 /// Is there any user?
 ///
 /// # Errors
 /// The database failed.
-pub async fn any(connection: &mut SqliteConnection) -> Result<bool> {
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM users").fetch_one(connection).await?;
+pub async fn any(connection: &mut Connection) -> Result<bool> {
+    let count: i64 = sql::query_scalar("SELECT COUNT(*) FROM users").fetch_one(connection).await?;
     Ok(count > 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::fresh;
+    use super::super::tests::{Base, on_both};
     use super::*;
+
+    on_both!(a_user_is_found_in_its_tenant_only,);
 
     fn user(tenant: &str, id: &str, name: &str) -> User {
         let now = Timestamp::from_secs(1);
@@ -203,16 +204,19 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_user_is_found_in_its_tenant_only() {
-        let (_dir, control) = fresh().await;
+    async fn a_user_is_found_in_its_tenant_only(base: Base) {
+        let (_dir, control) = base.fresh().await;
         let mut change = control.begin().await.unwrap();
         create(change.connection(), &user("default", "1", "ann")).await.unwrap();
         create(change.connection(), &user("acme", "2", "ann")).await.unwrap();
+        change.commit().await.unwrap();
+        let mut change = control.begin().await.unwrap();
         assert!(matches!(
             create(change.connection(), &user("acme", "3", "ann")).await,
             Err(ControlError::Exists("user"))
         ));
+        drop(change);
+        let mut change = control.begin().await.unwrap();
         let acme = Scope::One("acme".into());
         assert!(matches!(get(change.connection(), &acme, "1").await, Err(ControlError::Missing("user"))));
         assert_eq!(get(change.connection(), &Scope::All, "1").await.unwrap().tenant, "default");

@@ -14,6 +14,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use tokio::sync::OwnedRwLockReadGuard;
 
+use super::place::{BucketOptions, Place};
 use super::upkeep::files;
 use super::{Lake, LakeError, table};
 
@@ -93,6 +94,51 @@ impl TableCopy {
     }
 }
 
+/// Puts the files of a copy into a bucket.
+pub struct TableWriter {
+    place: Place,
+    written: Vec<String>,
+}
+
+impl TableWriter {
+    /// For this place; nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// An address that is none.
+    pub fn open(options: &BucketOptions) -> Result<Self, LakeError> {
+        let nowhere = std::path::Path::new("");
+        Ok(Self { place: Place::open(nowhere, Some(options))?, written: Vec::new() })
+    }
+
+    /// Is there nothing yet?
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn vacant(&self) -> Result<bool, LakeError> {
+        let store = self.place.table()?.log_store().object_store(None);
+        let first = store.list(None).next().await.transpose();
+        Ok(first.map_err(LakeError::store("list", "the bucket"))?.is_none())
+    }
+
+    /// Writes one file.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn put(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), LakeError> {
+        self.written.push(name.to_owned());
+        self.place.write(name, bytes).await
+    }
+
+    /// Deletes what was written, as far as the store lets.
+    pub async fn give_up(self) {
+        for name in self.written.iter().rev() {
+            if let Err(error) = self.place.delete(name).await {
+                tracing::warn!(%error, "an object of a restore that failed is left");
+            }
+        }
+    }
+}
+
 /// The log files that a reader of this version needs: the newest checkpoint up to it and the commits from there on.
 async fn log_of(table: &DeltaTable, store: &dyn ObjectStore, version: u64) -> Result<Vec<TableFile>, LakeError> {
     let all: Vec<_> = store.list(Some(&Path::from(LOG))).try_collect().await.map_err(LakeError::store("list", LOG))?;
@@ -161,6 +207,7 @@ mod tests {
             assert_eq!(copy.flush, flushes);
             lake.ingest(batch("default", 900, 900, 7).into()).unwrap();
             lake.flush().await.unwrap();
+            #[expect(clippy::disallowed_methods, reason = "what is taken out has the time of this machine")]
             let later = Timestamp::from_micros(chrono::Utc::now().timestamp_micros()).plus_secs(3 * 86_400);
             assert!(lake.compact(later).await.unwrap().files > 0);
             assert_eq!(lake.vacuum(later.plus_secs(86_400)).await.unwrap(), 0, "held");

@@ -15,6 +15,9 @@ pub enum LakeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The address of a bucket is not one.
+    #[error("lake {0:?}: {1}")]
+    Address(String, String),
     /// The Delta table.
     #[error("cannot {what} the lake's table: {source}")]
     Table {

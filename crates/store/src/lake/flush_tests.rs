@@ -231,8 +231,8 @@ async fn a_table_without_todays_columns_is_given_them_and_old_rows_are_found_thr
     // Its rows hold the name in the rest, nested.
     let days = days.into_iter().map(|(day, rows)| (day, as_old(&rows, &user))).collect();
     segment.add(&old, Some(days)).unwrap();
-    let path = path.canonicalize().unwrap();
-    let adds = table::write_files(&path, "manager-1", &segment).unwrap();
+    let place = place::Place::open(&path, None).unwrap();
+    let adds = table::write_files(&place, "manager-1", &segment).await.unwrap();
     table::commit(&table, "manager-1", 1, adds).await.unwrap();
 
     let lake = open(dir.path()).await;

@@ -9,6 +9,7 @@ use deltalake_core::DeltaTable;
 use sakimori_model::Timestamp;
 
 use super::engine::Engine;
+use super::place::Place;
 use super::segment::{GATHER, Segment};
 use super::{Committed, FlushSet, LakeError, LakeOptions, LakeStatus, StampedBatch, rows, table};
 
@@ -22,6 +23,8 @@ pub(super) struct Inner {
     pub engine: Engine,
     pub options: LakeOptions,
     pub(super) dir: PathBuf,
+    /// Where the table lies.
+    pub(super) place: Place,
     state: Mutex<State>,
     /// One commit at a time.
     pub(super) committing: Arc<tokio::sync::Mutex<()>>,
@@ -49,7 +52,7 @@ pub(super) struct Pin {
 }
 
 impl Lake {
-    /// Opens the table in its directory, creating it where there is none.
+    /// Opens the table in its directory or bucket, creating it where there is none.
     ///
     /// # Errors
     /// Where the directory cannot be used or its log cannot be read.
@@ -59,10 +62,11 @@ impl Lake {
         std::fs::create_dir_all(&options.dir).map_err(LakeError::file("create", &options.dir))?;
         let dir = options.dir.canonicalize().map_err(LakeError::file("open", &options.dir))?;
         let engine = Engine::new(&options)?;
-        let (path, writer) = (dir.clone(), options.writer.clone());
+        let place = Place::open(&dir, options.bucket.as_ref())?;
+        let (there, writer) = (place.clone(), options.writer.clone());
         let (table, committed) = engine
             .finish(async move {
-                let table = table::open(&path).await?;
+                let table = table::open(&there).await?;
                 let committed = table::committed(&table, &writer).await?;
                 Ok((Arc::new(table), committed))
             })
@@ -78,6 +82,7 @@ impl Lake {
             engine,
             options,
             dir,
+            place,
             state: Mutex::new(state),
             committing: Arc::default(),
             readers: Arc::default(),
@@ -251,21 +256,17 @@ impl Lake {
         let writer = inner.options.writer.clone();
         let committed = table::committed(&table, &writer).await?;
         if committed >= number {
-            table::sync_log(&inner.dir, &table)?;
+            inner.place.sync_log(&table).await?;
             self.replace(table, committed);
             return Ok(Committed::Already);
         }
-        let dir = inner.dir.clone();
-        let writing = Arc::clone(&segment);
-        let adds = tokio::task::spawn_blocking(move || table::write_files(&dir, &writer, &writing))
-            .await
-            .map_err(|error| LakeError::Internal(error.to_string()))??;
+        let adds = table::write_files(&inner.place, &writer, &segment).await?;
         #[cfg(test)]
         if inner.crash_before_commit.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(LakeError::Internal("crash".into()));
         }
         let table = table::commit(&table, &inner.options.writer, number, adds).await?;
-        table::sync_log(&inner.dir, &table)?;
+        inner.place.sync_log(&table).await?;
         let version = table.version().unwrap_or(0);
         self.replace(table, number);
         Ok(Committed::Now { version })

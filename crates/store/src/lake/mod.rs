@@ -18,7 +18,9 @@ mod copy;
 mod engine;
 mod error;
 mod ingest;
+mod keys;
 pub(crate) mod layout;
+mod place;
 pub(crate) mod rows;
 mod search;
 mod segment;
@@ -43,9 +45,10 @@ use sakimori_model::id::EventId;
 use sakimori_model::{Event, Timestamp};
 use sakimori_wire::batch::BatchHeader;
 
-pub use self::copy::{TableCopy, TableFile};
+pub use self::copy::{TableCopy, TableFile, TableWriter};
 pub use self::error::LakeError;
 pub use self::ingest::Lake;
+pub use self::place::BucketOptions;
 pub use self::rows::{placed, stamp};
 pub use self::search::{Found, Interval, StreamCount};
 pub use self::sql::Table;
@@ -54,8 +57,10 @@ pub use self::upkeep::Compacted;
 /// How a lake is kept.
 #[derive(Clone, Debug)]
 pub struct LakeOptions {
-    /// Directory of the table.
+    /// Directory of the table; with a bucket, of what queries spill.
     pub dir: PathBuf,
+    /// The bucket that holds the table instead.
+    pub bucket: Option<BucketOptions>,
     /// Id of this writer, stable over restarts: it numbers its flushes (D2).
     pub writer: String,
     /// A segment of this size is due for a flush, in bytes.
@@ -83,6 +88,7 @@ impl LakeOptions {
     pub fn new(dir: impl Into<PathBuf>, writer: impl Into<String>) -> Self {
         Self {
             dir: dir.into(),
+            bucket: None,
             writer: writer.into(),
             flush_bytes: 128 << 20,
             flush_seconds: 60,
@@ -167,4 +173,11 @@ pub struct LakeStatus {
     pub disk_free: u64,
     /// Size of the disk in bytes.
     pub disk_size: u64,
+}
+
+/// Work for a thread that may wait for a disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LakeError> + Send + 'static,
+) -> Result<T, LakeError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| LakeError::Internal(error.to_string()))?
 }

@@ -1,4 +1,4 @@
-//! The Delta table on disk: opened or created, given the columns that it lacks, and appended to durably.
+//! The Delta table: opened or created, given the columns that it lacks, and appended to durably.
 //!
 //! A flush writes its Parquet files itself (one a tenant and day, sorted by time), makes them durable, and then
 //! commits one version that adds them all together with `txn(appId = writer, version = flush number)` (D2). A crash
@@ -7,8 +7,6 @@
 //! trim its journal.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -20,11 +18,12 @@ use datafusion::parquet::schema::types::ColumnPath;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{Action, Add, StructField, StructType, Transaction};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
-use deltalake_core::{DeltaTable, DeltaTableBuilder, TableProperty, ensure_table_uri};
+use deltalake_core::{DeltaTable, TableProperty};
 use sakimori_model::{FieldId, Timestamp, field};
 
 use super::LakeError;
 use super::layout::{DAY, TENANT, layout, own};
+use super::place::Place;
 use super::rows::{date_at, long_at};
 use super::segment::Segment;
 
@@ -45,12 +44,8 @@ const LOOKED_UP: [FieldId; 8] = [
 ];
 
 /// Opens the table, creating it or adding the columns of this build that it lacks.
-pub(crate) async fn open(dir: &Path) -> Result<DeltaTable, LakeError> {
-    fs::create_dir_all(dir).map_err(LakeError::file("create", dir))?;
-    let dir = dir.canonicalize().map_err(LakeError::file("open", dir))?;
-    let url = ensure_table_uri(dir.to_string_lossy()).map_err(LakeError::table("name"))?;
-    let mut table =
-        DeltaTableBuilder::from_url(url).and_then(DeltaTableBuilder::build).map_err(LakeError::table("open"))?;
+pub(crate) async fn open(place: &Place) -> Result<DeltaTable, LakeError> {
+    let mut table = place.table()?;
     if !table.verify_deltatable_existence().await.map_err(LakeError::table("open"))? {
         table = table
             .create()
@@ -60,14 +55,14 @@ pub(crate) async fn open(dir: &Path) -> Result<DeltaTable, LakeError> {
             .with_configuration_property(TableProperty::CheckpointInterval, Some("20"))
             .await
             .map_err(LakeError::table("create"))?;
-        sync_log(&dir, &table)?;
+        place.sync_log(&table).await?;
         return Ok(table);
     }
     table.load().await.map_err(LakeError::table("load"))?;
     let missing = missing(&table)?;
     if !missing.is_empty() {
         table = table.add_columns().with_fields(missing).await.map_err(LakeError::table("add columns to"))?;
-        sync_log(&dir, &table)?;
+        place.sync_log(&table).await?;
     }
     Ok(table)
 }
@@ -89,13 +84,13 @@ pub(crate) async fn committed(table: &DeltaTable, writer: &str) -> Result<u64, L
 }
 
 /// Writes the files of a segment, durably, and returns what the commit adds.
-pub(crate) fn write_files(dir: &Path, writer: &str, segment: &Segment) -> Result<Vec<Add>, LakeError> {
+pub(crate) async fn write_files(place: &Place, writer: &str, segment: &Segment) -> Result<Vec<Add>, LakeError> {
     let mut adds = Vec::new();
     for (tenant, days) in &segment.rows {
         for (day, rows) in days {
             if rows.iter().any(|rows| rows.num_rows() > 0) {
                 let name = format!("{}-{}", plain(writer), segment.flush);
-                adds.push(write_file(dir, &name, tenant, *day, rows)?);
+                adds.push(write_file(place, &name, tenant, *day, rows.clone()).await?);
             }
         }
     }
@@ -103,43 +98,44 @@ pub(crate) fn write_files(dir: &Path, writer: &str, segment: &Segment) -> Result
 }
 
 /// Writes one file, durably: rows of one tenant and day. Its name begins with `name` and is used once.
-pub(crate) fn write_file(
-    dir: &Path,
+pub(crate) async fn write_file(
+    place: &Place,
     name: &str,
     tenant: &str,
     day: i32,
-    rows: &[RecordBatch],
+    rows: Vec<RecordBatch>,
 ) -> Result<Add, LakeError> {
-    let rows = sorted(rows)?;
     let day_text = Timestamp::from_secs(i64::from(day) * 86_400).to_chrono().format("%Y-%m-%d").to_string();
-    let relative =
-        format!("{TENANT}={}/{DAY}={day_text}/{name}-{}.parquet", plain(tenant), uuid::Uuid::now_v7().simple());
-    let path = dir.join(&relative);
-    let folder = path.parent().map_or_else(|| dir.to_owned(), Path::to_owned);
-    create_durably(dir, &folder)?;
-    let file = File::create_new(&path).map_err(LakeError::file("create", &path))?;
-    let mut parquet = ArrowWriter::try_new(&file, rows.schema(), Some(properties(rows.num_rows())?))?;
-    parquet.write(&rows)?;
-    parquet.close()?;
-    file.sync_all().map_err(LakeError::file("make durable", &path))?;
-    sync_dir(&folder)?;
-    let size = file.metadata().map_err(LakeError::file("read", &path))?.len();
+    let path = format!("{TENANT}={}/{DAY}={day_text}/{name}-{}.parquet", plain(tenant), uuid::Uuid::now_v7().simple());
+    let (bytes, newest, stats) = super::blocking(move || parquet(&rows)).await?;
+    let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    place.write(&path, bytes).await?;
     Ok(Add {
-        path: relative,
+        path,
         partition_values: HashMap::from([
             (TENANT.to_owned(), Some(tenant.to_owned())),
             (DAY.to_owned(), Some(day_text)),
         ]),
-        size: i64::try_from(size).unwrap_or(i64::MAX),
-        modification_time: newest(&rows).micros() / 1000,
+        size,
+        modification_time: newest.micros() / 1000,
         data_change: true,
-        stats: Some(stats(&rows)),
+        stats: Some(stats),
         tags: None,
         deletion_vector: None,
         base_row_id: None,
         default_row_commit_version: None,
         clustering_provider: None,
     })
+}
+
+/// A file of these rows in the order of time, with the arrival of the newest and the statistics.
+fn parquet(rows: &[RecordBatch]) -> Result<(Vec<u8>, Timestamp, String), LakeError> {
+    let rows = sorted(rows)?;
+    let mut bytes = Vec::new();
+    let mut parquet = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties(rows.num_rows())?))?;
+    parquet.write(&rows)?;
+    parquet.close()?;
+    Ok((bytes, newest(&rows), stats(&rows)))
 }
 
 fn properties(rows: usize) -> Result<WriterProperties, LakeError> {
@@ -224,42 +220,6 @@ pub(crate) async fn commit(
     let mut table = table.clone();
     table.state = Some(done.snapshot());
     Ok(table)
-}
-
-/// Makes the log of this version durable.
-pub(crate) fn sync_log(dir: &Path, table: &DeltaTable) -> Result<(), LakeError> {
-    let log = dir.join("_delta_log");
-    if let Some(version) = table.version() {
-        for name in
-            [format!("{version:020}.json"), format!("{version:020}.checkpoint.parquet"), "_last_checkpoint".into()]
-        {
-            let path = log.join(name);
-            match File::open(&path) {
-                Ok(file) => file.sync_all().map_err(LakeError::file("make durable", &path))?,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(LakeError::file("open", &path)(error)),
-            }
-        }
-    }
-    sync_dir(&log)?;
-    sync_dir(dir)
-}
-
-fn sync_dir(dir: &Path) -> Result<(), LakeError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(LakeError::file("make durable", dir))
-}
-
-/// Creates what lies between, and makes each new name durable in its parent.
-fn create_durably(root: &Path, folder: &Path) -> Result<(), LakeError> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(folder).map_err(LakeError::file("create", folder))?;
-    let mut at: PathBuf = folder.to_owned();
-    while at != *root && at.pop() {
-        sync_dir(&at)?;
-    }
-    Ok(())
 }
 
 /// A name that is safe in a path: other characters become their hexadecimal code.

@@ -9,11 +9,11 @@
 //! - **Vacuum** deletes what was taken out an hour ago or longer (a search pins a version, and none lasts as long),
 //!   and files of a flush or compaction that never came to its commit, after a day.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::arrow::array::{ArrayRef, Date32Array, RecordBatch, new_null_array};
 use datafusion::arrow::compute::cast;
 use datafusion::parquet::arrow::ProjectionMask;
@@ -26,8 +26,9 @@ use futures::TryStreamExt as _;
 use sakimori_model::Timestamp;
 
 use super::layout::{DAY, ORIGIN, STREAM, TENANT, layout};
+use super::place::Place;
 use super::rows::text_at;
-use super::{Lake, LakeError, table};
+use super::{Lake, LakeError, blocking, table};
 
 /// A file of fewer bytes is small.
 const SMALL: i64 = 16 << 20;
@@ -106,14 +107,11 @@ impl Lake {
         let mut done = Compacted::default();
         let today = i32::try_from(now.day()).unwrap_or(i32::MAX);
         for group in groups(&self.table(), today)? {
-            let (dir, writer) = (self.inner.dir.clone(), self.inner.options.writer.clone());
-            let count = group.files.len();
-            let (group, add) = blocking(move || {
-                let rows = read_all(&dir, &group)?;
-                let add = table::write_file(&dir, &format!("{writer}-joined"), &group.tenant, group.day, &rows)?;
-                Ok((group, deltalake_core::kernel::Add { data_change: false, ..add }))
-            })
-            .await?;
+            let (place, count) = (&self.inner.place, group.files.len());
+            let rows = read_all(place, &group).await?;
+            let name = format!("{}-joined", self.inner.options.writer);
+            let add = table::write_file(place, &name, &group.tenant, group.day, rows).await?;
+            let add = deltalake_core::kernel::Add { data_change: false, ..add };
             let operation = DeltaOperation::Optimize { predicate: None, target_size: JOINED };
             let removed = group.files.iter().map(|file| Action::Remove(file.remove_action(false)));
             let actions = removed.chain([Action::Add(add)]).collect();
@@ -137,16 +135,11 @@ impl Lake {
             }
             let Some((tenant, mut old)) = old.into_iter().next() else { return Ok(gone) };
             old.truncate(MOST);
-            let dir = self.inner.dir.clone();
-            let (old, counts) = blocking(move || {
-                let mut counts = BTreeMap::new();
-                for file in &old {
-                    count_streams(&dir, file, &mut counts)?;
-                }
-                Ok((old, counts))
-            })
-            .await?;
-            let counts: BTreeMap<(String, String), u64> = counts;
+            let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+            for file in &old {
+                let bytes = self.inner.place.read(file.path().as_ref()).await?;
+                counts = blocking(move || count_streams(bytes, counts)).await?;
+            }
             let mut totals = Vec::new();
             for ((origin, stream), count) in &counts {
                 let name = transaction(&tenant, origin, stream);
@@ -186,7 +179,7 @@ impl Lake {
             .await
             .map_err(LakeError::table("commit to"))?;
         table.state = Some(done.snapshot());
-        table::sync_log(&inner.dir, &table)?;
+        inner.place.sync_log(&table).await?;
         let committed = table::committed(&table, &inner.options.writer).await?;
         self.replace(table, committed);
         Ok(true)
@@ -196,41 +189,24 @@ impl Lake {
         let readers = Arc::clone(&self.inner.readers);
         let Ok(_nobody_reads) = readers.try_write() else { return Ok(0) };
         // The files first: one that is written meanwhile is in no list, and so is not looked at.
-        let dir = self.inner.dir.clone();
-        let there = blocking(move || parquet_files(&dir)).await?;
+        let there = self.inner.place.data_files().await?;
         let mut table = DeltaTable::clone(&self.table());
         table.update_state().await.map_err(LakeError::table("read"))?;
         let named: HashSet<PathBuf> = files(&table)?.iter().map(|file| PathBuf::from(file.path().as_ref())).collect();
         let taken_out = tombstones(&table).await?;
-        let dir = self.inner.dir.clone();
-        blocking(move || {
-            let mut deleted = 0;
-            for (path, changed) in there {
-                let age = now.micros() / 1_000_000 - changed;
-                let is_over = match taken_out.get(&path) {
-                    Some(at) => now.micros() / 1_000 - at > PINNED * 1_000,
-                    None => age > UNBORN,
-                };
-                if named.contains(&path) || !is_over {
-                    continue;
-                }
-                let path = dir.join(&path);
-                match fs::remove_file(&path) {
-                    Ok(()) => deleted += 1,
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(LakeError::file("delete", &path)(error)),
-                }
+        let mut deleted = 0;
+        for (path, changed) in there {
+            let age = now.micros() / 1_000_000 - changed;
+            let is_over = match taken_out.get(&path) {
+                Some(at) => now.micros() / 1_000 - at > PINNED * 1_000,
+                None => age > UNBORN,
+            };
+            if !named.contains(&path) && is_over {
+                deleted += usize::from(self.inner.place.delete(&path.to_string_lossy()).await?);
             }
-            Ok(deleted)
-        })
-        .await
+        }
+        Ok(deleted)
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, LakeError> + Send + 'static,
-) -> Result<T, LakeError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| LakeError::Internal(error.to_string()))?
 }
 
 /// Names may hold a slash; each part is escaped as in a path.
@@ -283,14 +259,15 @@ fn groups(table: &DeltaTable, today: i32) -> Result<Vec<Group>, LakeError> {
 }
 
 /// All rows of a group in the columns of this build.
-fn read_all(dir: &Path, group: &Group) -> Result<Vec<RecordBatch>, LakeError> {
+async fn read_all(place: &Place, group: &Group) -> Result<Vec<RecordBatch>, LakeError> {
     let mut all = Vec::new();
     for file in &group.files {
-        let path = dir.join(file.path().as_ref());
-        let open = File::open(&path).map_err(LakeError::file("open", &path))?;
-        for rows in ParquetRecordBatchReaderBuilder::try_new(open)?.build()? {
-            all.push(in_layout(&rows?, group.day)?);
-        }
+        let (bytes, day) = (place.read(file.path().as_ref()).await?, group.day);
+        let rows = blocking(move || {
+            let rows = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
+            rows.map(|rows| in_layout(&rows?, day)).collect::<Result<Vec<_>, LakeError>>()
+        });
+        all.extend(rows.await?);
     }
     Ok(all)
 }
@@ -314,15 +291,12 @@ fn in_layout(rows: &RecordBatch, day: i32) -> Result<RecordBatch, LakeError> {
     Ok(RecordBatch::try_new(Arc::clone(&layout().schema), columns?)?)
 }
 
-/// Counts a file's rows by origin and stream.
+/// Counts a file's rows by origin and stream, on top of what was counted before.
 fn count_streams(
-    dir: &Path,
-    file: &LogicalFileView,
-    counts: &mut BTreeMap<(String, String), u64>,
-) -> Result<(), LakeError> {
-    let path = dir.join(file.path().as_ref());
-    let open = File::open(&path).map_err(LakeError::file("open", &path))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(open)?;
+    bytes: Bytes,
+    mut counts: BTreeMap<(String, String), u64>,
+) -> Result<BTreeMap<(String, String), u64>, LakeError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
     // By place, since a name with a dot would be taken for a path.
     let wanted = [ORIGIN, STREAM].map(|name| builder.schema().index_of(name));
     let wanted: Vec<usize> = wanted.into_iter().collect::<Result<_, _>>()?;
@@ -331,7 +305,7 @@ fn count_streams(
         let rows = rows?;
         let column = |name| rows.column_by_name(name);
         let (Some(origins), Some(streams)) = (column(ORIGIN), column(STREAM)) else {
-            return Err(LakeError::Internal(format!("{} has no streams", path.display())));
+            return Err(LakeError::Internal("a data file has no streams".into()));
         };
         for row in 0..rows.num_rows() {
             let text = |column| text_at(column, row).unwrap_or_default();
@@ -343,27 +317,7 @@ fn count_streams(
             }
         }
     }
-    Ok(())
-}
-
-/// Data files below the table, with the second of their last change.
-fn parquet_files(dir: &Path) -> Result<Vec<(PathBuf, i64)>, LakeError> {
-    let mut found = Vec::new();
-    let mut folders = BTreeSet::from([dir.to_owned()]);
-    while let Some(folder) = folders.pop_first() {
-        for entry in fs::read_dir(&folder).map_err(LakeError::file("read", &folder))? {
-            let path = entry.map_err(LakeError::file("read", &folder))?.path();
-            let data = fs::symlink_metadata(&path).map_err(LakeError::file("read", &path))?;
-            if data.is_dir() && path.file_name().is_some_and(|name| name != "_delta_log") {
-                folders.insert(path);
-            } else if data.is_file() && path.extension().is_some_and(|extension| extension == "parquet") {
-                use std::os::unix::fs::MetadataExt;
-                let relative = path.strip_prefix(dir).unwrap_or(&path).to_owned();
-                found.push((relative, data.mtime()));
-            }
-        }
-    }
-    Ok(found)
+    Ok(counts)
 }
 
 /// Files that were taken out, with the millisecond of that.

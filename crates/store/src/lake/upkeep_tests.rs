@@ -1,5 +1,9 @@
 //! Nothing is lost or counted twice by joining, expiring and deleting, and searches see the same before and after.
 
+use std::fs::{self, File};
+use std::path::Path;
+
+use super::super::place::parquet_files;
 use super::super::samples::{at, batch};
 use super::super::{Interval, LakeOptions};
 use super::*;
