@@ -59,4 +59,7 @@ bench: ## build release binaries and print how to measure with them
 	@cargo build --locked --release -p sakimori-cli -p sakimori-agent -p sakimori-bench
 	@$(RELEASE)/sakimori-bench --help
 
-.PHONY: help packages build up down demo test lint parity bench
+fuzz: ## run each fuzz target for a minute (SECONDS=…; needs cargo-fuzz)
+	@tools/fuzz $(or $(SECONDS),60)
+
+.PHONY: help packages build up down demo test lint parity bench fuzz

@@ -84,7 +84,7 @@ impl Mounts {
         self.table.rewind()?;
         let mut text = Vec::new();
         (&self.table).take(MAX_TABLE).read_to_end(&mut text)?;
-        Ok(text.split(|byte| *byte == b'\n').filter_map(parse).take(MAX_MOUNTS).collect())
+        Ok(parse_table(&text))
     }
 
     /// Waits until something is mounted or unmounted, no longer than this. True where that may have happened.
@@ -100,6 +100,11 @@ impl Mounts {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The mounts of a table's text; a line that is none is passed over, and no more than [`MAX_MOUNTS`] are taken.
+pub fn parse_table(text: &[u8]) -> Vec<Mount> {
+    text.split(|byte| *byte == b'\n').filter_map(parse).take(MAX_MOUNTS).collect()
 }
 
 /// One line: `36 35 98:0 /root /mnt options optional… - ext4 /dev/x options`.

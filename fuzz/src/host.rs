@@ -1,0 +1,48 @@
+//! What the host's adapters read: the keeper's messages, quarantined items, the table of mounts.
+
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+
+use sakimori_host::keeper::message::{FromKeeper, ToKeeper};
+use sakimori_host::quarantine::{Bounds, Quarantine};
+use sakimori_sys::mounts;
+
+/// A message to or from the keeper: what is understood is written as it came.
+pub fn keeper_message(bytes: &[u8]) {
+    if let Some(message) = ToKeeper::decode(bytes) {
+        assert_eq!(ToKeeper::decode(&message.encode()), Some(message));
+    }
+    if let Some(message) = FromKeeper::decode(bytes) {
+        assert_eq!(FromKeeper::decode(&message.encode()), Some(message));
+    }
+}
+
+/// A file in the quarantine's folder: an item, or damaged; it hides no other one and is never given back half.
+pub fn quarantine_item(bytes: &[u8]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("q");
+    std::fs::create_dir(&path).expect("a folder in it");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("closed to others");
+    let mut options = std::fs::OpenOptions::new();
+    let file = path.join("20260101T000000-0000.item");
+    std::io::Write::write_all(
+        &mut options.write(true).create_new(true).mode(0o600).open(&file).expect("a file"),
+        bytes,
+    )
+    .expect("written");
+    let store = Quarantine::open(&path, Bounds::default()).expect("a store");
+    // Flags such as "immutable" would stay on this machine's disk.
+    for item in store.list().expect("its items").into_iter().flatten().filter(|item| item.flags == 0) {
+        let to = folder.path().join("given-back");
+        if store.restore(&item.id, Some(&to)).is_ok() {
+            let content = std::fs::read(&to).expect("it is there");
+            assert_eq!(content.len() as u64, item.size, "all of it");
+        }
+    }
+}
+
+/// The table of mounts, in which a container's owner chooses names.
+pub fn mounts_table(bytes: &[u8]) {
+    let table = mounts::parse_table(bytes);
+    assert!(table.len() <= mounts::MAX_MOUNTS);
+    let _ = mounts::covering(&table, &["/srv".into()]);
+}

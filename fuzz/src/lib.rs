@@ -1,0 +1,70 @@
+//! What every parser of ours must hold for any bytes, one function a parser. The programs in `fuzz_targets` hand them
+//! what the fuzzer thinks of; `crates/bench/tests/corpora.rs` includes this file and hands them the corpora again, with
+//! the stable compiler and no sanitizer, in every `make test`.
+
+pub mod agent;
+pub mod content;
+pub mod detect;
+pub mod host;
+pub mod journal;
+pub mod malware;
+pub mod model;
+pub mod network;
+pub mod respond;
+pub mod store;
+pub mod wire;
+
+/// A function that takes any bytes, and panics where something does not hold.
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its program and corpus.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("agent_config", agent::config),
+    ("agent_messages", wire::agent_messages),
+    ("auth_line", detect::auth_line),
+    ("batch_decode", wire::batch_decode),
+    ("bundle_read", content::bundle_read),
+    ("detector_restore", detect::detector_restore),
+    ("event_json", model::event_json),
+    ("forwarded", detect::forwarded),
+    ("hash_list", malware::hash_list),
+    ("journal_entry", agent::journal_entry),
+    ("journal_open", journal::journal_open),
+    ("keeper_message", host::keeper_message),
+    ("ledger_open", respond::ledger_open),
+    ("line_split", agent::line_split),
+    ("log_source", detect::log_source),
+    ("mounts_table", host::mounts_table),
+    ("network_capture", network::capture),
+    ("network_dns", network::dns),
+    ("network_frames", network::frames),
+    ("network_ftp", network::ftp),
+    ("network_http1", network::http1),
+    ("network_http2", network::http2),
+    ("network_rules", network::rules),
+    ("network_settings", network::settings),
+    ("network_smtp", network::smtp),
+    ("network_ssh", network::ssh),
+    ("network_tls", network::tls),
+    ("nginx_line", detect::nginx_line),
+    ("playbook_parse", respond::playbook_parse),
+    ("policy_json", model::policy_json),
+    ("public_key", content::public_key),
+    ("quarantine_item", host::quarantine_item),
+    ("query_parse", store::query_parse),
+    ("rule_load", detect::rule_load),
+    ("scan_message", malware::scan_message),
+    ("syslog_head", detect::syslog_head),
+    ("token", wire::token),
+    ("worker_message", wire::worker_message),
+];
+
+/// The text, where the bytes are one.
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// The moment at which everything here happens.
+fn now() -> sakimori_model::Timestamp {
+    sakimori_model::Timestamp::parse("2026-01-01T00:00:00Z").expect("a time")
+}
