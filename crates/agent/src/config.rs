@@ -22,6 +22,8 @@ pub struct Config {
     pub log: Log,
     /// The spool.
     pub spool: Spool,
+    /// What its processes may use.
+    pub budget: Budget,
     /// Log inspection, what is this host's own affair.
     pub log_inspection: LogInspection,
     /// Blocking, what is this host's own affair.
@@ -62,6 +64,31 @@ pub struct Spool {
     pub most_bytes: u64,
 }
 
+/// What all processes of the agent may use together, the keeper aside, and each kind of worker. The kernel holds it by
+/// control groups. 0: no limit.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// Most memory of all together, in MiB.
+    pub memory_mib: u64,
+    /// Most processor time of all together, in hundredths of one processor.
+    pub cpu_percent: u32,
+    /// Share of the disk's time against other programs, 1 to 1000; 100 is usual.
+    pub io_weight: u16,
+    /// Most memory of the `logs` worker and `journalctl`; above it the kernel ends a process, which is started again.
+    pub logs_memory_mib: u64,
+    /// Most processor time of the same; above it they wait.
+    pub logs_cpu_percent: u32,
+    /// Most memory of the workers that judge files.
+    pub malware_memory_mib: u64,
+    /// Most processor time of the same.
+    pub malware_cpu_percent: u32,
+    /// Most memory of the `uplink` worker.
+    pub uplink_memory_mib: u64,
+    /// Most processor time of the same.
+    pub uplink_cpu_percent: u32,
+}
+
 /// Log inspection.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -100,6 +127,21 @@ impl Default for Log {
 impl Default for Spool {
     fn default() -> Self {
         Self { most_bytes: 256 << 20 }
+    }
+}
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            memory_mib: 2_048,
+            cpu_percent: 200,
+            io_weight: 50,
+            logs_memory_mib: 1_024,
+            logs_cpu_percent: 100,
+            malware_memory_mib: 1_024,
+            malware_cpu_percent: 150,
+            uplink_memory_mib: 256,
+            uplink_cpu_percent: 50,
+        }
     }
 }
 impl Default for LogInspection {

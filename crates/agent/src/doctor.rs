@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use sakimori_runtime::doctor::{Finding, Health};
+use sakimori_sys::cgroup::Cgroups;
 use sakimori_wire::ipc::Ask;
 
 use crate::config::Config;
@@ -16,7 +17,7 @@ use crate::{control, show};
 /// # Errors
 /// Where nothing can be written.
 pub fn run(config: &Config, json: bool) -> Result<ExitCode> {
-    let mut findings = vec![root(), enrolment(config), running(config)];
+    let mut findings = vec![root(), enrolment(config), running(config), budgets()];
     for module in CATALOG {
         let state =
             config.local_policy().map_or("unknown", |policy| if (module.is_on)(&policy) { "on" } else { "off" });
@@ -58,6 +59,19 @@ fn enrolment(config: &Config) -> Finding {
             "sakimori-agent enroll --again TOKEN",
         ),
     }
+}
+
+fn budgets() -> Finding {
+    let missing = Cgroups::look();
+    if missing.is_empty() {
+        return Finding::ok("agent/budgets", "the kernel can hold the budget of each worker (control groups)");
+    }
+    Finding::problem(
+        "agent/budgets",
+        Health::Limited,
+        format!("the kernel holds no budget of: {}; each worker still limits its own memory", missing.join(", ")),
+        "run it as root where cgroup controllers are mounted and may be written; in a systemd unit set Delegate=yes",
+    )
 }
 
 fn running(config: &Config) -> Finding {

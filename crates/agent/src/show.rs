@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Reset, Style};
 use anyhow::{Result, bail};
 use sakimori_runtime::doctor::{Finding, Health};
 use sakimori_wire::ipc::Answer;
+use sakimori_wire::status::BudgetStatus;
 
 use crate::enroll::Enrolled;
 
@@ -56,6 +57,9 @@ pub fn status(answer: Answer, json: bool) -> Result<()> {
         spool.most_bytes / 1024,
         spool.waiting
     )?;
+    for budget in &status.budgets {
+        writeln!(out, "{}", self::budget(budget))?;
+    }
     for module in &status.modules {
         let style = match module.state.as_str() {
             "on" => GOOD,
@@ -74,6 +78,27 @@ pub fn status(answer: Answer, json: bool) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// What a kind of worker used of its budget, and what was put off or cut off.
+fn budget(budget: &BudgetStatus) -> String {
+    let most = |value: u64, unit: &str| if value > 0 { format!(" of {value}{unit}") } else { String::new() };
+    let mut text = format!(
+        "budget  {:<16} {} MiB{}, {}.{} s of processor time{}",
+        budget.name,
+        budget.memory_bytes >> 20,
+        most(budget.memory_most_bytes >> 20, " MiB"),
+        budget.cpu_us / 1_000_000,
+        budget.cpu_us / 100_000 % 10,
+        most(u64::from(budget.cpu_most_percent), " %"),
+    );
+    if budget.throttled > 0 {
+        text += &format!(", {WARN}put off {} ms{PLAIN}", budget.throttled_us / 1_000);
+    }
+    if budget.memory_kills > 0 {
+        text += &format!(", {BAD}{} ended at the memory limit{PLAIN}", budget.memory_kills);
+    }
+    text
 }
 
 /// Actions of this host.

@@ -30,6 +30,10 @@ use crate::files::write_atomically;
 const ORDERS: &[u8; 4] = b"SKO1";
 /// Most bytes that are read at a time when the spool is opened or replayed.
 const CHUNK: usize = 4 << 20;
+/// A file of nothing beside the journal, and its size: what it gives back is enough to write down what may be let go when
+/// the disk is full.
+const RESERVE: &str = "reserve";
+const RESERVE_BYTES: u64 = 1 << 20;
 /// Orders older than this are not given to the ledger again.
 const PENDING_SECONDS: i64 = 3_600;
 
@@ -99,6 +103,8 @@ pub struct Spool {
     entries: VecDeque<Entry>,
     base: u64,
     dirty: bool,
+    /// The disk had no room at the last try.
+    full: bool,
     /// Orders that were found on opening, for the ledger to compare.
     pending: Vec<(Timestamp, Order)>,
 }
@@ -147,7 +153,9 @@ impl Spool {
         if recovery.torn_bytes > 0 {
             tracing::info!(bytes = recovery.torn_bytes, "the end of the spool was torn and is cut off");
         }
-        spool.keep()?;
+        if spool.keep_if_there_is_room()? {
+            spool.full |= make_reserve(&spool.options.dir).is_err_and(|error| no_room(&error));
+        }
         Ok(spool)
     }
 
@@ -161,6 +169,7 @@ impl Spool {
             entries: VecDeque::new(),
             base,
             dirty: false,
+            full: false,
             pending: Vec::new(),
         };
         let mut next = base;
@@ -218,7 +227,12 @@ impl Spool {
 
     /// May batches of pausable sources still come?
     pub fn has_room(&self) -> bool {
-        !self.options.fetched || self.journal.bytes() < self.options.most_bytes
+        !self.full && (!self.options.fetched || self.journal.bytes() < self.options.most_bytes)
+    }
+
+    /// Had the disk no room at the last try? Then nothing new is taken, and what is there is sent and let go.
+    pub fn is_disk_full(&self) -> bool {
+        self.full
     }
 
     /// Appends an encoded batch of a worker, with the orders that it asks for. Durable after [`Spool::sync`].
@@ -245,10 +259,10 @@ impl Spool {
             let body =
                 Orders { at: now, stream: header.stream.clone(), sequence: header.sequence, orders: orders.to_vec() };
             let record = postcard::to_extend(&body, ORDERS.to_vec()).context("cannot encode orders")?;
-            self.journal.append(&record)?;
+            self.append_record(&record)?;
             self.entries.push_back(Entry { stream: NO_STREAM, count: 0, sequence: 0 });
         }
-        self.journal.append(bytes)?;
+        self.append_record(bytes)?;
         self.note(&header);
         if let Some(stream) = self.streams.get_mut(&header.stream) {
             // What was waiting to be told has been told, where the batch carries it; what its worker lost is new.
@@ -263,6 +277,12 @@ impl Spool {
         }
         self.dirty = true;
         Ok(header)
+    }
+
+    fn append_record(&mut self, record: &[u8]) -> Result<()> {
+        let appended = self.journal.append(record).map_err(anyhow::Error::from);
+        self.full |= appended.as_ref().is_err_and(no_room);
+        appended.map(|_| ())
     }
 
     /// Makes a batch of the agent's own events and appends it. Refused only where even the reserve is used up.
@@ -287,9 +307,13 @@ impl Spool {
             losses: stream.losses.clone(),
             position,
         };
+        let count = events.len() as u64;
         let bytes = batch::encode(&Batch { header, events })?;
-        self.append(&bytes, &[], Timestamp::default())?;
-        Ok(())
+        let appended = self.append(&bytes, &[], Timestamp::default());
+        if self.full && appended.is_err() {
+            self.lose(name, count, "disk_full", None);
+        }
+        appended.map(|_| ())
     }
 
     /// Notes a loss, to be told in the next batch of the stream.
@@ -315,6 +339,36 @@ impl Spool {
         if self.dirty {
             self.journal.sync()?;
             self.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// As [`Spool::sync`]; false where the disk has no room: what was appended waits for some, and may be tried again.
+    ///
+    /// # Errors
+    /// Where the disk fails otherwise.
+    pub fn try_sync(&mut self) -> Result<bool> {
+        match self.sync() {
+            Ok(()) => Ok(true),
+            Err(error) if no_room(&error) => {
+                self.full = true;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries again where the disk had no room; to be called every second or so.
+    ///
+    /// # Errors
+    /// Where the disk fails otherwise.
+    pub fn look_for_room(&mut self) -> Result<()> {
+        if self.full {
+            match self.keep().and_then(|()| make_reserve(&self.options.dir)) {
+                Ok(()) => self.full = false,
+                Err(error) if no_room(&error) => self.trim()?,
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -393,11 +447,33 @@ impl Spool {
         }
         // Not for every receipt: `streams.json` is written first. Where room is short, at once.
         let many = self.base.saturating_sub(self.journal.first()) >= 64;
-        if self.base > before && (many || self.journal.bytes() > self.options.most_bytes / 2) {
-            self.keep()?;
+        let short = self.full || self.journal.bytes() > self.options.most_bytes / 2;
+        if (self.base > before || self.full) && (many || short) {
+            self.let_go()?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what is let go, then lets go of it. On a full disk the reserve makes the room for that; where even
+    /// that is not enough, it is tried again later.
+    fn let_go(&mut self) -> Result<()> {
+        if self.keep_if_there_is_room()? {
             self.journal.trim(self.base)?;
         }
         Ok(())
+    }
+
+    fn keep_if_there_is_room(&mut self) -> Result<bool> {
+        let mut kept = self.keep();
+        if kept.as_ref().is_err_and(no_room) {
+            self.full = true;
+            let _ = std::fs::remove_file(self.options.dir.join(RESERVE));
+            kept = self.keep();
+        }
+        match kept {
+            Err(error) if no_room(&error) => Ok(false),
+            other => other.map(|()| true),
+        }
     }
 
     /// Without a manager: the oldest records go, so that the newest fit.
@@ -413,9 +489,7 @@ impl Spool {
                 self.lose(&name, u64::from(entry.count), "shed_without_manager", None);
             }
         }
-        self.keep()?;
-        self.journal.trim(self.base)?;
-        Ok(())
+        self.let_go()
     }
 
     /// Writes `streams.json`.
@@ -465,6 +539,32 @@ impl Spool {
 
     fn of(&self, entry: &Entry) -> Option<&Stream> {
         self.names.get(entry.stream as usize).and_then(|name| self.streams.get(name))
+    }
+}
+
+/// Does this error say that the disk is full?
+fn no_room(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    kinds.into_iter().any(|cause| matches!(cause.kind(), StorageFull | QuotaExceeded))
+}
+
+/// Takes the room of the reserve, where it is not taken.
+fn make_reserve(folder: &Path) -> Result<()> {
+    let path = folder.join(RESERVE);
+    if path.exists() {
+        return Ok(());
+    }
+    let file = std::fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    let taken = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES);
+    match taken.map_err(std::io::Error::from) {
+        Ok(()) => Ok(()),
+        // A file system that cannot promise room has no reserve.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
+        Err(error) => {
+            let _ = std::fs::remove_file(&path);
+            Err(error).with_context(|| format!("cannot take the room of {}", path.display()))
+        }
     }
 }
 

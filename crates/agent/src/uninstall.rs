@@ -35,6 +35,8 @@ pub fn run(config: &Config, purge: bool) -> Result<()> {
         }
         anstream::println!("the agent is stopped");
     }
+    // Of agents that were killed; a running one removes its own.
+    sakimori_sys::cgroup::remove_left();
     if config.agent.state.join("ledger").is_dir() {
         // In the ledger too, so that an agent that is started again does not block them anew.
         let now = SystemClock.now();

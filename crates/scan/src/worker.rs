@@ -16,19 +16,13 @@ use sakimori_sys::{memory, worker};
 
 use crate::message::{FromWorker, MAX_RULES, Sources, ToWorker};
 
-/// Memory that a worker can write to: rules, a file, and what YARA-X needs to match the one against the other.
-const MEMORY: u64 = 2 << 30;
-/// Files in hand, the channel, standard ones, memory.
-const DESCRIPTORS: u64 = 64;
-
 /// Runs until the parent closes the channel. Call it first in the process.
 ///
 /// # Errors
 /// This process is no worker, cannot be confined, or the parent sends what no parent sends.
 pub fn run() -> io::Result<()> {
     let channel = worker::connect().map_err(io::Error::other)?;
-    let sandbox = Sandbox { executable_memory: true, memory: MEMORY, descriptors: DESCRIPTORS };
-    let confined = sandbox::enter(&sandbox)?;
+    let confined = sandbox::enter(&Sandbox::SCAN)?;
     let landlock = match confined.landlock {
         Landlock::Full => "full",
         Landlock::Partly => "partly",

@@ -3,6 +3,7 @@
 //! - [`channel`]: frames and descriptors between two processes of ours
 //! - [`worker`]: the one launcher of processes with few rights
 //! - [`sandbox`]: what a worker gives up before it reads the first hostile byte
+//! - [`cgroup`]: budgets that the kernel holds
 //! - [`memory`]: sealed memory that is handed to workers
 //! - [`file`]: files that are whole after a crash
 //! - [`fanotify`]: the kernel asks before a file is opened or executed
@@ -15,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 #![allow(unsafe_code)] // one of the two rooms for it; each block carries its SAFETY sentence
 
+pub mod cgroup;
 pub mod channel;
 pub mod fanotify;
 pub mod file;

@@ -6,7 +6,8 @@
 //! death when the parent dies; where [`WorkerSpec::network`] is false and the parent is root, a network namespace
 //! with nothing in it. Before it reads the first byte, a worker gives up what it needed to start: [`crate::sandbox`].
 //!
-//! [`spawn_tool`] starts somebody else's program (`journalctl`) the same way, with pipes in place of the channel.
+//! [`spawn_tool`] starts somebody else's program (`journalctl`) the same way, with pipes in place of the channel; since
+//! it cannot confine itself, the thread that forks it is confined ([`crate::sandbox::confine_tools`]).
 //!
 //! The kernel's death signal goes by the *thread* that forked, so every fork happens on one thread that lives as long
 //! as the process. Without root a worker runs as the parent's user; [`Identity`] says so, and the caller reports it.
@@ -23,6 +24,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use crate::cgroup::Group;
 use crate::channel::Channel;
 
 /// Environment variable: number of the channel's descriptor.
@@ -49,6 +51,8 @@ pub struct WorkerSpec {
     pub env: Vec<(OsString, OsString)>,
     /// Does it share the parent's network? If not, and the parent is root, it sees an empty one.
     pub network: bool,
+    /// The control group that it lives in; the parent's where `None`.
+    pub group: Option<Group>,
 }
 
 impl WorkerSpec {
@@ -62,6 +66,7 @@ impl WorkerSpec {
             gid,
             env: Vec::new(),
             network: true,
+            group: None,
         }
     }
 }
@@ -153,13 +158,15 @@ const MAX_COMPLAINT: usize = 4_096;
 /// The ids are 0, the program is missing, or the kernel refuses one of the restrictions: nothing runs then.
 pub fn spawn(spec: &WorkerSpec) -> Result<Worker, WorkerError> {
     let (ours, theirs) = Channel::pair().map_err(failed(spec, "make its channel"))?;
-    let (process, identity) = start(spec, Some(&theirs), |_| {})?;
+    let ground = if spec.network { Ground::Shared } else { Ground::NoNetwork };
+    let (process, identity) = start(spec, ground, Some(&theirs), |_| {})?;
     let pid = process.child.id();
-    let without_network = !spec.network && launcher(false).without_network;
+    let without_network = !spec.network && launcher(ground).without_network;
     Ok(Worker { name: spec.name.clone(), pid, channel: ours, identity, without_network, process })
 }
 
-/// Starts a tool; what it writes comes out of the descriptor returned beside it, which may be handed on.
+/// Starts a tool; what it writes comes out of the descriptor returned beside it, which may be handed on. It has no network
+/// whatever the specification says, writes no file, and looks into no other process.
 ///
 /// # Errors
 /// As [`spawn`].
@@ -173,7 +180,7 @@ pub fn spawn_tool(spec: &WorkerSpec) -> Result<(Tool, OwnedFd), WorkerError> {
         rustix::fs::fcntl_setfl(end, rustix::fs::OFlags::NONBLOCK)
             .map_err(|error| failed(spec, "make a pipe")(error.into()))?;
     }
-    let (process, identity) = start(spec, None, |command| {
+    let (process, identity) = start(spec, Ground::Tools, None, |command| {
         command.stdout(output_end).stderr(errors_end);
     })?;
     let pid = process.child.id();
@@ -187,6 +194,7 @@ fn failed(spec: &WorkerSpec, attempt: &'static str) -> impl FnOnce(io::Error) ->
 
 fn start(
     spec: &WorkerSpec,
+    ground: Ground,
     theirs: Option<&Channel>,
     wire: impl FnOnce(&mut Command),
 ) -> Result<(Process, Identity), WorkerError> {
@@ -197,7 +205,7 @@ fn start(
     let mut command = prepare(spec, theirs, root);
     wire(&mut command);
     let attempt = "start the program with its restrictions";
-    let mut child = launcher(spec.network).run(command).map_err(failed(spec, attempt))?;
+    let mut child = launcher(ground).run(command).map_err(failed(spec, attempt))?;
     let handle = match pidfd(&child) {
         Ok(handle) => handle,
         Err(error) => {
@@ -207,6 +215,9 @@ fn start(
             return Err(failed(spec, "get a handle of the process")(error));
         }
     };
+    if let Some(Err(error)) = spec.group.as_ref().map(|group| group.add(child.id())) {
+        tracing::warn!(worker = spec.name, %error, "a worker runs without its budget");
+    }
     let identity = if root {
         Identity::Own { uid: spec.uid, gid: spec.gid }
     } else {
@@ -377,7 +388,18 @@ impl Tool {
     }
 }
 
-/// A thread that forks. There are two: what it forks is in its own network namespace.
+/// What a launcher's children stand on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ground {
+    /// The parent's network.
+    Shared,
+    /// An empty network namespace.
+    NoNetwork,
+    /// The same, and what a tool must not have is gone before it begins.
+    Tools,
+}
+
+/// A thread that forks: what it forks inherits its network namespace and its confinement.
 struct Launcher {
     jobs: Mutex<mpsc::Sender<Job>>,
     without_network: bool,
@@ -385,20 +407,32 @@ struct Launcher {
 
 type Job = (Command, mpsc::Sender<io::Result<Child>>);
 
-fn launcher(network: bool) -> &'static Launcher {
+fn launcher(ground: Ground) -> &'static Launcher {
     static SHARED: OnceLock<Launcher> = OnceLock::new();
     static EMPTY: OnceLock<Launcher> = OnceLock::new();
-    let which = if network { &SHARED } else { &EMPTY };
+    static TOOLS: OnceLock<Launcher> = OnceLock::new();
+    let which = match ground {
+        Ground::Shared => &SHARED,
+        Ground::NoNetwork => &EMPTY,
+        Ground::Tools => &TOOLS,
+    };
     which.get_or_init(|| {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (ready, began) = mpsc::channel();
         // Where no thread can be made, `run` finds nobody at the other end and says so.
         let _ = std::thread::Builder::new().name("launcher".to_owned()).spawn(move || {
             // SAFETY: a namespace of this thread's own changes nothing for the others.
-            let empty = !network && unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+            let empty = ground != Ground::Shared && unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+            let refused = match ground {
+                Ground::Tools => crate::sandbox::confine_tools().err().map(|error| error.to_string()),
+                Ground::Shared | Ground::NoNetwork => None,
+            };
             let _ = ready.send(empty);
             for (mut command, answer) in inbox {
-                let _ = answer.send(command.spawn());
+                let _ = answer.send(match &refused {
+                    Some(reason) => Err(io::Error::other(format!("cannot confine it: {reason}"))),
+                    None => command.spawn(),
+                });
             }
         });
         Launcher { jobs: Mutex::new(jobs), without_network: began.recv().unwrap_or(false) }

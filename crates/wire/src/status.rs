@@ -28,6 +28,9 @@ pub struct AgentStatus {
     /// Results of the newest probe of each module that is on.
     #[serde(default)]
     pub proofs: Vec<ProofStatus>,
+    /// What its processes may use and used, the whole last; empty where the kernel holds no budgets.
+    #[serde(default)]
+    pub budgets: Vec<BudgetStatus>,
 }
 
 /// What the newest probe of a module said.
@@ -45,6 +48,33 @@ pub struct ProofStatus {
     pub took_ms: u64,
     /// What was seen, or what is wrong.
     pub detail: String,
+}
+
+/// What a kind of worker may use and used since the agent began. Work that was put off is in `throttled_us`, work that was
+/// cut off in `memory_kills`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BudgetStatus {
+    /// `logs`, `malware`, `uplink`, and `agent` for all together.
+    pub name: String,
+    /// Memory now.
+    pub memory_bytes: u64,
+    /// Most memory at one time.
+    pub memory_peak_bytes: u64,
+    /// Memory limit; 0 for none.
+    pub memory_most_bytes: u64,
+    /// Processes that were ended at the limit.
+    pub memory_kills: u64,
+    /// Processor time, microseconds.
+    pub cpu_us: u64,
+    /// Limit of processor time, in hundredths of one processor; 0 for none.
+    pub cpu_most_percent: u32,
+    /// Periods of 100 ms in which it had to wait.
+    pub throttled: u64,
+    /// How long it had to wait, microseconds.
+    pub throttled_us: u64,
+    /// What of all budgets the kernel does not hold here, and why.
+    pub problem: String,
 }
 
 /// State of a module.

@@ -192,3 +192,97 @@ fn a_manager_that_is_ahead_moves_the_stream_on() {
     assert!(spool.received("auth", 9).expect("received"));
     assert_eq!(spool.stream("auth").sequence, 9);
 }
+
+/// A disk of a few MiB, for as long as it lives; `None` without root.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(point: PathBuf, mib: u32) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        std::fs::create_dir_all(&point).expect("a folder");
+        let options = std::ffi::CString::new(format!("size={mib}m")).expect("no zero byte");
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("small", &point, "tmpfs", flags, options.as_c_str()).ok().map(|()| Self(point))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A batch of bytes that zstd cannot make smaller.
+fn add_large(spool: &mut Spool, stream: &str) -> Result<()> {
+    let at = spool.stream(stream);
+    let mut state = at.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let noise: String = (0..60_000)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            char::from(b' ' + u8::try_from(state % 95).unwrap_or(0))
+        })
+        .collect();
+    let mut event = Event::new();
+    event.set(field::MESSAGE, noise);
+    let header = BatchHeader {
+        id: id::batch_id("agent-1", stream, at.sequence + 1),
+        origin: "agent-1".into(),
+        stream: stream.into(),
+        sequence: at.sequence + 1,
+        first_event: at.next_event,
+        position: Some(vec![1]),
+        ..BatchHeader::default()
+    };
+    let bytes = batch::encode(&Batch { header, events: vec![event] })?;
+    spool.append(&bytes, &[], Timestamp::default()).map(drop)
+}
+
+#[test]
+fn a_full_disk_stops_what_is_new_keeps_what_is_there_and_ends() {
+    let sample = Sample::new();
+    let Some(_disk) = SmallDisk::mount(folder(sample.dir.path()), 6) else {
+        println!("not root: a full disk was not tested");
+        return;
+    };
+    let mut spool = sample.open("agent-1");
+    let mut durable = 0;
+    while !spool.is_disk_full() {
+        let appended = add_large(&mut spool, "auth");
+        if appended.is_ok() && spool.try_sync().expect("a full disk is no failure") {
+            durable = spool.stream("auth").sequence;
+        }
+    }
+    assert!(durable > 20, "{durable} batches on a disk of 6 MiB");
+    assert!(!spool.has_room());
+    // Own events that find no room are counted, and tried no further.
+    let mut told = 0;
+    while spool.append_own(AGENT_STREAM, vec![Event::new(); 500], None).is_ok() && told < 10_000 {
+        told += 1;
+    }
+    assert!(spool.stream(AGENT_STREAM).lost >= 500, "{:?}", spool.stream(AGENT_STREAM));
+    // Nothing changes by itself.
+    spool.look_for_room().expect("no failure");
+    assert!(spool.is_disk_full());
+    // A crash on the full disk: it opens again, with all that was durable.
+    drop(spool);
+    let mut spool = sample.open("agent-1");
+    assert!(spool.stream("auth").sequence >= durable);
+    let waiting = spool.waiting();
+    assert!(waiting >= durable);
+    // The manager gets them: by the reserve there is room to write that down, and then room.
+    let last = spool.stream("auth").sequence;
+    spool.covered(&[("auth".into(), last)]).expect("no failure");
+    spool.received("auth", last).expect("no failure");
+    spool.look_for_room().expect("no failure");
+    assert!(spool.has_room(), "{} bytes are in use", spool.bytes());
+    assert!(spool.waiting() < waiting);
+    add_large(&mut spool, "auth").expect("there is room");
+    spool.sync().expect("and it is durable");
+    drop(spool);
+    let spool = sample.open("agent-1");
+    assert_eq!(spool.stream("auth").sequence, last + 1, "no sequence is used twice or left out");
+}

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sakimori_content::BundleStore;
+use sakimori_sys::cgroup::Group;
 use sakimori_wire::ipc::{FromLogs, LogsStart, ToLogs};
 
+use super::budgets::Of;
 use super::{Message, Supervisor, worker};
 use crate::enroll::Enrolled;
 
@@ -68,11 +70,12 @@ impl Supervisor {
         self.bundles.trial = true;
         let to = self.to.clone();
         let start = self.logs_start((0, Vec::new()));
+        let group = self.budgets.group(Of::Logs);
         std::thread::Builder::new()
             .name("bundle-trial".into())
             .spawn(move || {
                 let outcome = store.install(&bytes, |bundle| {
-                    try_load(LogsStart { bundle: bundle.number, files: files(&bundle.files), ..start })
+                    try_load(LogsStart { bundle: bundle.number, files: files(&bundle.files), ..start }, group)
                 });
                 let outcome = outcome.map(|_| ()).map_err(|error| error.to_string());
                 let _ = to.send(Message::BundleTried(outcome));
@@ -104,8 +107,9 @@ impl Supervisor {
 
 /// Loads a bundle in a worker that is ended afterwards. Rules that do not load are no reason to refuse it, as
 /// long as one does; a crash, silence, or nothing that loads is.
-fn try_load(start: LogsStart) -> Result<(), String> {
-    let trial = worker::spawn(worker::Kind::Logs).map_err(|error| format!("cannot start the trial: {error:#}"))?;
+fn try_load(start: LogsStart, group: Option<Group>) -> Result<(), String> {
+    let trial =
+        worker::spawn(worker::Kind::Logs, group).map_err(|error| format!("cannot start the trial: {error:#}"))?;
     let outcome = trial.ask(&ToLogs::Start(Box::new(start)), TRIAL);
     trial.end();
     match outcome {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use sakimori_host::journald::{self, Followed, JournalSpec};
 use sakimori_model::Timestamp;
 use sakimori_model::policy::LogInput;
+use sakimori_sys::cgroup::Group;
 use sakimori_wire::batch::Loss;
 use sakimori_wire::ipc::{FileIdentity, FilePosition, InputCounters, Position, ToLogs};
 use sakimori_wire::status::InputStatus;
@@ -31,6 +32,8 @@ pub struct Input {
     newest: Option<FileIdentity>,
     /// All files that this worker got.
     known: BTreeSet<FileIdentity>,
+    /// Control group of `journalctl`.
+    group: Option<Group>,
     /// The running `journalctl`.
     journal: Option<journald::Follower>,
     problem: Option<String>,
@@ -50,8 +53,9 @@ pub enum Seen {
 
 impl Input {
     /// Not opened yet.
-    pub fn new(input: LogInput) -> Self {
+    pub fn new(input: LogInput, group: Option<Group>) -> Self {
         Self {
+            group,
             counters: InputCounters { name: input.name.clone(), ..InputCounters::default() },
             input,
             open: false,
@@ -244,7 +248,8 @@ impl Input {
             _ => None,
         };
         let fresh = cursor.is_none();
-        let spec = JournalSpec { matches, cursor, uid: JOURNAL_UID, ..JournalSpec::default() };
+        let spec =
+            JournalSpec { matches, cursor, uid: JOURNAL_UID, group: self.group.clone(), ..JournalSpec::default() };
         let mut follower = match journald::follow(&spec) {
             Ok(Followed::Running(follower)) => follower,
             Ok(Followed::Absent(reason)) => {

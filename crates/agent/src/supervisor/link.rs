@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use prost::Message as _;
 use sakimori_journal::Reader;
 use sakimori_model::{ActionState, Order};
+use sakimori_sys::cgroup::Group;
 use sakimori_wire::batch;
 use sakimori_wire::ipc::{FromUplink, ToUplink, UplinkStart};
 
@@ -30,6 +31,8 @@ const WINDOW_BYTES: usize = 8 << 20;
 
 /// The uplink worker and its window.
 pub struct Link {
+    /// Control group of the worker.
+    group: Option<Group>,
     start: UplinkStart,
     identity: PathBuf,
     to: SyncSender<Message>,
@@ -52,6 +55,7 @@ impl Link {
         enrolled: &Enrolled,
         facts: &HostFacts,
         spool: &Spool,
+        group: Option<Group>,
         to: SyncSender<Message>,
     ) -> Self {
         let start = UplinkStart {
@@ -63,6 +67,7 @@ impl Link {
             engines: vec![("detect".into(), env!("CARGO_PKG_VERSION").into())],
         };
         Self {
+            group,
             start,
             identity: config.identity(),
             to,
@@ -98,7 +103,7 @@ impl Link {
             .with_context(|| format!("cannot open {}; enrol this host again", self.identity.display()))?;
         self.generation += 1;
         let (generation, to) = (self.generation, self.to.clone());
-        let process = worker::spawn(Kind::Uplink)?.run(move |message: Option<FromUplink>| {
+        let process = worker::spawn(Kind::Uplink, self.group.clone())?.run(move |message: Option<FromUplink>| {
             let message = match message {
                 Some(message) => Message::Uplink(generation, message),
                 None => Message::UplinkGone(generation),

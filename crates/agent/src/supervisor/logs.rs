@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::Result;
 use sakimori_model::policy::Policy;
 use sakimori_model::{Order, field};
+use sakimori_sys::cgroup::Group;
 use sakimori_wire::ipc::{FromLogs, LogsStart, Snapshot, ToLogs};
 use sakimori_wire::status::{InputStatus, ModuleStatus};
 
@@ -30,6 +31,8 @@ const MAX_ORDERS: usize = 10_000;
 
 /// Worker, inputs and what is owed to them.
 pub struct Logs {
+    /// Control group of the worker and of `journalctl`.
+    group: Option<Group>,
     process: Option<Process>,
     generation: u64,
     backoff: Backoff,
@@ -55,8 +58,9 @@ impl Logs {
     ///
     /// # Errors
     /// Where its threads cannot be started.
-    pub fn new(config: &Config, to: SyncSender<Message>) -> Result<Self> {
+    pub fn new(config: &Config, group: Option<Group>, to: SyncSender<Message>) -> Result<Self> {
         Ok(Self {
+            group,
             process: None,
             generation: 0,
             backoff: Backoff::default(),
@@ -192,7 +196,8 @@ impl Supervisor {
         let wanted = wanted.sources.iter().filter(|input| !is_own(&input.name) && input.name != proof::INPUT);
         for input in wanted.take(MAX_INPUTS).chain(&own) {
             let kept = self.logs.inputs.remove(&input.name).filter(|old| old.input == *input);
-            inputs.insert(input.name.clone(), kept.unwrap_or_else(|| Input::new(input.clone())));
+            inputs
+                .insert(input.name.clone(), kept.unwrap_or_else(|| Input::new(input.clone(), self.logs.group.clone())));
         }
         let gone: Vec<String> = self.logs.inputs.keys().cloned().collect();
         for name in gone {
@@ -238,7 +243,7 @@ impl Supervisor {
         let queue = growth_queue()?;
         self.logs.generation += 1;
         let (generation, to) = (self.logs.generation, self.logs.to.clone());
-        let process = worker::spawn(Kind::Logs)?.run(move |message: Option<FromLogs>| {
+        let process = worker::spawn(Kind::Logs, self.logs.group.clone())?.run(move |message: Option<FromLogs>| {
             let message = match message {
                 Some(message) => Message::Logs(generation, message),
                 None => Message::LogsGone(generation),
@@ -347,8 +352,7 @@ impl Supervisor {
             }
             FromLogs::Snapshot(snapshot) => {
                 // Never ahead of what is durable: what it covers will not be read again.
-                self.spool.sync()?;
-                if self.fits(&snapshot) {
+                if self.spool.try_sync()? && self.fits(&snapshot) {
                     self.logs.saver.save(snapshot);
                 }
                 Ok(())

@@ -16,6 +16,7 @@ pub mod actions;
 pub mod antimalware;
 mod ask;
 mod blocker;
+mod budgets;
 mod bundles;
 pub mod find;
 mod inputs;
@@ -32,7 +33,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_chann
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use sakimori_model::{Event, Timestamp, field};
+use sakimori_model::{Event, Order, Timestamp, field};
 use sakimori_runtime::{Clock, Stop, SystemClock};
 use sakimori_wire::ipc::{Answer, Ask, FromLogs, FromUplink};
 use sakimori_wire::status::{AgentStatus, SpoolStatus};
@@ -43,6 +44,7 @@ use crate::host_facts::HostFacts;
 use crate::spool::{self, Spool, SpoolOptions};
 use actions::Actions;
 use antimalware::Antimalware;
+use budgets::{Budgets, Of};
 use bundles::Bundles;
 use link::Link;
 use logs::Logs;
@@ -50,12 +52,16 @@ use proof::Proof;
 
 /// How long appended batches may wait for their fsync where nothing hurries.
 const SYNC_WAIT: Duration = Duration::from_millis(20);
+/// The same, where the disk had no room.
+const SYNC_AGAIN: Duration = Duration::from_millis(500);
 /// Between two reports of the state to the manager.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// Between two looks at what surrounds the host, and at inputs that the watched folders did not tell of.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Messages that may wait for the loop; then their senders wait, so that no worker can fill the memory.
 const MAX_WAITING: usize = 64;
+/// Most orders that wait for room on the disk.
+const MAX_ORDERS: usize = 10_000;
 /// Most messages that share one fsync.
 const MAX_TOGETHER: usize = 256;
 
@@ -103,6 +109,10 @@ pub struct Supervisor {
     link: Option<Link>,
     antimalware: Antimalware,
     proof: Proof,
+    budgets: Budgets,
+    told_full: bool,
+    /// Orders that wait for their batch to be durable.
+    waiting: Vec<Order>,
     /// Events about the agent that are not spooled yet.
     said: Vec<Event>,
     clock: SystemClock,
@@ -157,8 +167,11 @@ impl Supervisor {
         let bundles = Bundles::open(state, enrolled.as_ref())?;
         let actions = Actions::open(&config, &agent, &policy.policy, clock.now())?;
         let (to, from) = sync_channel(MAX_WAITING);
-        let logs = Logs::new(&config, to.clone())?;
-        let link = enrolled.map(|enrolled| Link::new(&config, &enrolled, &facts, &spool, to.clone()));
+        let budgets = Budgets::open(&config.budget);
+        let logs = Logs::new(&config, budgets.group(Of::Logs), to.clone())?;
+        let group = budgets.group(Of::Uplink);
+        let link = enrolled.map(|enrolled| Link::new(&config, &enrolled, &facts, &spool, group, to.clone()));
+        let antimalware = Antimalware::new(&config, (budgets.group(Of::Malware), budgets.keeper()), to.clone());
         let now = Instant::now();
         Ok(Self {
             agent,
@@ -169,8 +182,11 @@ impl Supervisor {
             bundles,
             logs,
             link,
-            antimalware: Antimalware::new(&config, to.clone()),
+            antimalware,
             proof: Proof::new(&config, clock.now()),
+            budgets,
+            told_full: false,
+            waiting: Vec::new(),
             said: Vec::new(),
             clock,
             sync_due: None,
@@ -236,9 +252,8 @@ impl Supervisor {
         let link = self.link.as_ref().and_then(Link::restart_due);
         let antimalware = self.antimalware.restart_due();
         let proof = self.proof.due();
-        for due in
-            [self.sync_due, self.logs.restart_due(), link, antimalware, proof, self.stopping].into_iter().flatten()
-        {
+        let logs = self.logs.restart_due().filter(|_| !self.spool.is_disk_full());
+        for due in [self.sync_due, logs, link, antimalware, proof, self.stopping].into_iter().flatten() {
             until = until.min(due);
         }
         let mut wait = until.saturating_duration_since(now);
@@ -293,7 +308,8 @@ impl Supervisor {
     fn timers(&mut self) -> Result<()> {
         let now = Instant::now();
         if self.stopping.is_none() {
-            if self.logs.restart_due().is_some_and(|due| due <= now) {
+            // On a full disk its batches could not be kept: the lines wait in their files.
+            if self.logs.restart_due().is_some_and(|due| due <= now) && !self.spool.is_disk_full() {
                 self.start_logs()?;
             }
             if self.antimalware.restart_due().is_some_and(|due| due <= now) {
@@ -310,6 +326,8 @@ impl Supervisor {
             let events = self.actions.look(self.clock.now())?;
             self.spool_actions(events)?;
             self.look_at_inputs()?;
+            self.look_at_budgets();
+            self.look_at_disk()?;
         }
         let events = self.actions.tick(self.clock.now())?;
         self.spool_actions(events)?;
@@ -329,10 +347,12 @@ impl Supervisor {
                 tracing::error!(error = format!("{error:#}"), "events about the agent are not spooled");
             }
         }
-        let mut orders = self.logs.take_orders();
-        orders.append(&mut self.antimalware.take_orders());
-        if !orders.is_empty() {
-            self.spool.sync()?;
+        self.waiting.append(&mut self.logs.take_orders());
+        self.waiting.append(&mut self.antimalware.take_orders());
+        self.waiting.truncate(MAX_ORDERS);
+        // They wait where the disk has no room: the ledger could not take them either.
+        if !self.waiting.is_empty() && self.spool.try_sync()? {
+            let orders = std::mem::take(&mut self.waiting);
             let events = self.actions.submit(orders, self.clock.now())?;
             self.spool_actions(events)?;
         }
@@ -341,8 +361,8 @@ impl Supervisor {
         let now = Instant::now();
         if self.spool.is_dirty() {
             let due = *self.sync_due.get_or_insert(now + SYNC_WAIT);
-            if due <= now {
-                self.spool.sync()?;
+            if due <= now && !self.spool.try_sync()? {
+                self.sync_due = Some(now + SYNC_AGAIN);
             }
         }
         if !self.spool.is_dirty() {
@@ -356,14 +376,33 @@ impl Supervisor {
 
     fn finish(&mut self) -> Result<()> {
         self.after()?;
-        self.spool.keep()?;
+        if let Err(error) = self.spool.keep() {
+            tracing::error!(error = format!("{error:#}"), "what is not on disk is read again after the next start");
+        }
         if let Some(link) = &mut self.link {
             link.pump(&self.spool)?;
             link.stop();
         }
         self.logs.kill();
         self.antimalware.leave();
+        self.budgets.close();
         tracing::info!("stopped; blocks stay in the kernel until their time is up");
+        Ok(())
+    }
+
+    /// A spool whose disk is full takes nothing new; it is tried again, and both changes are told.
+    fn look_at_disk(&mut self) -> Result<()> {
+        self.spool.look_for_room()?;
+        let full = self.spool.is_disk_full();
+        if full != self.told_full {
+            self.told_full = full;
+            let text = if full {
+                "the disk of the spool is full: logs are not read until there is room; free some below the state folder"
+            } else {
+                "the disk of the spool has room again"
+            };
+            self.say(if full { "disk-full" } else { "disk-has-room" }, text.to_owned(), |_| {});
+        }
         Ok(())
     }
 
@@ -436,6 +475,7 @@ impl Supervisor {
             },
             blocks: self.actions.live(),
             proofs: self.proof.status(),
+            budgets: self.budgets.status(),
         }
     }
 

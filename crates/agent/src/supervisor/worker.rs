@@ -6,6 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use sakimori_sys::cgroup::Group;
 use sakimori_sys::channel::{Channel, Waited};
 use sakimori_sys::worker::{Worker, WorkerSpec};
 use sakimori_wire::ipc::ToLogs;
@@ -39,17 +40,18 @@ pub enum Kind {
 /// A started worker that nobody reads yet.
 pub struct Started(Worker);
 
-/// Starts a worker of this program.
+/// Starts a worker of this program, in a control group where there is one for it.
 ///
 /// # Errors
 /// Where the process cannot be made.
-pub fn spawn(kind: Kind) -> Result<Started> {
+pub fn spawn(kind: Kind, group: Option<Group>) -> Result<Started> {
     let (name, uid) = match kind {
         Kind::Logs => ("logs", LOGS_UID),
         Kind::Uplink => ("uplink", UPLINK_UID),
     };
     let mut spec = WorkerSpec::own(name, &["worker", name], uid, uid);
     spec.network = kind == Kind::Uplink;
+    spec.group = group;
     spec.env.extend(crate::ALLOCATOR_SETTINGS.iter().map(|(name, value)| (name.into(), value.into())));
     Ok(Started(sakimori_sys::worker::spawn(&spec).with_context(|| format!("cannot start the {name} worker"))?))
 }

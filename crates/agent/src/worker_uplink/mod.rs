@@ -1,5 +1,7 @@
 //! The `uplink` worker: the one process of the agent that has a network socket, and the one that has the
-//! agent's key (D16). It runs under its own uid and gets a descriptor of the identity folder.
+//! agent's key (D16). It runs under its own uid, gets a descriptor of the identity folder, and gives up the rest before
+//! the first byte from the network: it can run nothing, write nowhere but in that folder, and connect by TCP to the
+//! manager, its proxy and name servers only (`sys::sandbox`).
 //!
 //! It keeps one stream to the manager open: batches, states and replies go up; policy, bundles, orders and
 //! receipts go down. It decides nothing: what comes down is handed to the supervisor, which verifies it.
@@ -10,17 +12,20 @@ pub mod identity;
 mod session;
 pub mod tls;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sakimori_sys::channel::Channel;
-use sakimori_wire::ipc::{FromUplink, ToUplink};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use sakimori_sys::sandbox::{self, Outside, Sandbox};
+use sakimori_wire::ipc::{FromUplink, ToUplink, UplinkStart};
+use tokio::sync::mpsc::{Receiver, UnboundedSender, unbounded_channel};
 
 use identity::Identity;
 use session::{Ending, Session};
 
+/// Messages that wait for the supervisor; the largest is a bundle of 16 MiB, and the budget of this worker 256.
+const MAX_TOLD: usize = 4;
 /// First wait after a broken connection.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// Longest wait after a broken connection.
@@ -39,9 +44,14 @@ pub fn run(channel: Channel) -> Result<()> {
         bail!("the first message is no start");
     };
     let folder: OwnedFd = descriptors.pop().context("no descriptor of the identity folder came")?;
+    let ports = ports(&start);
+    let outside = Outside { folder: folder.as_fd(), ports: &ports };
+    let confined =
+        sandbox::enter_networked(&Sandbox::UPLINK, outside).context("cannot give up what it must not have")?;
+    tracing::debug!(landlock = ?confined.landlock, "the uplink worker is confined");
     let identity = Identity::new(folder);
     let (to_session, from_supervisor) = unbounded_channel();
-    let (to_supervisor, from_session) = unbounded_channel();
+    let (to_supervisor, from_session) = tokio::sync::mpsc::channel(MAX_TOLD);
     let reading = channel.try_clone().context("cannot copy the channel")?;
     std::thread::Builder::new().name("from-supervisor".into()).spawn(move || read(&reading, &to_session))?;
     let writing = std::thread::Builder::new()
@@ -56,6 +66,17 @@ pub fn run(channel: Channel) -> Result<()> {
     outcome
 }
 
+/// The TCP ports that it needs: the proxy's, where there is one, since the manager is then behind it; else the manager's.
+fn ports(start: &UplinkStart) -> Vec<u16> {
+    match &start.proxy {
+        Some(proxy) => {
+            let parsed: Option<tonic::codegen::http::Uri> = proxy.parse().ok();
+            vec![parsed.and_then(|uri| uri.port_u16()).unwrap_or(80)]
+        }
+        None => sakimori_wire::token::split_address(&start.address).map(|(_, port)| port).into_iter().collect(),
+    }
+}
+
 async fn keep_connected(mut session: Session) -> Result<()> {
     let mut wait = FIRST_WAIT;
     loop {
@@ -66,11 +87,11 @@ async fn keep_connected(mut session: Session) -> Result<()> {
                     wait = FIRST_WAIT;
                 }
                 tracing::info!(reason, "the stream to the manager is down");
-                session.tell(FromUplink::Disconnected { reason });
+                session.tell(FromUplink::Disconnected { reason }).await;
             }
             Ending::Refused { reason } => {
                 tracing::warn!(reason, "the manager refuses this agent");
-                session.tell(FromUplink::Disconnected { reason });
+                session.tell(FromUplink::Disconnected { reason }).await;
                 wait = REFUSED_WAIT;
             }
         }
@@ -98,7 +119,7 @@ fn read(channel: &Channel, out: &UnboundedSender<ToUplink>) {
     }
 }
 
-fn write(channel: &Channel, mut messages: UnboundedReceiver<FromUplink>) {
+fn write(channel: &Channel, mut messages: Receiver<FromUplink>) {
     while let Some(message) = messages.blocking_recv() {
         match postcard::to_stdvec(&message) {
             Ok(bytes) => {

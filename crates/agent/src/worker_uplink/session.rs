@@ -14,7 +14,7 @@ use sakimori_wire::agent::down::Message as Down;
 use sakimori_wire::agent::link_client::LinkClient;
 use sakimori_wire::agent::up::Message as Up;
 use sakimori_wire::ipc::{FromUplink, ToUplink, UplinkStart};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, channel};
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
@@ -53,7 +53,7 @@ pub struct Session {
     start: UplinkStart,
     identity: Identity,
     from_supervisor: UnboundedReceiver<ToUplink>,
-    to_supervisor: UnboundedSender<FromUplink>,
+    to_supervisor: Sender<FromUplink>,
     policy: u64,
     bundle: u64,
     ledger_head: Vec<u8>,
@@ -68,7 +68,7 @@ impl Session {
         start: UplinkStart,
         identity: Identity,
         from_supervisor: UnboundedReceiver<ToUplink>,
-        to_supervisor: UnboundedSender<FromUplink>,
+        to_supervisor: Sender<FromUplink>,
     ) -> Self {
         Self {
             start,
@@ -83,9 +83,9 @@ impl Session {
         }
     }
 
-    /// Hands a message to the supervisor.
-    pub fn tell(&self, message: FromUplink) {
-        let _ = self.to_supervisor.send(message);
+    /// Hands a message to the supervisor; waits while it is busy, so that no manager fills this process.
+    pub async fn tell(&self, message: FromUplink) {
+        let _ = self.to_supervisor.send(message).await;
     }
 
     /// Waits between two connections; true where the supervisor wants an end.
@@ -159,7 +159,7 @@ impl Session {
                 down = incoming.message() => match down {
                     Err(status) => return Some(Err(status)),
                     Ok(None) => return Some(Ok(())),
-                    Ok(Some(down)) => self.come(down, peer),
+                    Ok(Some(down)) => self.come(down, peer).await,
                 },
                 message = self.from_supervisor.recv(), if waiting.len() < MAX_WAITING => match message {
                     None => return None,
@@ -201,7 +201,7 @@ impl Session {
     }
 
     /// A message of the manager, handed on.
-    fn come(&mut self, down: proto::Down, peer: IpAddr) {
+    async fn come(&mut self, down: proto::Down, peer: IpAddr) {
         let told = match down.message {
             // A newer manager's message that this version does not know.
             None => return,
@@ -223,7 +223,7 @@ impl Session {
             },
             Some(Down::Undo(one)) => FromUplink::Undo { action: one.action_id, by: one.by },
         };
-        self.tell(told);
+        self.tell(told).await;
     }
 
     async fn connect(&self, peer: Arc<Mutex<Option<IpAddr>>>) -> Result<Channel> {

@@ -1,7 +1,7 @@
 //! The journal of systemd, read through `journalctl` (libsystemd is LGPL, and the files are an enemy's to fill).
 //!
 //! [`follow`] starts `journalctl --output=json --follow` behind the last cursor, as a process with few rights: a user
-//! of its own, the group `systemd-journal`, nothing else. Its output is a pipe whose read end is handed to the `logs`
+//! of its own, the group `systemd-journal`, no network, no file to write to, nothing else. Its output is a pipe whose read end is handed to the `logs`
 //! worker; each line is one entry as a JSON object with `__CURSOR`, the place to go on from. The supervisor looks at
 //! none of it. A host without journald, or without `journalctl`, is a state with a reason and not an error.
 
@@ -10,6 +10,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitStatus;
 
+use sakimori_sys::cgroup::Group;
 use sakimori_sys::worker::{Identity, Tool, WorkerError, WorkerSpec, spawn_tool};
 
 /// The fields that detection reads; the rest of an entry is left off. `__CURSOR` and the times come always.
@@ -35,7 +36,7 @@ const PROGRAMS: &[&str] = &["/usr/bin/journalctl", "/bin/journalctl"];
 const GROUP: &str = "systemd-journal";
 
 /// What to read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct JournalSpec {
     /// Matches as journalctl(1) takes them (`SYSLOG_IDENTIFIER=sshd`, and `+` for "or"); all entries where empty.
     pub matches: Vec<String>,
@@ -47,6 +48,8 @@ pub struct JournalSpec {
     pub namespace: Option<String>,
     /// User id to run as; see `sys::worker`.
     pub uid: u32,
+    /// Control group to live in.
+    pub group: Option<Group>,
 }
 
 /// What came of it.
@@ -100,7 +103,8 @@ pub fn follow(spec: &JournalSpec) -> Result<Followed, JournalError> {
         uid: spec.uid,
         gid,
         env: Vec::new(),
-        network: true,
+        network: false,
+        group: spec.group.clone(),
     };
     let (tool, pipe) = spawn_tool(&worker)?;
     Ok(Followed::Running(Follower { tool, pipe: Some(pipe) }))
