@@ -133,6 +133,11 @@ impl Encoder {
         self.count
     }
 
+    /// Bytes of the events in it, before they are packed; a peer takes no more than 64 MiB.
+    pub fn bytes(&self) -> usize {
+        self.events.len()
+    }
+
     /// Is there nothing in it?
     pub fn is_empty(&self) -> bool {
         self.count == 0

@@ -23,6 +23,10 @@ const TENANT: &str = "host";
 const MAX_REMEMBERED: usize = 100_000;
 /// Errors that are told.
 const MAX_ERRORS: usize = 200;
+/// Most alerts of one batch, and most bytes of it up to which alerts are told: lines that match every rule there is must
+/// not make a batch that nobody takes, since the same lines would be read again and again.
+pub const MAX_ALERTS: usize = 10_000;
+const ALERT_BYTES: usize = 24 << 20;
 
 /// What one read became, beside the events that it put into the encoder, each followed by the alerts that it
 /// causes.
@@ -32,6 +36,8 @@ pub struct Made {
     pub lines: usize,
     /// Alerts among the events.
     pub alerts: usize,
+    /// Alerts that had no room; they are counted as lost.
+    pub untold: u64,
     /// What the alerts ask for.
     pub orders: Vec<Order>,
     /// What no longer fits into one batch; a read is bounded so that it always does.
@@ -302,6 +308,10 @@ impl Maker<'_> {
             });
         self.made.put(self.encoder, &event);
         for alert in self.found.drain(..) {
+            if self.made.alerts >= MAX_ALERTS || self.encoder.bytes() >= ALERT_BYTES {
+                self.made.untold += 1;
+                continue;
+            }
             if let Some(alert) = engine.take_alert(alert, self.now, is_history, &mut self.made.orders) {
                 self.made.alerts += 1;
                 self.made.put(self.encoder, &alert);
@@ -312,5 +322,62 @@ impl Maker<'_> {
     /// The batch.
     pub fn finish(self) -> Made {
         self.made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> LogsStart {
+        LogsStart {
+            agent: "agent-1".into(),
+            host_name: "web1".into(),
+            host_id: "h".into(),
+            zone: "UTC".into(),
+            bundle: 1,
+            files: Vec::new(),
+            proxies: Vec::new(),
+            credits: 8,
+            history_seconds: 0,
+        }
+    }
+
+    /// Rules that each match every line of sshd.
+    fn rules(count: usize) -> Vec<(String, Vec<u8>)> {
+        let mut files: Vec<(String, Vec<u8>)> =
+            sakimori_content::builtin().into_iter().filter(|(path, _)| path.starts_with("logs/")).collect();
+        for number in 0..count {
+            let text = format!(
+                "title: every line {number}\nid: 00000000-0000-4000-8000-{number:012}\nlogsource: {{ product: linux, service: \
+                 auth }}\ndetection:\n  each:\n    event.action: ssh_login\n  condition: each\nlevel: low\nsakimori:\n  id: \
+                 every_line_{number}\n  revision: 1\n  scope: host\n  title_ja: x\n"
+            );
+            files.push((format!("sigma/flood/{number}.yml"), text.into_bytes()));
+        }
+        files
+    }
+
+    #[test]
+    fn lines_that_match_every_rule_make_a_batch_that_fits() {
+        let (mut engine, errors) = Engine::load(&start(), 1, &rules(40));
+        assert_eq!((errors, engine.rules()), (Vec::<String>::new(), 40));
+        let mut encoder = Encoder::default();
+        let input: LogInput = serde_json::from_str(r#"{"name":"auth","source":"linux/auth","file":"/x"}"#).unwrap();
+        let now = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
+        let mut maker = engine.maker(&mut encoder, &input, "b", now, 0);
+        let lines = 2_000;
+        for number in 0..lines {
+            let line =
+                format!("Jan  1 00:00:00 web1 sshd[7]: Failed password for root from 203.0.113.7 port {number} ssh2");
+            maker.line(line.as_bytes(), number, 0);
+        }
+        let made = maker.finish();
+        assert_eq!((made.problem, made.alerts), (None, MAX_ALERTS));
+        assert_eq!(made.untold, lines * 40 - MAX_ALERTS as u64, "what has no room is counted");
+        assert_eq!(u64::from(encoder.count()), lines + MAX_ALERTS as u64, "every line is an event");
+        let header = sakimori_wire::batch::BatchHeader { id: "b".into(), ..Default::default() };
+        let bytes = encoder.finish(&header).unwrap();
+        assert_eq!(sakimori_wire::batch::decode(&bytes).unwrap().events.len(), 12_000);
     }
 }

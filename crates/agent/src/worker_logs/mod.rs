@@ -28,17 +28,13 @@ use sakimori_model::{Event, Order, Timestamp, id};
 use sakimori_runtime::{Clock, SystemClock};
 use sakimori_sys::channel::{Channel, Waited};
 use sakimori_sys::sandbox::{self, Sandbox};
-use sakimori_wire::batch::{self, BatchHeader, Encoder};
+use sakimori_wire::batch::{self, BatchHeader, Encoder, Loss};
 use sakimori_wire::ipc::{FromLogs, LogsStart, Snapshot, ToLogs};
 
 use engine::{Engine, Made};
 use feed::{Feed, Step};
 use tail::CHUNK;
 
-/// Most memory that it can write to, also while two sets of rules are loaded: a bound, not what it needs.
-const MEMORY: u64 = 4 << 30;
-/// Most files that are open at once: inputs at their bound, each with some that were rotated.
-const DESCRIPTORS: u64 = 4_096;
 /// A look at all files without having been told.
 const BACKSTOP: Duration = Duration::from_millis(100);
 /// Between two snapshots while there is something new, at least.
@@ -59,8 +55,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// # Errors
 /// Where the supervisor sends what is not understood, or a log cannot be read.
 pub fn run(channel: Channel) -> Result<()> {
-    let sandbox = Sandbox { executable_memory: false, memory: MEMORY, descriptors: DESCRIPTORS };
-    let confined = sandbox::enter(&sandbox).context("cannot give up what it must not have")?;
+    let confined = sandbox::enter(&Sandbox::LOGS).context("cannot give up what it must not have")?;
     tracing::debug!(landlock = ?confined.landlock, "the logs worker is confined");
     let first = channel.recv().context("cannot read from the supervisor")?.context("the supervisor is gone")?;
     let (bytes, mut descriptors) = first;
@@ -371,6 +366,11 @@ impl Worker {
             Some(position) => Some(postcard::to_stdvec(&position)?),
             None => None,
         };
+        if made.untold > 0 {
+            let now = self.clock.now();
+            let (count, cause, place) = (made.untold, "alert_flood".into(), name.to_owned());
+            feed.losses.push(Loss { count, cause, place, from: now, to: now });
+        }
         let header = BatchHeader {
             id: id::batch_id(&self.start.agent, name, feed.sequence),
             origin: self.start.agent.clone(),
