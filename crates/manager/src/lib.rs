@@ -10,6 +10,7 @@ pub mod backup;
 pub mod books;
 pub mod ca;
 pub mod config;
+mod crowd;
 mod disk;
 pub mod fold;
 pub mod ingest;

@@ -1,6 +1,8 @@
 //! The agents' channel: our own TLS acceptor feeding tonic. Enrolment is open to who has a token; the link is
-//! for known, unrevoked agents, and an expired one may do one thing: renew.
+//! for known, unrevoked agents, and an expired one may do one thing: renew. How many may knock, come in and stay:
+//! [`crate::crowd`].
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -20,7 +22,7 @@ use sakimori_wire::agent::link_server::{Link, LinkServer};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -29,11 +31,12 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
+use crate::crowd::{Crowd, STRANGER_TIME, Seat};
 use crate::shared::Shared;
 use crate::stream::{Peer, serve_stream};
 
-/// Handshakes that are under way at a time: more wait.
-const HANDSHAKES: usize = 256;
+/// Calls of one connection that are answered at a time: an agent has its stream and a renewal.
+const CALLS: u32 = 16;
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// Largest message of an agent: a batch with its frame.
 const MESSAGE: usize = sakimori_wire::MAX_BATCH + 1024;
@@ -49,17 +52,18 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<(), Str
     let (sender, connections) = mpsc::channel::<io::Result<Connection>>(64);
     let service = Service { shared: Arc::clone(&shared), next: Arc::default() };
     let server = tonic::transport::Server::builder()
+        .concurrency_limit_per_connection(CALLS as usize)
+        .max_concurrent_streams(CALLS)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .add_service(EnrolmentServer::new(service.clone()).max_decoding_message_size(64 * 1024))
         .add_service(LinkServer::new(service).max_decoding_message_size(MESSAGE))
         .serve_with_incoming(ReceiverStream::new(connections));
     let mut handshakes = JoinSet::new();
-    let free = Arc::new(Semaphore::new(HANDSHAKES));
+    let crowd = Crowd::default();
     let accept = async {
         loop {
             while handshakes.try_join_next().is_some() {}
-            let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
             let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(problem) => {
@@ -68,13 +72,19 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<(), Str
                     continue;
                 }
             };
-            let (acceptor, sender) = (acceptor.clone(), sender.clone());
+            let Some(seat) = crowd.knock(address.ip()) else {
+                tell_turned_away(&crowd, address);
+                continue;
+            };
+            let (acceptor, sender, crowd) = (acceptor.clone(), sender.clone(), crowd.clone());
             handshakes.spawn(async move {
-                let _permit = permit;
                 let _ = stream.set_nodelay(true);
                 match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
-                        let _ = sender.send(Ok(Connection { stream, address })).await;
+                        let known = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
+                        let Some(seat) = crowd.enter(seat, known) else { return tell_turned_away(&crowd, address) };
+                        let until = (!known).then(|| Box::pin(tokio::time::sleep(STRANGER_TIME)));
+                        let _ = sender.send(Ok(Connection { stream, address, until, _seat: seat })).await;
                     }
                     Ok(Err(problem)) => info!(%address, error = %problem, "a handshake failed"),
                     Err(_) => info!(%address, "a handshake took too long"),
@@ -89,10 +99,21 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<(), Str
     }
 }
 
+/// Not for each one: a flood must not fill the log.
+fn tell_turned_away(crowd: &Crowd, address: SocketAddr) {
+    let count = crowd.turned_away();
+    if count.is_power_of_two() || count.is_multiple_of(1_000) {
+        warn!(%address, count, "there are too many connections at once; this one was closed");
+    }
+}
+
 /// A connection after its handshake.
 struct Connection {
     stream: TlsStream<TcpStream>,
     address: SocketAddr,
+    /// When one without a certificate has to go.
+    until: Option<Pin<Box<tokio::time::Sleep>>>,
+    _seat: Seat,
 }
 
 impl Connected for Connection {
@@ -108,6 +129,11 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(until) = &mut self.until
+            && until.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -3,6 +3,7 @@
 
 #[allow(dead_code, reason = "each test program uses its part")]
 mod agent;
+mod flood;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
