@@ -37,7 +37,7 @@ fn turn() -> MutexGuard<'static, ()> {
 fn lines_arrive_exactly_once_while_both_ends_are_killed() {
     let _turn = turn();
     if able() {
-        bench(&["exactly-once", "--lines", "8000", "--kills", "2", "--seed", "3"]);
+        bench(&["exactly-once", "--lines", "8000", "--kills", "2", "--seed", "3", "--full-disks"]);
     }
 }
 
