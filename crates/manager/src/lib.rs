@@ -12,6 +12,7 @@ pub mod ca;
 pub mod config;
 mod disk;
 pub mod fold;
+mod guesses;
 pub mod ingest;
 pub mod jobs;
 pub mod link;
@@ -19,6 +20,7 @@ mod messenger;
 pub mod metrics;
 mod orders;
 pub mod policy;
+pub mod presence;
 mod recover;
 pub mod release;
 pub mod respond;
@@ -147,6 +149,7 @@ impl Manager {
             authority,
             ingest,
             links: Links::default(),
+            copies: presence::Copies::default(),
             waf,
             messenger: Arc::new(messenger),
             live: broadcast::channel(LIVE).0,

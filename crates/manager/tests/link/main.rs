@@ -3,6 +3,7 @@
 
 #[allow(dead_code, reason = "each test program uses its part")]
 mod agent;
+mod living;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
