@@ -44,7 +44,15 @@ test: ## run every test
 	@$(MAKE) --no-print-directory $(VENV)/.moto
 	@cargo build --locked --workspace --all-targets --timings
 	@$(BIN)/xtask costs
-	@SAKIMORI_MOTO=$(VENV)/bin/moto_server SAKIMORI_BIN=$(BIN) cargo test --locked --workspace --no-fail-fast
+	@tools/tests $(VENV)/bin/moto_server $(BIN)
+
+# SAKIMORI_BIN names a folder with a program that is built already.
+deb: ## pack sakimori-agent as a Debian package, for hosts to be protected
+ifndef SAKIMORI_BIN
+	@tools/packages run
+	@cargo build --locked --release -p sakimori-agent
+endif
+	@tools/deb $(or $(SAKIMORI_BIN),$(RELEASE)) $(CACHE)/deb
 
 parity: build ## hold the network engine against the alerts of a real Suricata 7 (FOLDER=… with cases.tsv)
 	@python3 tools/parity $(BIN)/sakimori $(or $(FOLDER),../shared/corpora/suricata-verify)
@@ -62,4 +70,4 @@ bench: ## build release binaries and print how to measure with them
 fuzz: ## run each fuzz target for a minute (SECONDS=…; needs cargo-fuzz)
 	@tools/fuzz $(or $(SECONDS),60)
 
-.PHONY: help packages build up down demo test lint parity bench fuzz
+.PHONY: help packages build up down demo test lint deb parity bench fuzz

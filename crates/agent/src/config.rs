@@ -44,6 +44,9 @@ pub struct Agent {
     pub proxy: Option<String>,
     /// `host.name`; the kernel's where absent.
     pub host_name: Option<String>,
+    /// File with a group's token, as images and launch templates bring it: a host that is not enrolled, or is a copy of
+    /// one that is, enrols by it. It may be absent.
+    pub enrolment_token: PathBuf,
 }
 
 /// Its own log.
@@ -116,7 +119,12 @@ pub struct Proof {
 
 impl Default for Agent {
     fn default() -> Self {
-        Self { state: "/var/lib/sakimori/agent".into(), proxy: None, host_name: None }
+        Self {
+            state: "/var/lib/sakimori/agent".into(),
+            proxy: None,
+            host_name: None,
+            enrolment_token: "/etc/sakimori/enrolment.token".into(),
+        }
     }
 }
 impl Default for Log {

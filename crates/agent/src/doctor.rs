@@ -37,12 +37,27 @@ fn root() -> Finding {
     if rustix::process::geteuid().is_root() {
         Finding::ok("agent/root", "running as root")
     } else {
-        Finding::problem("agent/root", Health::Failing, "not running as root", "run it with sudo, or as a service")
+        Finding::problem(
+            "agent/root",
+            Health::Limited,
+            "not running as root: logs are read as far as this user may, and workers share this user and its network",
+            "run it with sudo, or as a service",
+        )
     }
 }
 
 fn enrolment(config: &Config) -> Finding {
     match Enrolled::load(&config.enrolled_file()) {
+        Ok(Some(enrolled)) if enrolled.is_copied().is_some() => Finding::problem(
+            "agent/enrolment",
+            Health::Failing,
+            format!(
+                "{} is the identity of another machine ({} differs): this disk is a copy, or was put into another machine",
+                enrolled.agent_id,
+                enrolled.is_copied().unwrap_or_default()
+            ),
+            "sakimori-agent enroll TOKEN; images get a group's token in the token file (sakimori agents token --uses)",
+        ),
         Ok(Some(enrolled)) => {
             Finding::ok("agent/enrolment", format!("{} at {}", enrolled.agent_id, enrolled.link_address))
         }

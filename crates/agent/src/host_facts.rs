@@ -53,6 +53,8 @@ impl HostFacts {
             os_version: self.os_version.clone(),
             kernel: self.kernel.clone(),
             architecture: self.architecture.clone(),
+            machine: Some((&crate::machine::read()).into()),
+            boot_id: crate::machine::boot_id(),
         }
     }
 

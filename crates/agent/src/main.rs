@@ -23,6 +23,7 @@ mod doctor;
 mod enroll;
 mod files;
 mod host_facts;
+mod machine;
 mod modules;
 mod quarantine;
 mod show;
@@ -61,7 +62,7 @@ struct Cli {
 enum Command {
     /// Run the agent, in the foreground, until it is told to stop
     Run,
-    /// Enrol this host at a manager with a one-time token
+    /// Enrol this host at a manager with a token; a running agent takes the new identity by itself
     Enroll {
         /// The token, as the manager shows it; "-" reads it from standard input
         token: String,
@@ -149,6 +150,7 @@ enum ActionsCommand {
 enum WorkerName {
     Logs,
     Uplink,
+    Enrol,
     Malware,
 }
 
@@ -183,6 +185,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         match name {
             WorkerName::Logs => worker_logs::run(channel)?,
             WorkerName::Uplink => worker_uplink::run(channel)?,
+            WorkerName::Enrol => worker_uplink::enrol::run(&channel)?,
             WorkerName::Malware => {}
         }
         return Ok(done);
@@ -219,7 +222,9 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         Command::Quarantine { command } => return quarantine::run(&config, command, who(), cli.json),
         Command::Proof { run } => return proof(&socket, run, cli.json),
         Command::Doctor => return doctor::run(&config, cli.json),
-        Command::Stop => return show::done(control::ask(&socket, &Ask::Stop)?, "stopping", cli.json),
+        Command::Stop => {
+            return show::done(control::ask(&socket, &Ask::Stop { uninstall: false })?, "stopping", cli.json);
+        }
         Command::Uninstall { purge } => uninstall::run(&config, purge)?,
         Command::Worker { .. } | Command::Keeper { .. } | Command::ProbeMalware { .. } => {}
     }
@@ -228,18 +233,25 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
 
 /// Begins this process anew, as the same process, with the allocator's settings; where that cannot be, goes on.
 fn with_allocator_settings() {
-    use std::os::unix::process::CommandExt;
-    if ALLOCATOR_SETTINGS.iter().any(|(name, _)| std::env::var_os(name).is_some()) {
-        return;
+    if ALLOCATOR_SETTINGS.iter().all(|(name, _)| std::env::var_os(name).is_none()) {
+        let error = begin_anew(ALLOCATOR_SETTINGS);
+        tracing::debug!(%error, "the allocator keeps its own settings");
     }
+}
+
+/// Begins this process anew, with the same arguments and this environment added. Comes back only with an error.
+fn begin_anew(environment: &[(&str, &str)]) -> std::io::Error {
+    use std::os::unix::process::CommandExt;
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
     let mut arguments = std::env::args_os();
-    let Ok(program) = std::env::current_exe() else { return };
     let mut command = std::process::Command::new(program);
     if let Some(name) = arguments.next() {
         command.arg0(name);
     }
-    let error = command.args(arguments).envs(ALLOCATOR_SETTINGS.iter().copied()).exec();
-    tracing::debug!(%error, "the allocator keeps its own settings");
+    command.args(arguments).envs(environment.iter().copied()).exec()
 }
 
 /// Shows what the probes said; with `run`, after a new run.

@@ -21,11 +21,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// What could not be taken away.
 pub fn run(config: &Config, purge: bool) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("uninstalling needs root; run it with sudo");
+    let root = rustix::process::geteuid().is_root();
+    // What an agent of this user did is this user's to take away; a system's agent is root's.
+    let own = std::fs::metadata(&config.agent.state)
+        .is_ok_and(|found| std::os::unix::fs::MetadataExt::uid(&found) == rustix::process::geteuid().as_raw());
+    if !root && !own {
+        bail!("the agent of {} is not this user's; run it with sudo", config.agent.state.display());
     }
     let socket = config.control_socket();
-    if control::ask(&socket, &Ask::Stop).is_ok() {
+    if control::ask(&socket, &Ask::Stop { uninstall: true }).is_ok() {
         let until = Instant::now() + PATIENCE;
         while std::os::unix::net::UnixStream::connect(&socket).is_ok() {
             if Instant::now() > until {
@@ -44,8 +48,12 @@ pub fn run(config: &Config, purge: bool) -> Result<()> {
         actions.end(now)?;
     }
     keeper::end(&config.keeper_socket());
-    Blocker::remove(&config.block_address.table).context("cannot remove the nftables table")?;
-    anstream::println!("the nftables table {} is removed", config.block_address.table);
+    match Blocker::remove(&config.block_address.table) {
+        Ok(()) => anstream::println!("the nftables table {} is removed", config.block_address.table),
+        // An agent without root could not make one.
+        Err(_) if !root && own => {}
+        Err(error) => return Err(error).context("cannot remove the nftables table; run it with sudo"),
+    }
     if purge {
         match std::fs::remove_dir_all(&config.agent.state) {
             Ok(()) => anstream::println!("{} is removed", config.agent.state.display()),

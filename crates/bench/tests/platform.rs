@@ -5,15 +5,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use sakimori_sys::harness;
+
 fn able() -> bool {
     let bench = Path::new(env!("CARGO_BIN_EXE_sakimori-bench"));
-    let missing: Vec<&str> =
-        ["sakimori", "sakimori-agent"].into_iter().filter(|name| !bench.with_file_name(name).is_file()).collect();
-    let root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout == b"0\n");
-    if !root || !missing.is_empty() {
-        eprintln!("passed over: it needs root and, beside the bench, {missing:?} (make test builds them)");
-    }
-    root && missing.is_empty()
+    let there = ["sakimori", "sakimori-agent"].into_iter().all(|name| bench.with_file_name(name).is_file());
+    harness::root() && harness::needs(there, "sakimori and sakimori-agent beside the bench (make test builds them)")
 }
 
 /// One at a time: each looks at this machine's tables, and they would take each other's processor.
@@ -44,11 +41,8 @@ fn lines_arrive_exactly_once_while_both_ends_are_killed() {
 #[test]
 fn the_attack_story_happens_and_leaves_nothing_behind() {
     let _turn = turn();
-    if !able() {
-        return;
-    }
-    if std::env::var_os("SAKIMORI_MOTO").is_none() {
-        eprintln!("passed over: SAKIMORI_MOTO names no AWS simulator (make test sets it)");
+    let simulator = std::env::var_os("SAKIMORI_MOTO").is_some();
+    if !able() || !harness::needs(simulator, "the AWS simulator in SAKIMORI_MOTO (make test sets it)") {
         return;
     }
     let state = || {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    actions, alerts, audit, backup, bundle, config, doctor, enrol_token, events, hunt, logs, manager, net, policy,
-    rules, scan, token, user,
+    actions, agents, alerts, audit, backup, bundle, config, doctor, events, hunt, logs, manager, net, policy, rules,
+    scan, token, user,
 };
 use crate::platform;
 
@@ -45,8 +45,8 @@ pub struct Shared {
     /// The tenant that is meant, where the token is one over all tenants
     #[arg(long, global = true, value_name = "ID", env = "SAKIMORI_TENANT")]
     pub tenant: Option<String>,
-    /// Folder of the platform that `up` starts
-    #[arg(long, global = true, value_name = "DIR", env = "SAKIMORI_STATE", default_value = "/var/lib/sakimori")]
+    /// Folder of the platform that `up` starts [default without root: ~/.local/state/sakimori]
+    #[arg(long, global = true, value_name = "DIR", env = "SAKIMORI_STATE", default_value_os_t = platform::default_state())]
     pub state: PathBuf,
     /// Print JSON
     #[arg(long, global = true)]
@@ -105,9 +105,11 @@ pub enum Command {
     /// API tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// One-time tokens with which hosts join
-    #[command(subcommand)]
-    EnrolToken(enrol_token::EnrolTokenCommand),
+    /// Show agents, take one out, and make tokens with which hosts join
+    Agents {
+        #[command(subcommand)]
+        command: Option<agents::AgentsCommand>,
+    },
     /// Configuration files
     #[command(subcommand)]
     Config(config::ConfigCommand),

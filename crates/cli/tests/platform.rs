@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use sakimori_sys::harness;
 use serde_json::Value;
 
 struct Platform {
@@ -48,8 +49,8 @@ fn tables() -> String {
 #[test]
 fn up_proves_the_loop_twice_survives_a_killed_manager_and_down_leaves_nothing() {
     let agent = Path::new(env!("CARGO_BIN_EXE_sakimori")).with_file_name("sakimori-agent");
-    if !rustix::process::geteuid().is_root() || !agent.is_file() {
-        eprintln!("passed over: it needs root and {} (cargo build --workspace)", agent.display());
+    if !harness::root() || !harness::needs(agent.is_file(), "sakimori-agent beside sakimori (cargo build --workspace)")
+    {
         return;
     }
     let platform = Platform { dir: tempfile::tempdir().unwrap(), table: format!("skm_up{}", std::process::id()) };

@@ -17,8 +17,7 @@ const TABLE: &str = "sakimori_test";
 const CONTROL: &str = "192.0.2.7";
 
 fn lab() -> Option<Lab> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: namespaces and nftables need root");
+    if !sakimori_sys::harness::root() {
         return None;
     }
     let mut lab = Lab::new("skhost").unwrap();

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use sakimori_host::journald::{Followed, Follower, JournalSpec, follow};
+use sakimori_sys::harness;
 
 const UID: u32 = 64_101;
 
@@ -46,18 +47,15 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 /// A journald, or the reason why the test is skipped.
 fn journald(test: &str) -> Option<Journald> {
     let program = ["/usr/lib/systemd/systemd-journald", "/lib/systemd/systemd-journald"];
-    let Some(program) = program.iter().find(|path| Path::new(path).exists()) else {
-        eprintln!("skipped: systemd-journald is not installed");
-        return None;
-    };
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: journald needs root");
-        return None;
-    }
-    if std::fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().len() != 32 {
-        eprintln!("skipped: journald needs /etc/machine-id");
+    let program = program.iter().find(|path| Path::new(path).exists());
+    let machine = std::fs::read_to_string("/etc/machine-id").is_ok_and(|id| id.trim().len() == 32);
+    if !harness::needs(program.is_some(), "systemd-journald")
+        || !harness::root()
+        || !harness::needs(machine, "/etc/machine-id")
+    {
         return None;
     }
+    let program = program?;
     let name = format!("sktest{}{test}", std::process::id());
     std::fs::create_dir_all(format!("/run/systemd/journal.{name}")).unwrap();
     std::fs::create_dir_all("/run/log/journal").unwrap();

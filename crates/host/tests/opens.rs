@@ -65,21 +65,21 @@ fn tests(filter: &str) {
 
 /// A mount namespace of our own, which goes with this process.
 fn prepare() -> Result<(), String> {
-    if !rustix::process::geteuid().is_root() {
-        return Err("permission events need root".into());
+    if let Some(lacking) = harness::lacks_root() {
+        return Err(lacking);
     }
     // SAFETY: this process has one thread yet; numbers only.
     if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
-        return Err(format!("no mount namespace: {}", std::io::Error::last_os_error()));
+        return Err(format!("a mount namespace of its own: {}", std::io::Error::last_os_error()));
     }
     let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(|error| format!("cannot make mounts private: {error}"))?;
-    let group = sakimori_sys::fanotify::Group::new().map_err(|error| format!("fanotify is refused: {error}"))?;
+    let group = sakimori_sys::fanotify::Group::new().map_err(|error| format!("permission events: {error}"))?;
     let folder = tempfile::tempdir().unwrap();
     let place = File::open(folder.path()).unwrap();
     group
         .mark(std::os::fd::AsFd::as_fd(&place), sakimori_sys::fanotify::Cover::Mount)
-        .map_err(|error| format!("the kernel has no permission events: {error}"))
+        .map_err(|error| format!("permission events: {error}"))
 }
 
 /// This program. Its path would be that of another mount namespace, which a chroot cannot reach.

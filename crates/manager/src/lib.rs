@@ -13,6 +13,7 @@ pub mod config;
 mod crowd;
 mod disk;
 pub mod fold;
+mod guesses;
 pub mod ingest;
 pub mod jobs;
 pub mod link;
@@ -20,6 +21,7 @@ mod messenger;
 pub mod metrics;
 mod orders;
 pub mod policy;
+pub mod presence;
 mod recover;
 pub mod release;
 pub mod respond;
@@ -148,6 +150,7 @@ impl Manager {
             authority,
             ingest,
             links: Links::default(),
+            copies: presence::Copies::default(),
             waf,
             messenger: Arc::new(messenger),
             live: broadcast::channel(LIVE).0,

@@ -6,8 +6,8 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use crate::crowd::{Crowd, STRANGER_TIME, Seat};
+use crate::guesses::Guesses;
 use crate::shared::Shared;
 use crate::stream::{Peer, serve_stream};
 
@@ -50,7 +51,7 @@ const COMMANDS: usize = 64;
 pub async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<(), String> {
     let acceptor = TlsAcceptor::from(shared.authority.link_tls().map_err(|error| format!("{error:#}"))?);
     let (sender, connections) = mpsc::channel::<io::Result<Connection>>(64);
-    let service = Service { shared: Arc::clone(&shared), next: Arc::default() };
+    let service = Service { shared: Arc::clone(&shared), next: Arc::default(), guesses: Arc::default() };
     let server = tonic::transport::Server::builder()
         .concurrency_limit_per_connection(CALLS as usize)
         .max_concurrent_streams(CALLS)
@@ -161,9 +162,14 @@ struct Presented {
 struct Service {
     shared: Arc<Shared>,
     next: Arc<AtomicU64>,
+    guesses: Arc<Mutex<Guesses>>,
 }
 
 impl Service {
+    fn guesses(&self) -> std::sync::MutexGuard<'_, Guesses> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The agent that presented a certificate of ours, and that certificate's serial. `expired_too` for renewing.
     async fn agent<T>(&self, request: &Request<T>, expired_too: bool) -> Result<(Agent, String), Status> {
         let presented = request.extensions().get::<Presented>();
@@ -208,9 +214,11 @@ fn serial(certificate: &x509_parser::certificate::X509Certificate<'_>) -> String
     hex::encode(certificate.raw_serial())
 }
 
-/// Which of the three is not for a stranger to know.
+/// Which of them is not for a stranger to know.
 fn refused() -> Status {
-    Status::permission_denied("this token is unknown, used or expired; ask for a new one")
+    Status::permission_denied(
+        "this token is unknown, used up, expired or not for this network; ask for a new one (sakimori agents token)",
+    )
 }
 
 fn internal(problem: impl std::fmt::Display) -> Status {
@@ -224,14 +232,22 @@ fn hash(secret: &str) -> Hash {
 #[tonic::async_trait]
 impl Enrolment for Service {
     async fn enrol(&self, request: Request<proto::EnrolRequest>) -> Result<Response<proto::EnrolReply>, Status> {
-        let address =
-            request.extensions().get::<Presented>().map(|one| one.address.ip().to_string()).unwrap_or_default();
+        let Some(from) = request.extensions().get::<Presented>().map(|one| one.address.ip().to_canonical()) else {
+            return Err(internal("the address of the connection is not known"));
+        };
         let request = request.into_inner();
         let shared = &self.shared;
-        let now = shared.clock.now();
+        let (now, address) = (shared.clock.now(), from.to_string());
         let secret = hash(&request.token);
+        let wait = self.guesses().wait(from, now);
+        if wait > 0 {
+            return Err(Status::resource_exhausted(format!(
+                "too many wrong tokens came from this network; try again in {wait} seconds"
+            )));
+        }
         // Before anything that costs: anyone may ask. A guess leaves no row behind, a token that is over does.
         let Some(known) = enrolment::find(shared.control.read(), &secret).await.map_err(internal)? else {
+            self.guesses().wrong(from, now);
             info!(address, "an enrolment with an unknown token was refused");
             return Err(refused());
         };
@@ -241,7 +257,10 @@ impl Enrolment for Service {
             .sign_agent(&request.csr_pem, &id, now)
             .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
         let mut change = shared.control.begin().await.map_err(internal)?;
-        let token = enrolment::consume(change.connection(), &secret, &id, now).await.map_err(internal)?;
+        let token = match known.is_for(from) {
+            true => enrolment::consume(change.connection(), &secret, &id, now).await.map_err(internal)?,
+            false => None,
+        };
         let entry = |tenant, target, action| audit::Entry {
             tenant,
             time: now,
@@ -254,6 +273,7 @@ impl Enrolment for Service {
             request: "",
         };
         let Some(token) = token else {
+            self.guesses().wrong(from, now);
             change.audit(&entry(&known.tenant, &known.id, "agents:enrol-refused")).await.map_err(internal)?;
             change.commit().await.map_err(internal)?;
             shared.outbox_changed.notify_one();
@@ -272,6 +292,10 @@ impl Enrolment for Service {
             last_seen: None,
             serial: signed.serial,
             revoked: None,
+            token: token.id,
+            machine: crate::stream::machine_json(&host),
+            presence: String::new(),
+            presence_since: None,
         };
         agents::create(change.connection(), &agent).await.map_err(internal)?;
         change.audit(&entry(&agent.tenant, &id, "agents:enrol")).await.map_err(internal)?;

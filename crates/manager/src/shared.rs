@@ -21,6 +21,7 @@ use crate::ca::Authority;
 use crate::config::Config;
 use crate::ingest::IngestHandle;
 use crate::metrics::Metrics;
+use crate::presence::Copies;
 
 /// Handles of a running manager.
 pub struct Shared {
@@ -40,6 +41,8 @@ pub struct Shared {
     pub ingest: IngestHandle,
     /// Agents that are connected now.
     pub links: Links,
+    /// Of which agents a copy on another machine was told.
+    pub copies: Copies,
     /// Rules in force.
     pub bundle: ArcSwap<Release>,
     /// Key that verifies bundles.
@@ -98,7 +101,11 @@ pub struct LiveEvent {
 
 /// Agents that are connected: a way down to each.
 #[derive(Debug, Default)]
-pub struct Links(Mutex<HashMap<String, Vec<(u64, mpsc::Sender<Command>)>>>);
+pub struct Links(Mutex<HashMap<String, Vec<Stream>>>);
+
+/// One stream of an agent: its number, the way down, and the boot id of its machine once that is known.
+#[derive(Debug)]
+struct Stream(u64, mpsc::Sender<Command>, String);
 
 /// What a stream to an agent is told.
 #[derive(Clone, Debug)]
@@ -119,7 +126,7 @@ impl Links {
     /// Adds a stream of an agent; `id` tells streams of one agent apart.
     pub fn add(&self, agent: &str, id: u64, sender: mpsc::Sender<Command>) {
         if let Ok(mut links) = self.0.lock() {
-            links.entry(agent.to_owned()).or_default().push((id, sender));
+            links.entry(agent.to_owned()).or_default().push(Stream(id, sender, String::new()));
         }
     }
 
@@ -133,6 +140,17 @@ impl Links {
                 links.remove(agent);
             }
         }
+    }
+
+    /// Notes on which machine the stream's agent runs. False where another machine is connected as this agent.
+    pub fn is_alone(&self, agent: &str, id: u64, boot: &str) -> bool {
+        let Ok(mut links) = self.0.lock() else { return true };
+        let Some(streams) = links.get_mut(agent).filter(|_| !boot.is_empty()) else { return true };
+        if streams.iter().any(|one| one.0 != id && !one.2.is_empty() && one.2 != boot) {
+            return false;
+        }
+        streams.iter_mut().filter(|one| one.0 == id).for_each(|one| boot.clone_into(&mut one.2));
+        true
     }
 
     /// Is the agent connected?
@@ -157,9 +175,30 @@ impl Links {
     /// Tells all agents.
     pub fn tell_all(&self, command: &Command) {
         if let Ok(links) = self.0.lock() {
-            for (_, sender) in links.values().flatten() {
-                let _ = sender.try_send(command.clone());
+            for stream in links.values().flatten() {
+                let _ = stream.1.try_send(command.clone());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_identity_is_one_machine_at_a_time() {
+        let links = Links::default();
+        let add = |id| links.add("agent", id, mpsc::channel(1).0);
+        add(1);
+        assert!(links.is_alone("agent", 1, "boot-a"));
+        add(2);
+        assert!(links.is_alone("agent", 2, "boot-a"), "the same machine connects again");
+        add(3);
+        assert!(!links.is_alone("agent", 3, "boot-b"), "another machine by the same identity");
+        assert!(links.is_alone("agent", 3, ""), "an older agent does not say");
+        links.remove("agent", 1);
+        links.remove("agent", 2);
+        assert!(links.is_alone("agent", 3, "boot-b"), "the former one is gone");
     }
 }

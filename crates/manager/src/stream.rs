@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sakimori_store::control::agents::{self, Agent};
-use sakimori_store::control::audit;
+use sakimori_store::control::{Scope, audit};
 use sakimori_wire::PROTOCOL;
 use sakimori_wire::agent as proto;
 use sakimori_wire::agent::down::Message as Down;
 use sakimori_wire::agent::up::Message as Up;
+use sakimori_wire::machine::Machine;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,6 +20,7 @@ use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::ingest::{Accepted, IngestError};
+use crate::presence::{self, Presence};
 use crate::shared::{Command, Shared};
 
 /// Batches that are handed in and not yet durable.
@@ -47,10 +49,17 @@ pub fn serve_stream(
 ) {
     tokio::spawn(async move {
         let (agent, id) = (peer.agent.id.clone(), peer.stream);
-        let outcome =
-            Stream { shared: Arc::clone(&shared), peer, down: down.clone(), policy: 0, bundle: 0, closed: false }
-                .run(incoming, told)
-                .await;
+        let outcome = Stream {
+            shared: Arc::clone(&shared),
+            peer,
+            down: down.clone(),
+            policy: 0,
+            bundle: 0,
+            closed: false,
+            left: false,
+        }
+        .run(incoming, told)
+        .await;
         shared.links.remove(&agent, id);
         if let Err(status) = outcome {
             debug!(agent, reason = status.message(), "stream ended");
@@ -66,6 +75,8 @@ struct Stream {
     policy: u64,
     bundle: u64,
     closed: bool,
+    /// It said goodbye: what was handed in is finished, then the stream ends.
+    left: bool,
 }
 
 impl Stream {
@@ -98,7 +109,7 @@ impl Stream {
                     waiting.pop_front();
                     self.receipt(answer.unwrap_or(Err(IngestError::NotReady("it was given up".into())))).await?;
                 }
-                message = incoming.message(), if room => {
+                message = incoming.message(), if room && !self.left => {
                     match message?.and_then(|up| up.message) {
                         None => return Ok(()),
                         Some(Up::Batch(batch)) => {
@@ -121,6 +132,9 @@ impl Stream {
             if self.closed {
                 return Err(Status::permission_denied("this agent is revoked"));
             }
+            if self.left && waiting.is_empty() {
+                return Ok(());
+            }
         }
     }
 
@@ -142,14 +156,21 @@ impl Stream {
             "bundle": hello.bundle,
             "ledger_head": hex::encode(&hello.ledger_head),
         });
+        self.is_its_own_machine(&host).await?;
         let name: String = host.name.chars().take(255).collect();
         let write = async {
             let mut change = self.shared.control.begin().await?;
             let now = self.shared.clock.now();
+            let known = agents::get(self.shared.control.read(), &Scope::All, &id).await?;
             agents::set_hello(change.connection(), &id, &name, &host_json(&host), &versions.to_string(), now).await?;
+            agents::bind_machine(change.connection(), &id, &machine_json(&host)).await?;
+            if !known.presence.is_empty() {
+                change.audit(&presence::entry(&known, presence::BACK, now)).await?;
+            }
             change.commit().await
         };
         write.await.map_err(internal)?;
+        self.shared.outbox_changed.notify_one();
         info!(agent = id, host = name, version = hello.agent_version, "agent connected");
         let received = self.shared.ingest.received(&tenant, &id);
         let welcome = proto::Welcome {
@@ -162,6 +183,54 @@ impl Stream {
         self.push_policy().await?;
         self.push_bundle().await?;
         self.push_orders().await
+    }
+
+    /// Refuses a copy of the agent: on a machine that the identity is not bound to, or while another one is connected.
+    async fn is_its_own_machine(&self, host: &proto::Host) -> Result<(), Status> {
+        let agent = &self.peer.agent;
+        let bound: Machine = serde_json::from_str(&agent.machine).unwrap_or_default();
+        let differs = bound.differs(&host.machine.clone().unwrap_or_default().into());
+        let alone = differs.is_some() || self.shared.links.is_alone(&agent.id, self.peer.stream, &host.boot_id);
+        if differs.is_none() && alone {
+            return Ok(());
+        }
+        let now = self.shared.clock.now();
+        warn!(agent = agent.id, host = host.name, differs, "a copy of an agent on another machine was refused");
+        if self.shared.copies.is_news(&agent.id, now) {
+            let mut change = self.shared.control.begin().await.map_err(internal)?;
+            change.audit(&presence::entry(agent, presence::COPIED, now)).await.map_err(internal)?;
+            change.commit().await.map_err(internal)?;
+            self.shared.outbox_changed.notify_one();
+        }
+        Err(match differs {
+            Some(fact) => Status::permission_denied(format!(
+                "this identity belongs to another machine ({fact} differs); enrol this host with a token of its own"
+            )),
+            // A host that lost its power comes back before its former stream is known to be dead: it tries again.
+            None => Status::unavailable("another machine is connected by this identity"),
+        })
+    }
+
+    async fn goodbye(&mut self, reason: proto::goodbye::Reason) -> Result<(), Status> {
+        self.left = true;
+        let now = self.shared.clock.now();
+        let (presence, action) = match reason {
+            proto::goodbye::Reason::Stopped => (Presence::Stopped, presence::STOPPED),
+            proto::goodbye::Reason::HostStops => (Presence::Retired, presence::RETIRED),
+            proto::goodbye::Reason::Uninstalled => (Presence::Retired, presence::UNINSTALLED),
+        };
+        let agent = &self.peer.agent;
+        info!(agent = agent.id, presence = presence.name(), "the agent says goodbye");
+        let write = async {
+            let mut change = self.shared.control.begin().await?;
+            if agents::set_presence(change.connection(), &agent.id, presence.name(), None, now).await? {
+                change.audit(&presence::entry(agent, action, now)).await?;
+            }
+            change.commit().await
+        };
+        write.await.map_err(internal)?;
+        self.shared.outbox_changed.notify_one();
+        Ok(())
     }
 
     async fn command(&mut self, command: Option<Command>) -> Result<(), Status> {
@@ -269,6 +338,7 @@ impl Stream {
                 self.shared.outbox_changed.notify_one();
                 Ok(())
             }
+            Up::Goodbye(goodbye) => self.goodbye(goodbye.reason()).await,
             Up::Hello(_) => Err(Status::invalid_argument("a second hello")),
             Up::Batch(_) => Ok(()),
         }
@@ -291,6 +361,15 @@ pub fn host_json(host: &proto::Host) -> String {
         "os_version": host.os_version, "kernel": host.kernel, "architecture": host.architecture,
     })
     .to_string()
+}
+
+/// The machine of a host as JSON; `{}` where an older agent does not say.
+pub fn machine_json(host: &proto::Host) -> String {
+    let machine = Machine::from(host.machine.clone().unwrap_or_default());
+    if machine.is_unknown() {
+        return "{}".into();
+    }
+    serde_json::to_string(&machine).unwrap_or_else(|_| "{}".into())
 }
 
 fn internal(problem: impl std::fmt::Display) -> Status {

@@ -23,6 +23,26 @@ pub struct Policy {
     pub modules: Modules,
     /// What the automatic answers must respect everywhere.
     pub response: Response,
+    /// What it means when an agent is away.
+    #[serde(default)]
+    pub presence: Presence,
+}
+
+/// What it means when an agent is away; the manager's affair, for each host by its groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Presence {
+    /// An agent that said no goodbye and was not heard of for so many seconds is silent, which is an event.
+    pub silent_after_seconds: u64,
+    /// Hosts that come and go by themselves: one that was not heard of for so many seconds is retired, and never
+    /// silent. 0: hosts stay.
+    pub retire_after_seconds: u64,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self { silent_after_seconds: 30, retire_after_seconds: 0 }
+    }
 }
 
 /// Sections of the modules.
@@ -255,6 +275,7 @@ pub fn default_layer() -> Layer {
             antimalware: Antimalware::default(),
         },
         response: Response { allow: Vec::new(), trusted_proxies: Vec::new() },
+        presence: Presence::default(),
     };
     let Ok(Json::Object(tree)) = serde_json::to_value(policy) else {
         unreachable!("a policy is an object");

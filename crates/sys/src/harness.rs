@@ -1,19 +1,82 @@
-//! The `main` of a test file whose program is started again as a worker, for tests of this and other crates: cargo's
-//! own harness has threads and takes the arguments.
+//! What tests of this and other crates share beside cargo's own harness: the one way to say that a test is skipped, and
+//! the `main` of a test file whose program is started again as a worker.
+//!
+//! A test that lacks something says so and returns: `if !harness::root() { return; }`. It then counts as passed for cargo,
+//! so each skip is a line of the file that [`SKIPPED`] names (`make test` sets it, and ends with their number and names).
+
+use std::io::Write;
+
+/// Environment variable: the file to which skipped tests are written, each with what it needs.
+pub const SKIPPED: &str = "SAKIMORI_SKIPPED";
+
+/// Rights of root that tests of the host need, by their number: a root without one of them is not root here.
+const RIGHTS: &[(&str, u32)] = &[
+    ("CAP_CHOWN", 0),
+    ("CAP_DAC_OVERRIDE", 1),
+    ("CAP_SETGID", 6),
+    ("CAP_SETUID", 7),
+    ("CAP_NET_ADMIN", 12),
+    ("CAP_SYS_ADMIN", 21),
+];
+
+/// Is the condition met? Where not, the running test is noted as skipped, since it needs this.
+pub fn needs(condition: bool, what: &str) -> bool {
+    if !condition {
+        let thread = std::thread::current();
+        skip(thread.name().unwrap_or("main"), what);
+    }
+    condition
+}
+
+/// Is this root with its usual rights?
+pub fn root() -> bool {
+    match lacks_root() {
+        None => true,
+        Some(what) => needs(false, &what),
+    }
+}
+
+/// What is missing to be root with its usual rights.
+pub fn lacks_root() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("root".into());
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    RIGHTS.iter().find(|(_, number)| mask & (1 << number) == 0).map(|(name, _)| format!("root with {name}"))
+}
+
+fn skip(test: &str, needs: &str) {
+    let program = std::env::current_exe().ok();
+    let name = program.as_deref().and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().into_owned());
+    // Cargo appends a hash to the name.
+    let name = name.unwrap_or_default();
+    let file = name.rsplit_once('-').map_or(name.as_str(), |(name, _)| name);
+    eprintln!("skipped: {file}: {test} (needs {needs})");
+    let Some(path) = std::env::var_os(SKIPPED) else { return };
+    let line = format!("{file}: {test} (needs {needs})\n");
+    let written = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+    if let Err(error) = written.and_then(|mut file| file.write_all(line.as_bytes())) {
+        eprintln!("cannot note it in {}: {error}", path.display());
+    }
+}
 
 /// Runs the tests whose name contains the filter, one after the other, as `cargo test` asks and reads it. `ready` says
-/// why none can be run here. A test fails by a panic, which ends the process.
+/// what is missing where none can be run here: they are skipped. A test fails by a panic, which ends the process.
 pub fn run(filter: &str, tests: &[(&str, fn())], ready: impl FnOnce() -> Result<(), String>) {
     if filter == "--list" {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return;
     }
-    if let Err(reason) = ready() {
-        println!("not tested: {reason}");
-        return;
-    }
     let filter = if filter.starts_with('-') { "" } else { filter };
+    let ready = ready();
     for (name, test) in tests.iter().filter(|(name, _)| name.contains(filter)) {
+        if let Err(needs) = &ready {
+            skip(name, needs);
+            println!("test {name} ... skipped: needs {needs}");
+            continue;
+        }
         test();
         println!("test {name} ... ok");
     }

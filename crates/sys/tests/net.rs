@@ -9,11 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sakimori_sys::lab::{End, Lab};
-use sakimori_sys::net;
+use sakimori_sys::{harness, net};
 
 fn lab() -> Option<Lab> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: namespaces need root");
+    if !harness::root() {
         return None;
     }
     let mut lab = Lab::new("sknet").unwrap();
@@ -74,8 +73,7 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 #[test]
 fn only_a_session_that_has_logged_in_counts() {
     let Some(lab) = lab() else { return };
-    if !Path::new("/usr/sbin/sshd").exists() {
-        eprintln!("skipped: package openssh-server is not installed");
+    if !harness::needs(Path::new("/usr/sbin/sshd").exists(), "the package openssh-server") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

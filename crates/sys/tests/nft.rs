@@ -12,8 +12,7 @@ const TABLE: &str = "sakimori";
 
 /// A lab with one namespace, or the reason why the test is skipped.
 fn lab() -> Option<Lab> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: namespaces and nftables need root");
+    if !sakimori_sys::harness::root() {
         return None;
     }
     let mut lab = Lab::new("sknft").unwrap();

@@ -264,8 +264,51 @@ pub enum ToUplink {
         /// Head of the ledger's hash chain.
         ledger_head: Vec<u8>,
     },
-    /// Close the stream and end.
-    Stop,
+    /// Say this to the manager after all that was handed over, close the stream and end.
+    Stop(Farewell),
+}
+
+/// Why the agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Farewell {
+    /// Somebody stopped it.
+    Stopped,
+    /// The host shuts down.
+    HostStops,
+    /// It is taken off the host.
+    Uninstalled,
+}
+
+/// Asked of the `enrol` worker, once: the whole enrolment, so that no root process speaks to the network.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolAsk {
+    /// The token, as the manager shows it.
+    pub token: String,
+    /// Proxy to tunnel through, `http://host:port`.
+    pub proxy: Option<String>,
+    /// Host facts, encoded `agent::Host`.
+    pub host: Vec<u8>,
+}
+
+/// What came of it: the answer, or why not.
+pub type EnrolAnswer = Result<EnrolDone, String>;
+
+/// A new identity.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolDone {
+    /// Private key, PEM.
+    pub key_pem: String,
+    /// The agent's certificate, PEM.
+    pub certificate_pem: String,
+    /// The manager's CA, PEM; the one that the token names.
+    pub ca_pem: String,
+    /// The agent's id.
+    pub agent_id: String,
+    /// Ed25519 public key that signs bundles.
+    pub bundle_key: Vec<u8>,
+    /// `host:port` of the manager's agent channel.
+    pub link_address: String,
 }
 
 /// What the `uplink` worker needs to begin. Key, certificate and CA lie in the identity folder.
@@ -362,7 +405,11 @@ pub enum Ask {
         run: bool,
     },
     /// End the agent in good order.
-    Stop,
+    Stop {
+        /// Since it is taken off the host.
+        #[serde(default)]
+        uninstall: bool,
+    },
 }
 
 /// What to do with a file in quarantine.

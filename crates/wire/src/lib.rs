@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod ipc;
+pub mod machine;
 pub mod status;
 pub mod token;
 

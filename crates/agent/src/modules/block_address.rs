@@ -26,9 +26,9 @@ fn check(config: &Config) -> Vec<Finding> {
         Ok(true) => Finding::ok("agent/nftables", format!("the kernel answers; the table inet {name} is there")),
         Err(error) => Finding::problem(
             "agent/nftables",
-            Health::Failing,
+            Health::Limited,
             error.to_string(),
-            "run as root on a kernel with nf_tables (modprobe nf_tables)",
+            "run as root, or with CAP_NET_ADMIN, on a kernel with nf_tables (modprobe nf_tables); detection works without",
         ),
     }]
 }

@@ -26,7 +26,15 @@ fn check(config: &Config) -> Vec<Finding> {
     for input in &sources {
         let id = format!("agent/input/{}", input.name);
         match (&input.file, &input.journal) {
-            (Some(file), _) if Path::new(file).is_file() => findings.push(Finding::ok(&id, format!("{file} is there"))),
+            (Some(file), _) if Path::new(file).is_file() => findings.push(match std::fs::File::open(file) {
+                Ok(_) => Finding::ok(&id, format!("{file} is there")),
+                Err(error) => Finding::problem(
+                    &id,
+                    Health::Limited,
+                    format!("cannot read {file}: {error}"),
+                    "run the agent as root, or make its user a member of the group that may read the log (adm)",
+                ),
+            }),
             (Some(file), _) => findings.push(Finding::problem(
                 &id,
                 Health::Limited,

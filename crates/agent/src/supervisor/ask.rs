@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use anyhow::Result;
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::{ActionState, Network, Order, Timestamp, id};
-use sakimori_wire::ipc::{Answer, Ask, QuarantineAsk};
+use sakimori_wire::ipc::{Answer, Ask, Farewell, QuarantineAsk};
 
 use super::{Message, Supervisor};
 
@@ -64,9 +64,10 @@ impl Supervisor {
                 let _ = reply.send(Answer::Proof { proofs: self.proof.status(), running: self.proof.is_running() });
             }
             Ask::Quarantine(ask) => self.answer_quarantine(ask, reply)?,
-            Ask::Stop => {
+            Ask::Stop { uninstall } => {
                 let _ = reply.send(Answer::Done { count: 1, refused: Vec::new() });
-                self.handle(Message::Stop)?;
+                let farewell = if uninstall { Farewell::Uninstalled } else { Farewell::Stopped };
+                self.handle(Message::Stop(farewell))?;
             }
         }
         Ok(())

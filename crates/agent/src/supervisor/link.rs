@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use prost::Message as _;
@@ -14,7 +14,7 @@ use sakimori_journal::Reader;
 use sakimori_model::{ActionState, Order};
 use sakimori_sys::cgroup::Group;
 use sakimori_wire::batch;
-use sakimori_wire::ipc::{FromUplink, ToUplink, UplinkStart};
+use sakimori_wire::ipc::{Farewell, FromUplink, ToUplink, UplinkStart};
 
 use super::worker::{self, Backoff, Kind, Process};
 use super::{Message, Supervisor};
@@ -26,6 +26,8 @@ use crate::spool::Spool;
 
 /// Most batches on their way.
 const WINDOW: usize = 128;
+/// How long a goodbye may take, longer than the worker gives it.
+const GOODBYE: Duration = Duration::from_secs(4);
 /// Most bytes on their way.
 const WINDOW_BYTES: usize = 8 << 20;
 
@@ -157,11 +159,11 @@ impl Link {
         self.send(&ToUplink::Status(json));
     }
 
-    /// Says stop.
-    pub fn stop(&mut self) {
-        self.send(&ToUplink::Stop);
+    /// Says goodbye, and gives that its time.
+    pub fn stop(&mut self, farewell: Farewell) {
+        self.send(&ToUplink::Stop(farewell));
         if let Some(process) = self.process.take() {
-            process.end();
+            process.end_within(if self.connected { GOODBYE } else { Duration::ZERO });
         }
     }
 

@@ -18,6 +18,8 @@ mod ask;
 mod blocker;
 mod budgets;
 mod bundles;
+mod enrolment;
+mod farewell;
 pub mod find;
 mod inputs;
 mod link;
@@ -35,17 +37,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use sakimori_model::{Event, Order, Timestamp, field};
 use sakimori_runtime::{Clock, Stop, SystemClock};
-use sakimori_wire::ipc::{Answer, Ask, FromLogs, FromUplink};
+use sakimori_wire::ipc::{Answer, Ask, Farewell, FromLogs, FromUplink};
 use sakimori_wire::status::{AgentStatus, SpoolStatus};
 
 use crate::config::Config;
-use crate::enroll::Enrolled;
 use crate::host_facts::HostFacts;
 use crate::spool::{self, Spool, SpoolOptions};
 use actions::Actions;
 use antimalware::Antimalware;
 use budgets::{Budgets, Of};
 use bundles::Bundles;
+use enrolment::{ByToken, Identity};
 use link::Link;
 use logs::Logs;
 use proof::Proof;
@@ -64,6 +66,10 @@ const MAX_WAITING: usize = 64;
 const MAX_ORDERS: usize = 10_000;
 /// Most messages that share one fsync.
 const MAX_TOGETHER: usize = 256;
+
+/// What an agent lacks that an ordinary user runs.
+const LIMITED: &str = "it runs without root: logs are read as far as this user may, workers share this user and its network, \
+    and each module says what it lacks";
 
 /// What reaches the loop.
 pub enum Message {
@@ -92,8 +98,10 @@ pub enum Message {
     Tried(Result<bool, String>),
     /// Something of real-time malware protection.
     Antimalware(antimalware::Told),
-    /// End in good order.
-    Stop,
+    /// The token file did not enrol this host: why.
+    EnrolFailed(String),
+    /// End in good order, and tell the manager so.
+    Stop(Farewell),
 }
 
 /// The running agent.
@@ -120,6 +128,12 @@ pub struct Supervisor {
     status_due: Instant,
     look_due: Instant,
     stopping: Option<Instant>,
+    farewell: Farewell,
+    by_token: ByToken,
+    /// By which fact the identity on disk is another machine's.
+    copied: Option<&'static str>,
+    /// Begin anew after the end, with the new identity.
+    anew: bool,
     from: Receiver<Message>,
     to: SyncSender<Message>,
 }
@@ -129,15 +143,15 @@ pub struct Supervisor {
 /// # Errors
 /// Where it cannot begin, or its disk fails.
 pub fn run(config: Config) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("the agent needs root to read logs and to block; run it with sudo or as a service");
-    }
     let mut supervisor = Supervisor::open(config)?;
     crate::control::listen(&supervisor.config.control_socket(), supervisor.to.clone())?;
     on_signal(supervisor.to.clone())?;
     supervisor.begin()?;
     let outcome = supervisor.turn();
     let _ = std::fs::remove_file(supervisor.config.control_socket());
+    if outcome.is_ok() && supervisor.anew {
+        return Err(crate::begin_anew(&[])).context("cannot begin anew with the new identity; start the agent again");
+    }
     outcome
 }
 
@@ -151,14 +165,16 @@ impl Supervisor {
             .create(state)
             .with_context(|| format!("cannot make {}", state.display()))?;
         let clock = SystemClock;
-        let enrolled = Enrolled::load(&config.enrolled_file())?;
+        let identity = Identity::load(&config)?;
+        let spool_dir = identity.spool_folder(&config);
+        let Identity { enrolled, copied } = identity;
         let facts = HostFacts::read(config.agent.host_name.as_deref());
         let agent = match &enrolled {
             Some(enrolled) => enrolled.agent_id.clone(),
             None => policy::own_id(state)?,
         };
         let spool = Spool::open(SpoolOptions {
-            dir: spool::folder(state),
+            dir: spool_dir,
             origin: agent.clone(),
             most_bytes: config.spool.most_bytes,
             fetched: enrolled.is_some(),
@@ -167,6 +183,7 @@ impl Supervisor {
         let bundles = Bundles::open(state, enrolled.as_ref())?;
         let actions = Actions::open(&config, &agent, &policy.policy, clock.now())?;
         let (to, from) = sync_channel(MAX_WAITING);
+        let by_token = ByToken::new(enrolled.is_none());
         let budgets = Budgets::open(&config.budget);
         let logs = Logs::new(&config, budgets.group(Of::Logs), to.clone())?;
         let group = budgets.group(Of::Uplink);
@@ -193,6 +210,10 @@ impl Supervisor {
             status_due: now,
             look_due: now,
             stopping: None,
+            farewell: Farewell::Stopped,
+            by_token,
+            copied,
+            anew: false,
             from,
             to,
             config,
@@ -203,6 +224,14 @@ impl Supervisor {
     fn begin(&mut self) -> Result<()> {
         let now = self.clock.now();
         self.say("agent-start", format!("sakimori-agent {} starts", env!("CARGO_PKG_VERSION")), |_| {});
+        if let Some(fact) = self.copied {
+            let remedy = "a group's token in the token file, or sakimori-agent enroll TOKEN, gives it one of its own";
+            let text = format!("the identity on this disk is of another machine ({fact} differs) and is not used");
+            self.say("identity-copied", format!("{text}; {remedy}"), |_| {});
+        }
+        if !rustix::process::geteuid().is_root() {
+            self.say("agent-limited", LIMITED.to_owned(), |_| {});
+        }
         let pending = self.spool.take_pending_orders(now);
         let position = self.spool.stream(spool::ACTIONS_STREAM).position;
         let (events, problem) = self.actions.begin(pending, position.as_deref(), now)?;
@@ -294,9 +323,14 @@ impl Supervisor {
             Message::Ask { ask, reply } => self.answer(ask, &reply),
             Message::SnapshotKept(covers) => self.spool.covered(&covers),
             Message::BundleTried(outcome) => self.bundle_tried(outcome),
-            Message::Stop => {
+            Message::EnrolFailed(reason) => {
+                self.enrol_failed(&reason);
+                Ok(())
+            }
+            Message::Stop(farewell) => {
                 if self.stopping.is_none() {
-                    tracing::info!("stopping");
+                    self.farewell = farewell;
+                    self.say("agent-stop", format!("sakimori-agent {} stops", env!("CARGO_PKG_VERSION")), |_| {});
                     self.stopping = Some(Instant::now() + Duration::from_secs(10));
                     self.logs.stop();
                 }
@@ -328,6 +362,9 @@ impl Supervisor {
             self.look_at_inputs()?;
             self.look_at_budgets();
             self.look_at_disk()?;
+            if self.stopping.is_none() {
+                self.look_at_identity()?;
+            }
         }
         let events = self.actions.tick(self.clock.now())?;
         self.spool_actions(events)?;
@@ -381,7 +418,7 @@ impl Supervisor {
         }
         if let Some(link) = &mut self.link {
             link.pump(&self.spool)?;
-            link.stop();
+            link.stop(self.farewell);
         }
         self.logs.kill();
         self.antimalware.leave();
@@ -504,7 +541,7 @@ fn on_signal(to: SyncSender<Message>) -> Result<()> {
                 tracing::error!(%error, "cannot listen to signals");
                 return;
             }
-            let _ = to.send(Message::Stop);
+            let _ = to.send(Message::Stop(farewell::of_signal()));
         })
         .context("cannot start a thread")?;
     Ok(())

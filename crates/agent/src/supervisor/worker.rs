@@ -35,6 +35,8 @@ pub enum Kind {
     Logs,
     /// Speaks to the manager.
     Uplink,
+    /// Speaks to it once, with a token.
+    Enrol,
 }
 
 /// A started worker that nobody reads yet.
@@ -48,9 +50,10 @@ pub fn spawn(kind: Kind, group: Option<Group>) -> Result<Started> {
     let (name, uid) = match kind {
         Kind::Logs => ("logs", LOGS_UID),
         Kind::Uplink => ("uplink", UPLINK_UID),
+        Kind::Enrol => ("enrol", UPLINK_UID),
     };
     let mut spec = WorkerSpec::own(name, &["worker", name], uid, uid);
-    spec.network = kind == Kind::Uplink;
+    spec.network = kind != Kind::Logs;
     spec.group = group;
     spec.env.extend(crate::ALLOCATOR_SETTINGS.iter().map(|(name, value)| (name.into(), value.into())));
     Ok(Started(sakimori_sys::worker::spawn(&spec).with_context(|| format!("cannot start the {name} worker"))?))
@@ -163,6 +166,15 @@ impl Process {
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.worker.pid
+    }
+
+    /// Lets it end by itself for so long, then as [`Process::end`].
+    pub fn end_within(mut self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while matches!(self.worker.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.end();
     }
 
     /// Ends it at once and says how it ended.

@@ -8,6 +8,7 @@
 //! After a broken connection it tries again with growing waits; the supervisor then sends again what the
 //! manager did not confirm.
 
+pub mod enrol;
 pub mod identity;
 mod session;
 pub mod tls;

@@ -13,7 +13,7 @@ use sakimori_wire::agent as proto;
 use sakimori_wire::agent::down::Message as Down;
 use sakimori_wire::agent::link_client::LinkClient;
 use sakimori_wire::agent::up::Message as Up;
-use sakimori_wire::ipc::{FromUplink, ToUplink, UplinkStart};
+use sakimori_wire::ipc::{Farewell, FromUplink, ToUplink, UplinkStart};
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -28,6 +28,9 @@ const MAX_DOWN: usize = 16 * 1024 * 1024;
 const RENEW_BEFORE: i64 = 30 * 86_400;
 /// Messages that wait for the connection while it is slow; the supervisor's window is smaller.
 const MAX_WAITING: usize = 1_024;
+
+/// How long a goodbye may take.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// How a connection ended.
 #[derive(Debug)]
@@ -164,7 +167,10 @@ impl Session {
                 message = self.from_supervisor.recv(), if waiting.len() < MAX_WAITING => match message {
                     None => return None,
                     Some(message) => match self.take(message) {
-                        Err(Stopped) => return None,
+                        Err(Stopped(farewell)) => {
+                            let _ = tokio::time::timeout(FAREWELL, say_goodbye(up, waiting, incoming, farewell)).await;
+                            return None;
+                        }
                         Ok(up) => waiting.extend(up),
                     },
                 },
@@ -175,7 +181,7 @@ impl Session {
     /// A message of the supervisor, as what goes up where something does.
     fn take(&mut self, from: ToUplink) -> Result<Option<proto::Up>, Stopped> {
         Ok(match from {
-            ToUplink::Stop => return Err(Stopped),
+            ToUplink::Stop(farewell) => return Err(Stopped(farewell)),
             ToUplink::Start(_) => None,
             ToUplink::Resume => {
                 self.unanswered = self.unanswered.saturating_sub(1);
@@ -290,9 +296,31 @@ impl Session {
     }
 }
 
+/// Sends what waits and the goodbye, and reads until the manager has taken it: it ends the stream then.
+async fn say_goodbye(
+    up: &tokio::sync::mpsc::Sender<proto::Up>,
+    waiting: VecDeque<proto::Up>,
+    incoming: &mut Streaming<proto::Down>,
+    farewell: Farewell,
+) {
+    use proto::goodbye::Reason;
+    let reason = match farewell {
+        Farewell::Stopped => Reason::Stopped,
+        Farewell::HostStops => Reason::HostStops,
+        Farewell::Uninstalled => Reason::Uninstalled,
+    };
+    let goodbye = message(Up::Goodbye(proto::Goodbye { reason: reason.into() }));
+    for one in waiting.into_iter().chain([goodbye]) {
+        if up.send(one).await.is_err() {
+            return;
+        }
+    }
+    while let Ok(Some(_)) = incoming.message().await {}
+}
+
 /// The supervisor wants an end.
 #[derive(Debug)]
-struct Stopped;
+struct Stopped(Farewell);
 
 fn message(up: Up) -> proto::Up {
     proto::Up { message: Some(up) }

@@ -21,6 +21,8 @@ pub struct Host {
     pub dir: tempfile::TempDir,
     pub table: String,
     child: Option<Child>,
+    /// A file that the agent sees as its /etc/machine-id.
+    machine_id: Option<PathBuf>,
 }
 
 impl Host {
@@ -35,15 +37,16 @@ impl Host {
         let table = format!("skm_t{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
-            "[agent]\nstate = \"{state}\"\nhost_name = \"web1\"\n[log]\nlevel = \"debug\"\n[proof]\nevery_hours = {hours}\n[block_address]\ntable = \"{table}\"\n\
+            "[agent]\nstate = \"{state}\"\nhost_name = \"web1\"\nenrolment_token = \"{token}\"\n[log]\nlevel = \"debug\"\n[proof]\nevery_hours = {hours}\n[block_address]\ntable = \"{table}\"\n\
              [[policy.modules.log_inspection.sources]]\nname = \"auth\"\nsource = \"linux/auth\"\nfile = \"{auth}\"\n\
              [[policy.modules.log_inspection.sources]]\nname = \"web\"\nsource = \"nginx/access\"\nfile = \"{web}\"\n{more}\n",
             state = dir.path().join("state").display(),
+            token = dir.path().join("enrolment.token").display(),
             auth = dir.path().join("auth.log").display(),
             web = dir.path().join("web.log").display(),
         );
         fs::write(dir.path().join("agent.toml"), text).unwrap();
-        Self { dir, table, child: None }
+        Self { dir, table, child: None, machine_id: None }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -54,8 +57,23 @@ impl Host {
         self.path("state")
     }
 
+    /// From now on its commands see this machine-id, by a mount of their own.
+    pub fn on_machine(&mut self, id: &str) {
+        let path = self.path(&format!("machine-id-{id}"));
+        fs::write(&path, format!("{id}\n")).unwrap();
+        self.machine_id = Some(path);
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sakimori-agent"));
+        let mut command = match &self.machine_id {
+            None => Command::new(env!("CARGO_BIN_EXE_sakimori-agent")),
+            Some(path) => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/machine-id && exec \"$@\""]);
+                command.arg(path).arg(env!("CARGO_BIN_EXE_sakimori-agent"));
+                command
+            }
+        };
         command.arg("--config").arg(self.path("agent.toml")).args(args);
         command
     }
@@ -215,7 +233,7 @@ pub fn expected(from: u32, to: u32) -> Vec<String> {
 }
 
 pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    sakimori_sys::harness::root()
 }
 
 pub fn exists(path: &Path) -> bool {

@@ -42,6 +42,9 @@ struct Seen {
     hellos: Vec<proto::Hello>,
     streams: Vec<Sender<Result<proto::Down, Status>>>,
     used_tokens: Vec<String>,
+    goodbyes: Vec<proto::goodbye::Reason>,
+    /// Ids of agents as they were enrolled; the last one is spoken to.
+    enrolled: Vec<String>,
 }
 
 pub struct Manager {
@@ -139,6 +142,13 @@ impl Manager {
 
     pub fn enrolled(&self) -> usize {
         self.seen.lock().unwrap().used_tokens.len()
+    }
+    pub fn goodbyes(&self) -> Vec<proto::goodbye::Reason> {
+        self.seen.lock().unwrap().goodbyes.clone()
+    }
+    /// Origins of the batches that came.
+    pub fn origins(&self) -> std::collections::BTreeSet<String> {
+        self.seen.lock().unwrap().batches.iter().map(|batch| batch.header.origin.clone()).collect()
     }
     pub fn hellos(&self) -> usize {
         self.seen.lock().unwrap().hellos.len()
@@ -285,15 +295,19 @@ impl Service {
 impl Enrolment for Service {
     async fn enrol(&self, request: Request<proto::EnrolRequest>) -> Result<Response<proto::EnrolReply>, Status> {
         let request = request.into_inner();
+        let agent_id;
         {
             let mut seen = self.seen.lock().unwrap();
-            if seen.used_tokens.contains(&request.token) {
+            if !request.token.starts_with("group") && seen.used_tokens.contains(&request.token) {
                 return Err(Status::permission_denied("this token was used"));
             }
             seen.used_tokens.push(request.token);
+            agent_id = format!("agent-{}", seen.enrolled.len() + 1);
+            seen.enrolled.push(agent_id.clone());
+            seen.received.clear();
         }
         Ok(Response::new(proto::EnrolReply {
-            agent_id: "agent-1".into(),
+            agent_id,
             certificate_pem: self.sign(&request.csr_pem)?,
             ca_pem: self.ca_pem.clone(),
             bundle_key: self.bundle_key.clone(),
@@ -342,7 +356,7 @@ impl Link for Service {
                     }
                     Up::Batch(one) => {
                         let batch = batch::decode(&one.batch).unwrap();
-                        assert_eq!(batch.header.origin, "agent-1");
+                        assert!(this.seen.lock().unwrap().enrolled.contains(&batch.header.origin));
                         let (stream, sequence) = (batch.header.stream.clone(), batch.header.sequence);
                         let acknowledge = this.acknowledge.load(Ordering::SeqCst);
                         {
@@ -362,6 +376,10 @@ impl Link for Service {
                         serde_json::from_slice::<sakimori_wire::status::AgentStatus>(&status.json).unwrap();
                     }
                     Up::OrderReply(reply) => this.seen.lock().unwrap().replies.push(reply),
+                    Up::Goodbye(goodbye) => {
+                        this.seen.lock().unwrap().goodbyes.push(goodbye.reason());
+                        break;
+                    }
                 }
             }
         });

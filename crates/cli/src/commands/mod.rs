@@ -1,13 +1,13 @@
 //! One file a group of commands; this one sends each to its place.
 
 pub mod actions;
+pub mod agents;
 pub mod alerts;
 pub mod audit;
 pub mod backup;
 pub mod bundle;
 pub mod config;
 pub mod doctor;
-pub mod enrol_token;
 pub mod events;
 pub mod hunt;
 pub mod logs;
@@ -53,8 +53,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Restore(args) => backup::restore(&shared, &args),
         Command::User(command) => user::run(&shared, command),
         Command::Token(command) => with_api(&shared, async |api| token::run(&api, command, shared.json).await),
-        Command::EnrolToken(command) => {
-            with_api(&shared, async |api| enrol_token::run(&api, command, shared.json).await)
+        Command::Agents { command } => {
+            let command = command.unwrap_or(agents::AgentsCommand::List { of: None });
+            with_api(&shared, async |api| agents::run(&api, command, shared.json).await)
         }
         Command::Config(command) => config::run(&command, shared.json),
         Command::Bundle(command) => bundle::run(&shared, command),

@@ -27,13 +27,25 @@ use crate::commands::{agent_program, block_on};
 use crate::output::{self, Progress, text};
 pub use process::running;
 
+/// Where the platform's state lies by default: a system's where root asks, else the user's own.
+pub fn default_state() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return "/var/lib/sakimori".into();
+    }
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let states = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    states.map_or_else(|| "/var/lib/sakimori".into(), |states| states.join("sakimori"))
+}
+
 /// How long manager and agent may take until they are well.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long they may take to end.
 const END: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  sudo sakimori up\n  sudo sakimori up --api 127.0.0.1:7700 --link 127.0.0.1:7701")]
+#[command(
+    after_help = "Examples:\n  sudo sakimori up\n  sakimori up      as far as it can without root: it says what it lacks\n  sudo sakimori up --api 127.0.0.1:7700 --link 127.0.0.1:7701"
+)]
 pub struct UpArgs {
     /// Do not prove the loop
     #[arg(long)]
@@ -100,9 +112,6 @@ impl Paths {
 /// `sakimori up`.
 pub fn up(shared: &Shared, args: &UpArgs) -> Result<ExitCode> {
     let paths = Paths::new(&shared.state);
-    if !rustix::process::geteuid().is_root() {
-        bail!("the platform reads logs and blocks addresses, so it needs root; run: sudo sakimori up");
-    }
     if args.supervise {
         supervise::run(&paths)?;
         return Ok(ExitCode::SUCCESS);
@@ -217,13 +226,21 @@ fn report(
     let good = output::GOOD;
     let plain = output::PLAIN;
     if let Some(proof) = proof {
-        output::line(format!("{good}the loop works on this machine{plain}: probe address {}", proof.address))?;
+        let whole = proof.lacking.is_empty();
+        let verdict = if whole { "the loop works on this machine" } else { "the loop works as far as it can here" };
+        output::line(format!("{good}{verdict}{plain}: probe address {}", proof.address))?;
         let rows: Vec<Vec<String>> = proof
             .steps
             .iter()
             .map(|step| vec![step.what.to_owned(), step.seen_by.to_owned(), format!("{} ms", step.milliseconds)])
             .collect();
         output::table(&["step", "seen by", "after"], &rows, "")?;
+        for lacking in &proof.lacking {
+            output::line(format!("{}not proved:{plain} {}: {}", output::WARN, lacking.what, lacking.why))?;
+        }
+        if !whole {
+            output::line("what else is missing, and what to do: sakimori doctor")?;
+        }
         output::line("")?;
     }
     output::line(format!("{good}Sakimori runs{plain} at {}", access.server))?;
@@ -231,11 +248,8 @@ fn report(
         output::line(format!("first user: admin   password (shown once): {password}"))?;
     }
     output::line("try next:")?;
-    let state = if paths.state == Path::new("/var/lib/sakimori") {
-        String::new()
-    } else {
-        format!(" --state {}", paths.state.display())
-    };
+    let state =
+        if paths.state == default_state() { String::new() } else { format!(" --state {}", paths.state.display()) };
     let own = std::env::current_exe().map_or_else(|_| "sakimori".into(), |path| path.display().to_string());
     for (command, what) in [
         ("alerts", "what was detected"),
@@ -252,9 +266,6 @@ pub fn down(shared: &Shared) -> Result<ExitCode> {
     let paths = Paths::new(&shared.state);
     if !paths.manager_config.is_file() && !paths.run.is_file() {
         return said(shared, "nothing of it is here, so nothing runs");
-    }
-    if !rustix::process::geteuid().is_root() {
-        bail!("stopping needs root; run: sudo sakimori down");
     }
     let progress = Progress::begin(shared.json);
     let ran = running(&paths).is_some();

@@ -33,6 +33,17 @@ pub struct Proof {
     pub address: String,
     /// In the order of the loop.
     pub steps: Vec<Step>,
+    /// What could not be proved here, and why.
+    pub lacking: Vec<Lacking>,
+}
+
+/// A part of the loop that this machine, or this user, has not.
+#[derive(Debug, Serialize)]
+pub struct Lacking {
+    /// What.
+    pub what: &'static str,
+    /// Why, with the next step.
+    pub why: String,
 }
 
 /// One step.
@@ -54,30 +65,49 @@ pub async fn run(api: &Api, paths: &Paths) -> Result<Proof> {
     wait("the agent reads the probe's log", paths, async || reads(paths).await).await?;
     warm(api, paths).await?;
     let address = unused(api, &agent).await?;
+    let lacking = blocks_lack(paths).await;
     let began = Instant::now();
     write_lines(paths, &address)?;
     let kernel = if sakimori_runtime::doctor::program("nft") { "nft" } else { "sakimori-agent" };
+    let last = if lacking.is_some() { "failed" } else { "done" };
     // All at once, so that each is seen when it happens and not when its turn comes.
     let seen = Seen { began, address: &address, paths };
+    let in_kernel = async || Ok((lacking.is_some() || blocked(paths, &address).await).then_some(()));
     let (blocked_after, alert_after, events_after, action) = tokio::try_join!(
-        seen.when("blocked in nftables", async || Ok(blocked(paths, &address).await.then_some(()))),
+        seen.when("blocked in nftables", in_kernel),
         seen.when("alert in the lake", async || Ok(alert(api, &address).await?.then_some(()))),
         seen.when("events in the lake", async || Ok((events(api, &address).await? >= ATTEMPTS).then_some(()))),
-        seen.when("action in the manager", async || find_action(api, &agent, &address).await),
+        seen.when("action in the manager", async || find_action(api, &agent, &address, last).await),
     )?;
     let step = |what, seen_by, milliseconds| Step { what, seen_by, milliseconds };
     let mut steps = vec![
-        step("blocked in nftables", kernel, blocked_after.1),
         step("events in the lake", "search", events_after.1),
         step("alert in the lake", "search", alert_after.1),
         step("action in the manager", "API", action.1),
     ];
-    let id = text(&action.0, "order.id");
+    if let Some(why) = lacking {
+        return Ok(Proof { address, steps, lacking: vec![Lacking { what: "blocked in nftables", why }] });
+    }
+    steps.insert(0, step("blocked in nftables", kernel, blocked_after.1));
+    undone(api, paths, &address, &action.0, kernel, &mut steps).await?;
+    Ok(Proof { address, steps, lacking: Vec::new() })
+}
+
+/// Undoes the probe's block, and waits until it is out of the kernel and recorded.
+async fn undone(
+    api: &Api,
+    paths: &Paths,
+    address: &str,
+    action: &Value,
+    kernel: &'static str,
+    steps: &mut Vec<Step>,
+) -> Result<()> {
+    let id = text(action, "order.id");
     let began = Instant::now();
     api.send(Method::POST, &format!("/api/v1/actions/{}/undo", part(&id)), &json!({}))
         .await
         .context("cannot undo the probe's block")?;
-    wait("the block is out of nftables", paths, async || !blocked(paths, &address).await).await?;
+    wait("the block is out of nftables", paths, async || !blocked(paths, address).await).await?;
     steps.push(Step { what: "undone in nftables", seen_by: kernel, milliseconds: began.elapsed().as_millis() });
     let path = format!("/api/v1/actions/{}", part(&id));
     wait("the undo is recorded", paths, async || {
@@ -85,7 +115,15 @@ pub async fn run(api: &Api, paths: &Paths) -> Result<Proof> {
     })
     .await?;
     steps.push(Step { what: "undo recorded", seen_by: "API", milliseconds: began.elapsed().as_millis() });
-    Ok(Proof { address, steps })
+    Ok(())
+}
+
+/// What keeps the agent from blocking on this machine, where something does: no rights, no nf_tables.
+async fn blocks_lack(paths: &Paths) -> Option<String> {
+    let status = ask(paths, &["--json", "status"]).await?;
+    let modules = status.get("modules")?.as_array()?;
+    let module = modules.iter().find(|module| text(module, "id") == "block_address")?;
+    (text(module, "state") == "failing").then(|| text(module, "detail"))
 }
 
 /// Waits for conditions, and says when each held.
@@ -286,10 +324,10 @@ fn lately() -> String {
     now().plus_secs(-300).to_string()
 }
 
-async fn find_action(api: &Api, agent: &str, address: &str) -> Result<Option<Value>> {
+async fn find_action(api: &Api, agent: &str, address: &str, state: &str) -> Result<Option<Value>> {
     let query = [("action", "block_address".to_owned()), ("place", agent.to_owned()), ("target", address.to_owned())];
     let found = api.list("/api/v1/actions", &query, 10).await?;
-    Ok(found.into_iter().find(|action| text(action, "state") == "done"))
+    Ok(found.into_iter().find(|action| text(action, "state") == state))
 }
 
 #[cfg(test)]

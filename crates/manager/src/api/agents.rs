@@ -28,8 +28,14 @@ pub struct AgentView {
     pub name: String,
     /// Tags; each names a policy layer `group:<tag>`.
     pub tags: Vec<String>,
-    /// `connected`, `away` or `revoked`.
-    pub state: &'static str,
+    /// `connected`; `away` for a moment; `silent`: it is away and did not say why; `stopped`: somebody stopped it;
+    /// `retired`: its host is gone and not expected back; or `revoked`.
+    pub state: String,
+    /// Since when it is silent, stopped or retired.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub state_since: Option<Timestamp>,
+    /// Id of the enrolment token that made it.
+    pub token: String,
     /// What is known of the host.
     #[schema(value_type = Object)]
     pub host: Json_,
@@ -52,14 +58,11 @@ pub struct AgentView {
 
 fn view(app: &App, agent: Agent) -> AgentView {
     let json = |text: &str| serde_json::from_str(text).unwrap_or(Json_::Null);
-    let connected = app.shared.links.connected(&agent.id);
-    let state = match (agent.revoked, connected) {
-        (Some(_), _) => "revoked",
-        (None, true) => "connected",
-        (None, false) => "away",
-    };
+    let state = crate::presence::shown(&agent, app.shared.links.connected(&agent.id));
     AgentView {
         state,
+        state_since: agent.presence_since,
+        token: agent.token,
         host: json(&agent.host),
         versions: json(&agent.versions),
         status: json(&agent.status),

@@ -1,12 +1,13 @@
-//! Enrolment tokens: one line of text with which one host joins. It carries the manager's address and the
-//! SHA-256 of its CA, so the host's first connection is verified already, and it works once.
+//! Enrolment tokens: one line of text with which a host joins. It carries the manager's address and the SHA-256 of its
+//! CA, so the host's first connection is verified already. It works once, or for a group as often as it says: launch
+//! templates and images carry such a one, bound by count, time and network.
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sakimori_model::Timestamp;
+use sakimori_model::{Network, Timestamp};
 use sakimori_store::control::enrolment::{self, Token};
 use sakimori_store::control::{ControlError, Scope};
 use sakimori_wire::token::EnrolmentToken;
@@ -19,8 +20,14 @@ use super::extract::{Body, Page, PageQuery, Query, limit, place};
 use super::problem::{self, Problem};
 use super::{App, Done, secret};
 
-/// Longest life of a token, in hours.
+/// Longest life of a one-time token, in hours.
 const HOURS: i64 = 24 * 30;
+/// Longest life of a group's token, in hours: templates live long.
+const GROUP_HOURS: i64 = 24 * 366;
+/// Most hosts of one token.
+const MOST_USES: i64 = 10_000;
+/// Most networks of one token.
+const MOST_NETWORKS: usize = 32;
 
 /// An enrolment token, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
@@ -42,10 +49,17 @@ pub struct EnrolmentView {
     /// Until when it is good.
     #[schema(value_type = String, format = DateTime)]
     pub expires: Timestamp,
-    /// When it was used.
+    /// How many hosts it may enrol; 1 is a one-time token.
+    pub most_uses: i64,
+    /// How many it did.
+    pub uses: i64,
+    /// From where it may be used; empty: from anywhere.
+    #[schema(value_type = Vec<String>)]
+    pub networks: Vec<Network>,
+    /// When it was last used.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub used: Option<Timestamp>,
-    /// The agent that it made.
+    /// The agent that it made last.
     pub used_by: Option<String>,
 }
 
@@ -59,6 +73,9 @@ impl From<Token> for EnrolmentView {
             created_by: token.created_by,
             created: token.created,
             expires: token.expires,
+            most_uses: token.most_uses,
+            uses: token.uses,
+            networks: token.networks,
             used: token.used,
             used_by: token.used_by,
         }
@@ -74,8 +91,14 @@ pub struct NewEnrolment {
     /// Tags that its agent gets.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Hours that it is good for, 1 to 720; 24 where absent.
+    /// Hours that it is good for, 1 to 720, of a group's token to 8784; 24 where absent.
     pub hours: Option<i64>,
+    /// How many hosts it may enrol, 1 to 10000; 1 where absent.
+    pub uses: Option<i64>,
+    /// Networks from which it may be used, at most 32; from anywhere where absent.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub networks: Vec<Network>,
 }
 
 /// An enrolment token that was made.
@@ -113,9 +136,16 @@ pub async fn create(
     if new.tags.len() > 32 || !new.tags.iter().all(|tag| slug(tag)) {
         return Err(wrong("tags", "at most 32 tags, each of 1 to 63 lower-case letters, digits, - and _"));
     }
-    let hours = new.hours.unwrap_or(24);
-    if !(1..=HOURS).contains(&hours) {
-        return Err(wrong("hours", "expected 1 to 720"));
+    let uses = new.uses.unwrap_or(1);
+    if !(1..=MOST_USES).contains(&uses) {
+        return Err(wrong("uses", "expected 1 to 10000"));
+    }
+    let (hours, longest) = (new.hours.unwrap_or(24), if uses > 1 { GROUP_HOURS } else { HOURS });
+    if !(1..=longest).contains(&hours) {
+        return Err(wrong("hours", &format!("expected 1 to {longest}")));
+    }
+    if new.networks.len() > MOST_NETWORKS {
+        return Err(wrong("networks", "at most 32 networks"));
     }
     let shared = &app.shared;
     let (now, secret) = (shared.clock.now(), URL_SAFE_NO_PAD.encode(secret::random::<32>()));
@@ -127,6 +157,9 @@ pub async fn create(
         created_by: caller.actor.clone(),
         created: now,
         expires: now.plus_secs(hours * 3_600),
+        most_uses: uses,
+        uses: 0,
+        networks: new.networks,
         used: None,
         used_by: None,
     };

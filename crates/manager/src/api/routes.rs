@@ -48,7 +48,7 @@ pub fn table() -> Vec<Route> {
         get("/api/v1/proof/channels", "agents:read", proof::channels).does("Whether messages arrive").answers::<proof::Channels>(200),
 
         get("/api/v1/enrolment-tokens", "enrolment-tokens:read", enrolment::list).does("Lists enrolment tokens").query::<extract::PageQuery>().answers_page::<enrolment::EnrolmentView>(),
-        post("/api/v1/enrolment-tokens", "enrolment-tokens:write", enrolment::create).does("Makes a one-time enrolment token").takes::<enrolment::NewEnrolment>().answers::<enrolment::MadeEnrolment>(201),
+        post("/api/v1/enrolment-tokens", "enrolment-tokens:write", enrolment::create).does("Makes an enrolment token, for one host or a group").takes::<enrolment::NewEnrolment>().answers::<enrolment::MadeEnrolment>(201),
         delete("/api/v1/enrolment-tokens/{id}", "enrolment-tokens:write", enrolment::delete).does("Takes an enrolment token back").answers_nothing(),
 
         get("/api/v1/policies/layers", "policies:read", policies::list).does("Lists the policy layers in force").answers::<policies::Layers>(200),

@@ -4,6 +4,7 @@
 mod flush;
 mod notify;
 mod outbox;
+mod presence;
 pub mod proof;
 pub mod upkeep;
 mod waf;
@@ -31,6 +32,8 @@ pub fn start(supervisor: &mut Supervisor, shared: &Arc<Shared>, journal: &Arc<Jo
     supervisor.start(Task { name: "upkeep", restart: Restart::USUAL }, move |_| upkeep::run(Arc::clone(&handles)));
     let handles = Arc::clone(shared);
     supervisor.start(Task { name: "proof", restart: Restart::USUAL }, move |_| proof::run(Arc::clone(&handles)));
+    let handles = Arc::clone(shared);
+    supervisor.start(Task { name: "presence", restart: Restart::USUAL }, move |_| presence::run(Arc::clone(&handles)));
     let handles = Arc::clone(shared);
     supervisor.start(Task { name: "outbox", restart: Restart::USUAL }, move |_| outbox::run(Arc::clone(&handles)));
 }

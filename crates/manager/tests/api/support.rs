@@ -110,6 +110,10 @@ impl World {
             last_seen: None,
             serial: "1".into(),
             revoked: None,
+            token: String::new(),
+            machine: "{}".into(),
+            presence: String::new(),
+            presence_since: None,
         };
         let mut change = self.running.shared.control.begin().await.unwrap();
         agents::create(change.connection(), &agent).await.unwrap();

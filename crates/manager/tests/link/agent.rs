@@ -123,8 +123,22 @@ impl World {
     }
 
     pub async fn token(&self, manager: &Running) -> EnrolmentToken {
-        let answer = self.post(manager, "/api/v1/enrolment-tokens", json!({"name": "test"})).await;
-        answer["token"].as_str().unwrap().parse().unwrap()
+        self.token_like(manager, json!({"name": "test"})).await.0
+    }
+
+    /// A token, and its id.
+    pub async fn token_like(&self, manager: &Running, like: Value) -> (EnrolmentToken, String) {
+        let answer = self.post(manager, "/api/v1/enrolment-tokens", like).await;
+        (answer["token"].as_str().unwrap().parse().unwrap(), answer["enrolment"]["id"].as_str().unwrap().to_owned())
+    }
+
+    pub async fn delete(&self, manager: &Running, path: &str) {
+        self.call(manager, reqwest::Method::DELETE, path, None).await;
+    }
+
+    /// State of an agent, as the API shows it.
+    pub async fn state(&self, manager: &Running, agent: &str) -> String {
+        self.ask(manager, &format!("/api/v1/agents/{agent}")).await["state"].as_str().unwrap().to_owned()
     }
 
     pub async fn count(&self, manager: &Running, query: &str) -> u64 {
@@ -179,15 +193,16 @@ pub struct Agent {
 
 impl Agent {
     pub async fn enrol(token: &EnrolmentToken) -> Result<Self, Status> {
+        Self::enrol_on(token, proto::Host { name: "web1".into(), ..proto::Host::default() }).await
+    }
+
+    /// Enrols as a host with these facts.
+    pub async fn enrol_on(token: &EnrolmentToken, host: proto::Host) -> Result<Self, Status> {
         let key = KeyPair::generate().unwrap();
         let request = request(&key);
         // The token's hash is checked by the real agent's own tests; here any server is believed.
         let channel = connect(&token.address, believing()).await?;
-        let ask = proto::EnrolRequest {
-            token: token.secret.clone(),
-            csr_pem: request,
-            host: Some(proto::Host { name: "web1".into(), ..proto::Host::default() }),
-        };
+        let ask = proto::EnrolRequest { token: token.secret.clone(), csr_pem: request, host: Some(host) };
         let reply = EnrolmentClient::new(channel).enrol(ask).await?.into_inner();
         Ok(Self {
             id: reply.agent_id,
@@ -218,19 +233,25 @@ impl Agent {
     }
 
     pub async fn open(&self) -> Result<Stream, Status> {
-        self.open_with(self.tls(true)).await
+        self.open_with(self.tls(true), proto::Host::default()).await
+    }
+
+    /// Connects from a host with these facts.
+    pub async fn open_on(&self, host: proto::Host) -> Result<Stream, Status> {
+        self.open_with(self.tls(true), host).await
     }
 
     pub async fn without_certificate(&self) -> Status {
-        self.open_with(self.tls(false)).await.err().unwrap()
+        self.open_with(self.tls(false), proto::Host::default()).await.err().unwrap()
     }
 
-    async fn open_with(&self, tls: ClientConfig) -> Result<Stream, Status> {
+    async fn open_with(&self, tls: ClientConfig, host: proto::Host) -> Result<Stream, Status> {
         let channel = connect(&self.address, tls).await?;
         let (up, receiver) = mpsc::channel(64);
         let hello = proto::Hello {
             protocol: sakimori_wire::PROTOCOL,
             agent_version: "test".into(),
+            host: Some(host),
             modules: vec![proto::ModuleVersion { id: "log_inspection".into(), config_schema: 1 }],
             ..proto::Hello::default()
         };
@@ -338,6 +359,13 @@ impl Stream {
     pub async fn answer(&self, id: &str, undo: bool) {
         let reply = proto::OrderReply { id: id.into(), accepted: true, reason: String::new(), undo };
         let _ = self.up.send(proto::Up { message: Some(Up::OrderReply(reply)) }).await;
+    }
+
+    /// Says why it goes, and waits until the manager has taken it.
+    pub async fn goodbye(mut self, reason: proto::goodbye::Reason) {
+        let goodbye = proto::Goodbye { reason: reason.into() };
+        self.up.send(proto::Up { message: Some(Up::Goodbye(goodbye)) }).await.unwrap();
+        self.end().await;
     }
 
     /// Reads until the manager ends the stream.

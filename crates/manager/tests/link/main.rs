@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod agent;
 mod flood;
+mod living;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

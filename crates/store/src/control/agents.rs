@@ -31,6 +31,14 @@ pub struct Agent {
     pub serial: String,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
+    /// Id of the enrolment token that made it.
+    pub token: String,
+    /// JSON of the machine that its identity is bound to.
+    pub machine: String,
+    /// What is known of it while it is away: nothing, `silent`, `stopped` or `retired`.
+    pub presence: String,
+    /// Since when.
+    pub presence_since: Option<Timestamp>,
 }
 
 impl FromRow for Agent {
@@ -48,6 +56,10 @@ impl FromRow for Agent {
             last_seen: maybe_time(row, "last_seen")?,
             serial: row.try_get("serial")?,
             revoked: maybe_time(row, "revoked")?,
+            token: row.try_get("token")?,
+            machine: row.try_get("machine")?,
+            presence: row.try_get("presence")?,
+            presence_since: maybe_time(row, "presence_since")?,
         })
     }
 }
@@ -57,8 +69,8 @@ impl FromRow for Agent {
 /// # Errors
 /// The id is taken, or the database failed.
 pub async fn create(connection: &mut Connection, agent: &Agent) -> Result<()> {
-    let sql = "INSERT INTO agents (tenant, id, name, tags, host, versions, status, enrolled, serial) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let sql = "INSERT INTO agents (tenant, id, name, tags, host, versions, status, enrolled, serial, token, machine) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     sql::query(sql)
         .bind(&agent.tenant)
         .bind(&agent.id)
@@ -69,6 +81,8 @@ pub async fn create(connection: &mut Connection, agent: &Agent) -> Result<()> {
         .bind(&agent.status)
         .bind(agent.enrolled.micros())
         .bind(&agent.serial)
+        .bind(&agent.token)
+        .bind(&agent.machine)
         .execute(connection)
         .await
         .map_err(taken("agent"))?;
@@ -94,7 +108,46 @@ pub async fn list(pool: &Pool, scope: &Scope, after: &str, limit: i64) -> Result
     Ok(sql::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
 }
 
-/// What it said at connect.
+/// Agents that are neither revoked nor retired and have said nothing since this time, in the order of their ids.
+///
+/// # Errors
+/// The database failed.
+pub async fn unheard(pool: &Pool, since: Timestamp, after: &str, limit: i64) -> Result<Vec<Agent>> {
+    let sql = "SELECT * FROM agents WHERE id > $1 AND revoked IS NULL AND presence <> 'retired' \
+               AND COALESCE(last_seen, enrolled) < $2 ORDER BY id LIMIT $3";
+    Ok(sql::query_as(sql).bind(after).bind(since.micros()).bind(limit).fetch_all(pool).await?)
+}
+
+/// What is known of an agent that is away, from now on. False where that is known already, or where it has spoken since
+/// `unheard`, which is when it was looked at: it may have come back meanwhile.
+///
+/// # Errors
+/// The database failed.
+pub async fn set_presence(
+    connection: &mut Connection,
+    id: &str,
+    presence: &str,
+    unheard: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<bool> {
+    let sql = "UPDATE agents SET presence = $2, presence_since = $3 WHERE id = $1 AND presence <> $2 \
+               AND ($4 = 0 OR COALESCE(last_seen, enrolled) < $5)";
+    let (bound, since) = unheard.map_or((0_i64, 0), |since| (1, since.micros()));
+    let done = sql::query(sql).bind(id).bind(presence).bind(now.micros()).bind(bound).bind(since);
+    Ok(done.execute(connection).await?.rows_affected() > 0)
+}
+
+/// Binds its identity to a machine, where it was bound to none.
+///
+/// # Errors
+/// The database failed.
+pub async fn bind_machine(connection: &mut Connection, id: &str, machine: &str) -> Result<()> {
+    let sql = "UPDATE agents SET machine = $2 WHERE id = $1 AND machine = '{}'";
+    sql::query(sql).bind(id).bind(machine).execute(connection).await?;
+    Ok(())
+}
+
+/// What it said at connect; it is there again.
 ///
 /// # Errors
 /// The database failed.
@@ -106,7 +159,8 @@ pub async fn set_hello(
     versions: &str,
     now: Timestamp,
 ) -> Result<()> {
-    let sql = "UPDATE agents SET name = $2, host = $3, versions = $4, last_seen = $5 WHERE id = $1";
+    let sql = "UPDATE agents SET name = $2, host = $3, versions = $4, last_seen = $5, presence = '', \
+               presence_since = NULL WHERE id = $1";
     sql::query(sql).bind(id).bind(name).bind(host).bind(versions).bind(now.micros()).execute(connection).await?;
     Ok(())
 }
@@ -233,6 +287,7 @@ mod tests {
     on_both!(
         a_tenant_neither_sees_nor_revokes_nor_deletes_an_agent_of_another,
         what_waits_for_an_agent_goes_once_and_alone_and_with_the_agent,
+        who_is_silent_is_found_noted_once_and_there_again_by_its_hello,
     );
 
     async fn add(control: &Control, tenant: &str, id: &str) {
@@ -248,13 +303,15 @@ mod tests {
             last_seen: None,
             serial: "1".into(),
             revoked: None,
+            token: "token".into(),
+            machine: "{}".into(),
+            presence: String::new(),
+            presence_since: None,
         };
         let mut change = control.begin().await.unwrap();
         create(change.connection(), &agent).await.unwrap();
-        change.commit().await.unwrap();
-        let mut change = control.begin().await.unwrap();
         assert!(matches!(create(change.connection(), &agent).await, Err(ControlError::Exists("agent"))));
-        drop(change);
+        change.commit().await.unwrap();
         assert_eq!(get(control.read(), &Scope::All, id).await.unwrap(), agent);
     }
 
@@ -298,5 +355,37 @@ mod tests {
         delete(change.connection(), &Scope::All, "agent").await.unwrap();
         change.commit().await.unwrap();
         assert_eq!(orders(control.read(), "a", "agent").await.unwrap(), []);
+    }
+
+    async fn who_is_silent_is_found_noted_once_and_there_again_by_its_hello(base: Base) {
+        let (_dir, control) = base.fresh().await;
+        add(&control, "a", "gone").await;
+        add(&control, "a", "here").await;
+        let at = Timestamp::from_secs;
+        let mut change = control.begin().await.unwrap();
+        set_status(change.connection(), "here", "{}", at(100)).await.unwrap();
+        change.commit().await.unwrap();
+        let ids = async |since| -> Vec<String> {
+            let found = unheard(control.read(), at(since), "", 10).await.unwrap();
+            found.into_iter().map(|agent| agent.id).collect()
+        };
+        assert_eq!(ids(50).await, ["gone"]);
+        assert_eq!(ids(101).await, ["gone", "here"]);
+        let mut change = control.begin().await.unwrap();
+        assert!(set_presence(change.connection(), "gone", "silent", Some(at(50)), at(60)).await.unwrap());
+        assert!(!set_presence(change.connection(), "gone", "silent", Some(at(50)), at(61)).await.unwrap(), "known");
+        assert!(!set_presence(change.connection(), "here", "silent", Some(at(50)), at(60)).await.unwrap(), "it spoke");
+        assert!(set_presence(change.connection(), "here", "retired", None, at(70)).await.unwrap(), "it said so itself");
+        change.commit().await.unwrap();
+        let gone = get(control.read(), &Scope::All, "gone").await.unwrap();
+        assert_eq!((gone.presence.as_str(), gone.presence_since), ("silent", Some(at(60))));
+        assert_eq!(ids(200).await, ["gone"], "a retired one is looked after no more");
+        let mut change = control.begin().await.unwrap();
+        set_hello(change.connection(), "here", "web1", "{}", "{}", at(300)).await.unwrap();
+        bind_machine(change.connection(), "here", "one").await.unwrap();
+        bind_machine(change.connection(), "here", "two").await.unwrap();
+        change.commit().await.unwrap();
+        let here = get(control.read(), &Scope::All, "here").await.unwrap();
+        assert_eq!((here.presence.as_str(), here.presence_since, here.machine.as_str()), ("", None, "one"));
     }
 }

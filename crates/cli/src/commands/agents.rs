@@ -1,0 +1,157 @@
+//! `agents`: which hosts are protected and how they are, taking one out, and the tokens with which hosts join.
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::api::{Api, part};
+use crate::output::{self, text};
+
+#[derive(Debug, Subcommand)]
+pub enum AgentsCommand {
+    /// List agents: connected, away, silent, stopped, retired or revoked
+    List {
+        /// Those in this state
+        #[arg(long = "in", value_name = "STATE")]
+        of: Option<String>,
+    },
+    /// Show an agent
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Revoke an agent: its certificate is worth nothing from now on
+    Revoke {
+        /// Its id
+        id: String,
+    },
+    /// Forget a revoked agent; its events stay
+    Forget {
+        /// Its id
+        id: String,
+    },
+    /// Make a token with which a host joins, or a group of hosts; it is shown once
+    #[command(after_help = "Examples:\n  \
+        sakimori agents token --name web1\n  \
+        sakimori agents token --group web --uses 50 --expires 7d --from 10.0.0.0/8\n\
+        On the host: sudo sakimori-agent enroll TOKEN. In an image or a launch template: the token in \
+        /etc/sakimori/enrolment.token, mode 600; each machine enrols itself at its first boot.")]
+    Token(NewToken),
+    /// List tokens with which hosts join
+    Tokens,
+    /// Take a token back; hosts that joined by it stay
+    TakeBack {
+        /// Its id
+        id: String,
+    },
+}
+
+/// What a token is to be.
+#[derive(Debug, Args)]
+pub struct NewToken {
+    /// Name for people [default: the first group, or "host"]
+    #[arg(long)]
+    name: Option<String>,
+    /// Group that its hosts belong to: a tag, and the policy layer group:NAME
+    #[arg(long = "group", visible_alias = "tag", value_name = "NAME")]
+    groups: Vec<String>,
+    /// How many hosts it may enrol
+    #[arg(long, default_value_t = 1)]
+    uses: u32,
+    /// How long it is good for: 12h, 7d, 8w
+    #[arg(long, default_value = "24h", value_parser = hours)]
+    expires: u32,
+    /// Network from which it may be used; anywhere where none is named
+    #[arg(long = "from", value_name = "NETWORK")]
+    networks: Vec<sakimori_model::Network>,
+}
+
+/// Hours of a time like 12h, 7d or 8w.
+fn hours(text: &str) -> Result<u32> {
+    let unit = |text: &str| match text {
+        "h" => Some(1),
+        "d" => Some(24),
+        "w" => Some(24 * 7),
+        _ => None,
+    };
+    let at = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, name) = text.split_at(at);
+    match (number.parse::<u32>().ok(), unit(name)) {
+        (Some(number), Some(hours)) if number > 0 => Ok(number.saturating_mul(hours)),
+        _ => bail!("expected a time like 12h, 7d or 8w"),
+    }
+}
+
+pub async fn run(api: &Api, command: AgentsCommand, json: bool) -> Result<()> {
+    let path = |id: &str| format!("/api/v1/agents/{}", part(id));
+    match command {
+        AgentsCommand::List { of } => {
+            let mut found = api.list("/api/v1/agents", &[], 100_000).await?;
+            found.retain(|agent| of.as_ref().is_none_or(|state| text(agent, "state") == *state));
+            listed(&found, &["id", "name", "state", "state_since", "last_seen", "tags"], "no agents", json)
+        }
+        AgentsCommand::Show { id } => {
+            let agent = api.get(&path(&id), &[]).await?;
+            if json {
+                return output::json(&agent);
+            }
+            let names = ["id", "name", "state", "state_since", "last_seen", "enrolled", "token", "tags"];
+            output::pairs(&names.map(|name| (name, text(&agent, name))))
+        }
+        AgentsCommand::Revoke { id } => {
+            let agent = api.send(Method::POST, &format!("{}/revoke", path(&id)), &json!({})).await?;
+            if json { output::json(&agent) } else { output::line(format!("{id} is revoked")) }
+        }
+        AgentsCommand::Forget { id } => {
+            api.delete(&path(&id)).await?;
+            if json { output::json(&json!({ "deleted": id })) } else { output::line(format!("{id} is forgotten")) }
+        }
+        AgentsCommand::Token(new) => make(api, &new, json).await,
+        AgentsCommand::Tokens => {
+            let found = api.list("/api/v1/enrolment-tokens", &[], 10_000).await?;
+            let names = ["id", "name", "tags", "uses", "most_uses", "networks", "expires", "used", "created_by"];
+            listed(&found, &names, "no enrolment tokens", json)
+        }
+        AgentsCommand::TakeBack { id } => {
+            api.delete(&format!("/api/v1/enrolment-tokens/{}", part(&id))).await?;
+            if json { output::json(&json!({ "deleted": id })) } else { output::line(format!("{id} is taken back")) }
+        }
+    }
+}
+
+async fn make(api: &Api, new: &NewToken, json: bool) -> Result<()> {
+    let name = new.name.clone().or_else(|| new.groups.first().cloned()).unwrap_or_else(|| "host".into());
+    let networks: Vec<String> = new.networks.iter().map(ToString::to_string).collect();
+    let body = json!({
+        "name": name, "tags": new.groups, "hours": new.expires, "uses": new.uses, "networks": networks,
+    });
+    let made = api.send(Method::POST, "/api/v1/enrolment-tokens", &body).await?;
+    if json {
+        return output::json(&made);
+    }
+    output::line(text(&made, "token"))?;
+    anstream::eprintln!("this is shown once; on the host: sudo sakimori-agent enroll TOKEN");
+    Ok(())
+}
+
+fn listed(found: &[serde_json::Value], names: &[&str], nothing: &str, json: bool) -> Result<()> {
+    if json {
+        return output::json(&found);
+    }
+    let row = |one: &serde_json::Value| names.iter().map(|name| text(one, name)).collect();
+    output::table(names, &found.iter().map(row).collect::<Vec<Vec<String>>>(), nothing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_number_and_a_unit() {
+        assert_eq!((hours("12h").unwrap(), hours("7d").unwrap(), hours("2w").unwrap()), (12, 168, 336));
+        for wrong in ["", "7", "d", "0h", "7m", "-1h", "1.5d", "７d"] {
+            assert!(hours(wrong).is_err(), "{wrong}");
+        }
+    }
+}
