@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use sakimori_host::block_address::Blocker;
 use sakimori_runtime::{Clock, SystemClock};
+use sakimori_sys::rights;
 use sakimori_wire::ipc::Ask;
 
 use crate::config::Config;
@@ -41,17 +42,19 @@ pub fn run(config: &Config, purge: bool) -> Result<()> {
     }
     // Of agents that were killed; a running one removes its own.
     sakimori_sys::cgroup::remove_left();
+    let mut blocks = 0;
     if config.agent.state.join("ledger").is_dir() {
         // In the ledger too, so that an agent that is started again does not block them anew.
         let now = SystemClock.now();
         let mut actions = Actions::open(config, "", &config.local_policy()?, now)?;
+        blocks = actions.live();
         actions.end(now)?;
     }
     keeper::end(&config.keeper_socket());
     match Blocker::remove(&config.block_address.table) {
         Ok(()) => anstream::println!("the nftables table {} is removed", config.block_address.table),
-        // An agent without root could not make one.
-        Err(_) if !root && own => {}
+        // An agent without this right could not make one, and its ledger says that it did not.
+        Err(_) if blocks == 0 && !rights::holds(rights::NET_ADMIN) => {}
         Err(error) => return Err(error).context("cannot remove the nftables table; run it with sudo"),
     }
     if purge {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -87,4 +88,94 @@ fn up_proves_the_loop_twice_survives_a_killed_manager_and_down_leaves_nothing() 
     assert!(!tables().contains(&platform.table));
     let state = std::fs::read_to_string(format!("/proc/{supervisor}/stat")).unwrap_or_default();
     assert!(state.is_empty() || state.contains(") Z"), "{state}");
+}
+
+/// A user who may do nothing: this one, where it is none, else one that root becomes.
+struct Nobody {
+    dir: tempfile::TempDir,
+    become_it: bool,
+}
+
+const NOBODY: u32 = 65_534;
+
+impl Nobody {
+    /// With the programs where it reaches them, and a home of its own.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let become_it = rustix::process::geteuid().is_root();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let built = Path::new(env!("CARGO_BIN_EXE_sakimori"));
+        for name in ["sakimori", "sakimori-agent"] {
+            let (from, to) = (built.with_file_name(name), dir.path().join(name));
+            if std::fs::hard_link(&from, &to).is_err() {
+                std::fs::copy(&from, &to).unwrap();
+            }
+        }
+        let home = dir.path().join("home");
+        std::fs::create_dir(&home).unwrap();
+        if become_it {
+            std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        Self { dir, become_it }
+    }
+
+    fn sakimori(&self, arguments: &[&str]) -> Output {
+        let program = self.dir.path().join("sakimori");
+        let mut command = Command::new(if self.become_it { Path::new("setpriv") } else { &program });
+        if self.become_it {
+            let id = NOBODY.to_string();
+            command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--bounding-set=-all"]).arg(&program);
+        }
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.dir.path().join("home"));
+        command.arg("--json").args(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    fn answer(&self, arguments: &[&str]) -> Value {
+        let output = self.sakimori(arguments);
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+impl Drop for Nobody {
+    fn drop(&mut self) {
+        self.sakimori(&["down"]);
+    }
+}
+
+#[test]
+fn without_root_the_loop_works_as_far_as_it_can_and_what_is_missing_is_listed_with_the_remedy() {
+    let built = Path::new(env!("CARGO_BIN_EXE_sakimori"));
+    let agent = built.with_file_name("sakimori-agent");
+    if !harness::needs(agent.is_file(), "sakimori-agent beside sakimori (cargo build --workspace)") {
+        return;
+    }
+    let nobody = Nobody::new();
+    let (one, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let (api, link) = (one.local_addr().unwrap().to_string(), other.local_addr().unwrap().to_string());
+    drop((one, other));
+    let up = nobody.answer(&["up", "--api", &api, "--link", &link]);
+    let steps: Vec<&str> =
+        up["proof"]["steps"].as_array().unwrap().iter().filter_map(|step| step["what"].as_str()).collect();
+    assert_eq!(steps, ["events in the lake", "alert in the lake", "action in the manager"], "{up}");
+    assert_eq!(up["proof"]["lacking"][0]["what"], "blocked in nftables");
+    assert!(up["proof"]["lacking"][0]["why"].as_str().unwrap().contains("CAP_NET_ADMIN"), "{up}");
+    let address = up["proof"]["address"].as_str().unwrap();
+    let actions = nobody.answer(&["actions", "list", "--target", address]);
+    assert_eq!(actions[0]["state"], "failed", "what could not be done is a record too: {actions}");
+
+    let status = nobody.answer(&["agent", "status"]);
+    let module = |id: &str| {
+        let modules = status["modules"].as_array().unwrap();
+        modules.iter().find(|module| module["id"] == id).unwrap().clone()
+    };
+    assert_eq!(module("log_inspection")["state"], "on");
+    assert_eq!(module("block_address")["state"], "failing");
+    let findings = nobody.answer(&["doctor"]);
+    for id in ["agent/root", "agent/nftables", "agent/fanotify"] {
+        let finding = findings.as_array().unwrap().iter().find(|one| one["id"] == id).unwrap();
+        assert_eq!(finding["health"], "limited", "{finding}");
+        assert!(finding["remedy"].as_str().unwrap().contains("root") || id == "agent/root", "{finding}");
+    }
+    assert!(nobody.sakimori(&["down"]).status.success());
 }

@@ -4,10 +4,18 @@
 //! A test that lacks something says so and returns: `if !harness::root() { return; }`. It then counts as passed for cargo,
 //! so each skip is a line of the file that [`SKIPPED`] names (`make test` sets it, and ends with their number and names).
 
+use std::cell::Cell;
 use std::io::Write;
+
+use crate::rights;
 
 /// Environment variable: the file to which skipped tests are written, each with what it needs.
 pub const SKIPPED: &str = "SAKIMORI_SKIPPED";
+
+thread_local! {
+    /// The test that [`run`] runs on this thread.
+    static RUNNING: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
 
 /// Rights of root that tests of the host need, by their number: a root without one of them is not root here.
 const RIGHTS: &[(&str, u32)] = &[
@@ -15,15 +23,16 @@ const RIGHTS: &[(&str, u32)] = &[
     ("CAP_DAC_OVERRIDE", 1),
     ("CAP_SETGID", 6),
     ("CAP_SETUID", 7),
-    ("CAP_NET_ADMIN", 12),
-    ("CAP_SYS_ADMIN", 21),
+    ("CAP_NET_ADMIN", rights::NET_ADMIN),
+    ("CAP_SYS_ADMIN", rights::SYS_ADMIN),
 ];
 
 /// Is the condition met? Where not, the running test is noted as skipped, since it needs this.
 pub fn needs(condition: bool, what: &str) -> bool {
     if !condition {
-        let thread = std::thread::current();
-        skip(thread.name().unwrap_or("main"), what);
+        // Cargo's own harness names the thread after the test.
+        let (thread, running) = (std::thread::current(), RUNNING.get());
+        skip(running.or(thread.name()).unwrap_or("main"), what);
     }
     condition
 }
@@ -41,10 +50,7 @@ pub fn lacks_root() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("root".into());
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    RIGHTS.iter().find(|(_, number)| mask & (1 << number) == 0).map(|(name, _)| format!("root with {name}"))
+    RIGHTS.iter().find(|(_, number)| !rights::holds(*number)).map(|(name, _)| format!("root with {name}"))
 }
 
 fn skip(test: &str, needs: &str) {
@@ -64,7 +70,7 @@ fn skip(test: &str, needs: &str) {
 
 /// Runs the tests whose name contains the filter, one after the other, as `cargo test` asks and reads it. `ready` says
 /// what is missing where none can be run here: they are skipped. A test fails by a panic, which ends the process.
-pub fn run(filter: &str, tests: &[(&str, fn())], ready: impl FnOnce() -> Result<(), String>) {
+pub fn run(filter: &str, tests: &[(&'static str, fn())], ready: impl FnOnce() -> Result<(), String>) {
     if filter == "--list" {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return;
@@ -77,6 +83,7 @@ pub fn run(filter: &str, tests: &[(&str, fn())], ready: impl FnOnce() -> Result<
             println!("test {name} ... skipped: needs {needs}");
             continue;
         }
+        RUNNING.set(Some(name));
         test();
         println!("test {name} ... ok");
     }

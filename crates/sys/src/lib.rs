@@ -11,7 +11,8 @@
 //! - [`mounts`]: what is mounted, and when that changes
 //! - [`netlink`], [`nft`]: our own encoder of netfilter's messages
 //! - [`net`]: own addresses, gateways, name servers, ssh sessions
-//! - [`harness`]: the `main` of tests whose program is started again as a worker
+//! - [`rights`]: which of root's rights this process has
+//! - [`harness`]: how a test says that it is skipped, and the `main` of tests whose program is started again as a worker
 //! - [`lab`]: network namespaces for tests and the demo
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 #![allow(unsafe_code)] // one of the two rooms for it; each block carries its SAFETY sentence
@@ -28,5 +29,6 @@ pub mod mounts;
 pub mod net;
 pub mod netlink;
 pub mod nft;
+pub mod rights;
 pub mod sandbox;
 pub mod worker;
