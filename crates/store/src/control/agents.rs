@@ -134,7 +134,7 @@ pub async fn set_presence(
                AND ($4 = 0 OR COALESCE(last_seen, enrolled) < $5)";
     let (bound, since) = unheard.map_or((0_i64, 0), |since| (1, since.micros()));
     let done = sql::query(sql).bind(id).bind(presence).bind(now.micros()).bind(bound).bind(since);
-    Ok(done.execute(connection).await?.rows_affected() > 0)
+    Ok(done.execute(connection).await? > 0)
 }
 
 /// Binds its identity to a machine, where it was bound to none.

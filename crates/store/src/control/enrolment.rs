@@ -126,7 +126,7 @@ pub async fn list(pool: &Pool, scope: &Scope, after: &str, limit: i64) -> Result
 /// `Missing`, or the database failed.
 pub async fn delete(connection: &mut Connection, scope: &Scope, id: &str) -> Result<()> {
     let sql = "DELETE FROM enrolment_tokens WHERE ($1 = '' OR tenant = $1) AND id = $2";
-    met(sql::query(sql).bind(scope.bound()).bind(id).execute(connection).await?.rows_affected(), "enrolment token")
+    met(sql::query(sql).bind(scope.bound()).bind(id).execute(connection).await?, "enrolment token")
 }
 
 #[cfg(test)]
