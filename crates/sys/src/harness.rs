@@ -53,7 +53,8 @@ pub fn lacks_root() -> Option<String> {
     RIGHTS.iter().find(|(_, number)| !rights::holds(*number)).map(|(name, _)| format!("root with {name}"))
 }
 
-fn skip(test: &str, needs: &str) {
+/// Notes that the test of this name is skipped, and what it needs.
+pub fn skip(test: &str, needs: &str) {
     let program = std::env::current_exe().ok();
     let name = program.as_deref().and_then(|path| path.file_stem()).map(|name| name.to_string_lossy().into_owned());
     // Cargo appends a hash to the name.

@@ -183,6 +183,7 @@ impl Supervisor {
         let bundles = Bundles::open(state, enrolled.as_ref())?;
         let actions = Actions::open(&config, &agent, &policy.policy, clock.now())?;
         let (to, from) = sync_channel(MAX_WAITING);
+        let by_token = ByToken::new(enrolled.is_none());
         let budgets = Budgets::open(&config.budget);
         let by_token = ByToken::new(enrolled.is_none());
         let logs = Logs::new(&config, budgets.group(Of::Logs), to.clone())?;

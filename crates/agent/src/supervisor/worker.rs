@@ -53,6 +53,7 @@ pub fn spawn(kind: Kind, group: Option<Group>) -> Result<Started> {
         Kind::Enrol => ("enrol", UPLINK_UID),
     };
     let mut spec = WorkerSpec::own(name, &["worker", name], uid, uid);
+    spec.network = kind != Kind::Logs;
     spec.group = group;
     spec.network = kind != Kind::Logs;
     spec.env.extend(crate::ALLOCATOR_SETTINGS.iter().map(|(name, value)| (name.into(), value.into())));

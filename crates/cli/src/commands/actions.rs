@@ -141,7 +141,7 @@ async fn only_agent(api: &Api) -> Result<String> {
     let active: Vec<&Value> = agents.iter().filter(|agent| text(agent, "state") != "revoked").collect();
     match active.as_slice() {
         [one] => Ok(text(one, "id")),
-        [] => bail!("no host is enrolled; make a token with: sakimori enrol-token create NAME"),
+        [] => bail!("no host is enrolled; make a token with: sakimori agents token"),
         several => {
             let names: Vec<String> =
                 several.iter().map(|agent| format!("{} ({})", text(agent, "id"), text(agent, "name"))).collect();

@@ -25,7 +25,7 @@ pub async fn run(api: &Api, json: bool) -> Result<()> {
         output::json(&json!({ "hosts": hosts, "channels": channels }))?;
     } else {
         let rows: Vec<Vec<String>> = all.iter().map(|(host, proof)| row(host, proof)).collect();
-        let nothing = "no host is enrolled; sakimori enrol-token create NAME makes a token for one";
+        let nothing = "no host is enrolled; sakimori agents token makes a token for one";
         output::table(&["host", "module", "state", "last proven", "ms", "what"], &rows, nothing)?;
     }
     match all.iter().filter(|(_, proof)| text(proof, "state") != "proven").count() {

@@ -154,7 +154,7 @@ async fn send(agent: &Agent, to: u64) -> u64 {
 #[test]
 fn a_manager_that_is_killed_between_journal_flush_and_commit_stores_each_event_once() {
     let Some(program) = program() else {
-        eprintln!("passed over: it needs the program sakimori (cargo build --workspace)");
+        sakimori_sys::harness::needs(false, "the program sakimori (cargo build --workspace)");
         return;
     };
     let dir = tempfile::tempdir().unwrap();

@@ -42,10 +42,10 @@ pub struct Server {
 static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
 
 /// The server of this program, started at the first call. `None` where Debian's package is missing: then the test of
-/// this name says that it was passed over.
+/// this name says that it is skipped.
 pub fn server(test: &str) -> Option<&'static Server> {
     let Some(programs) = programs() else {
-        eprintln!("passed over: {test} needs PostgreSQL (tools/packages test installs it)");
+        sakimori_sys::harness::skip(test, "PostgreSQL (tools/packages test installs it)");
         return None;
     };
     let server = SERVER.get_or_init(|| start(&programs));

@@ -174,7 +174,7 @@ impl Simulator {
     /// None where the environment does not name it.
     fn start(test: &str) -> Option<Self> {
         let Some(program) = std::env::var_os("SAKIMORI_MOTO") else {
-            eprintln!("passed over: {test} needs the AWS simulator (SAKIMORI_MOTO; make test sets it)");
+            sakimori_sys::harness::skip(test, "the AWS simulator in SAKIMORI_MOTO (make test sets it)");
             return None;
         };
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
