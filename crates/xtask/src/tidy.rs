@@ -89,6 +89,7 @@ const LONGER: &[(&str, &str)] = &[];
 /// Tests that are switched off, and why.
 const SWITCHED_OFF: &[(&str, &str)] = &[
     ("crates/sys/tests/nft.rs", "run as a child without rights by the test that its reason names"),
+    ("crates/store/src/control/measure_tests.rs", "a measurement, run by hand"),
     ("crates/store/src/lake/measure_tests.rs", "a measurement, run by hand"),
 ];
 

@@ -208,8 +208,7 @@ async fn position(control: &Control, table: &TableCopy) -> Result<u64, BackupErr
     })
 }
 
-/// Writes the archive. It blocks, on a thread that is for that. `told` hears how many bytes are written, now and then;
-/// what it answers ends the backup where it is an error.
+/// Writes the archive. It blocks, on a thread that is for that and outside of `runtime`.
 ///
 /// # Errors
 /// A file that cannot be read, or `out`'s.

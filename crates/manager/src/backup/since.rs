@@ -51,8 +51,11 @@ impl Since {
         let path = state.join(FILE);
         match std::fs::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Ok(data) if data.len() <= MOST => {}
-            other => drop(io("read", &path, other)?),
+            Err(error) => return io("read", &path, Err(error)),
+            Ok(data) if data.len() > MOST => {
+                return io("read", &path, Err(std::io::Error::other(format!("it is larger than {} MiB", MOST >> 20))));
+            }
+            Ok(_) => {}
         }
         let bytes = io("read", &path, std::fs::read(&path))?;
         let since = serde_json::from_slice(&bytes).map_err(std::io::Error::from);

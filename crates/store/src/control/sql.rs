@@ -115,12 +115,6 @@ pub trait FromRow: Sized {
     fn from_row(row: &Row) -> Result<Self>;
 }
 
-impl FromRow for Row {
-    fn from_row(_: &Row) -> Result<Self> {
-        Err(sqlx::Error::Decode("a row is taken as it is".into()))
-    }
-}
-
 macro_rules! tuples {
     ($($name:ident $at:literal),*) => {
         impl<$($name: Column),*> FromRow for ($($name,)*) {
@@ -372,14 +366,7 @@ impl<'q> Builder<'q> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use super::super::tests::Base;
-    use super::super::{Control, postgres_server};
     use super::*;
-
-    /// Rows of each measurement.
-    const ROWS: i64 = 20_000;
 
     #[test]
     fn values_between_brackets_are_numbered_on_and_none_is_never_met() {
@@ -387,60 +374,5 @@ mod tests {
         builder.push_bind("x").push(" AND b").push_in([1, 2]).push(" AND c").push_in(Vec::<i64>::new());
         assert_eq!(builder.text, "SELECT 1 WHERE a = $1 AND b IN ($2, $3) AND c IN (NULL)");
         assert_eq!(builder.values.len(), 3);
-    }
-
-    async fn claims(control: &Control) -> std::time::Duration {
-        let began = Instant::now();
-        let mut change = control.begin().await.unwrap();
-        for number in 0..ROWS {
-            query("INSERT INTO claims (batch, writer, number) VALUES ($1, $2, $3)")
-                .bind(format!("a:{number}"))
-                .bind("manager")
-                .bind(number)
-                .execute(change.connection())
-                .await
-                .unwrap();
-        }
-        change.commit().await.unwrap();
-        began.elapsed()
-    }
-
-    /// `cargo test --workspace --lib -- --ignored --nocapture statements_cost`
-    #[tokio::test]
-    #[ignore = "a measurement"]
-    async fn statements_cost_what_they_cost_without_this_layer() {
-        let (_dir, control) = Base::File.fresh().await;
-        let began = Instant::now();
-        let Pool::Sqlite(pool) = &control.writer else { panic!("a file") };
-        let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-        for number in 0..ROWS {
-            sqlx::query("INSERT INTO claims (batch, writer, number) VALUES ($1, $2, $3)")
-                .bind(format!("b:{number}"))
-                .bind("manager")
-                .bind(number)
-                .execute(&mut *tx)
-                .await
-                .unwrap();
-        }
-        tx.commit().await.unwrap();
-        let plain = began.elapsed();
-        let layered = claims(&control).await;
-        let Pool::Sqlite(readers) = control.read() else { panic!("a file") };
-        let sql = "SELECT batch, number FROM claims";
-        let began = Instant::now();
-        let rows: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(readers).await.unwrap();
-        let plain_read = began.elapsed();
-        let began = Instant::now();
-        let same: Vec<(String, i64)> = query_as(sql).fetch_all(control.read()).await.unwrap();
-        assert_eq!(rows.len(), same.len());
-        println!(
-            "{ROWS} inserts: sqlx {plain:?}, here {layered:?}; {} rows read: sqlx {plain_read:?}, here {:?}",
-            rows.len(),
-            began.elapsed()
-        );
-        if let Some(server) = postgres_server::server("statements_cost") {
-            let (_dir, control) = Base::Server(server).fresh().await;
-            println!("{ROWS} inserts on a server of this machine: {:?}", claims(&control).await);
-        }
     }
 }

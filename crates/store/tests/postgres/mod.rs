@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const HOLD: &str = r#"
 set -e
 cd "$1"
-trap 'kill -INT $server 2>/dev/null && wait $server; cd /; rm -rf "$1"' EXIT
+trap '[ -n "$ready" ] || tail -n 20 log >&2; kill -QUIT $server 2>/dev/null && wait $server; cd /; rm -rf "$1"' EXIT
 [ -z "$4" ] || chown -R postgres: "$1"
 $4 "$2/initdb" -D data -A trust -U sakimori -E UTF8 --locale=C --no-sync >log 2>&1
 $4 "$2/postgres" -D data -k "$1" -c listen_addresses=127.0.0.1 -p "$3" -c fsync=off -c max_connections=400 \
@@ -25,6 +25,7 @@ for _ in $(seq 600); do
   kill -0 $server
   sleep 0.1
 done
+ready=1
 echo ready
 read -r _ || true
 "#;
@@ -93,7 +94,7 @@ fn start(programs: &Path) -> Result<Server, String> {
         BufReader::new(out).read_line(&mut line).map_err(|error| error.to_string())?;
     }
     if line != "ready\n" {
-        return Err(std::fs::read_to_string(dir.join("log")).unwrap_or_else(|_| "see above".into()));
+        return Err("its log is above".into());
     }
     Ok(Server { port, next: AtomicU64::new(1), certificate, _shell: shell })
 }
