@@ -10,6 +10,8 @@
 //! - [`inotify`]: waiting for files to change
 //! - [`mounts`]: what is mounted, and when that changes
 //! - [`netlink`], [`nft`]: our own encoder of netfilter's messages
+//! - [`nfqueue`]: packets that wait for a verdict
+//! - [`ring`]: packets to a worker that is trusted with nothing
 //! - [`net`]: own addresses, gateways, name servers, ssh sessions
 //! - [`harness`]: the `main` of tests whose program is started again as a worker
 //! - [`lab`]: network namespaces for tests and the demo
@@ -27,6 +29,8 @@ pub mod memory;
 pub mod mounts;
 pub mod net;
 pub mod netlink;
+pub mod nfqueue;
 pub mod nft;
+pub mod ring;
 pub mod sandbox;
 pub mod worker;
