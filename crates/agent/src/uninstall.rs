@@ -46,6 +46,9 @@ pub fn run(config: &Config, purge: bool) -> Result<()> {
     keeper::end(&config.keeper_socket());
     Blocker::remove(&config.block_address.table).context("cannot remove the nftables table")?;
     anstream::println!("the nftables table {} is removed", config.block_address.table);
+    let table = &config.intrusion_prevention.table;
+    sakimori_host::queue_packets::remove(table).context("cannot remove the nftables tables of the queue")?;
+    crate::supervisor::pump::end_all(config);
     if purge {
         match std::fs::remove_dir_all(&config.agent.state) {
             Ok(()) => anstream::println!("{} is removed", config.agent.state.display()),

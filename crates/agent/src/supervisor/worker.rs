@@ -19,6 +19,8 @@ use crate::spool::Replay;
 pub const LOGS_UID: u32 = 64_101;
 /// User and group of the `uplink` worker.
 pub const UPLINK_UID: u32 = 64_102;
+/// User and group of `network` workers.
+pub const NETWORK_UID: u32 = 64_105;
 /// User of `journalctl`, which reads the journal for the `logs` worker.
 pub const JOURNAL_UID: u32 = 64_103;
 /// First wait before a worker that ended is started again.
@@ -35,6 +37,8 @@ pub enum Kind {
     Logs,
     /// Speaks to the manager.
     Uplink,
+    /// Judges packets.
+    Network,
 }
 
 /// A started worker that nobody reads yet.
@@ -48,6 +52,7 @@ pub fn spawn(kind: Kind, group: Option<Group>) -> Result<Started> {
     let (name, uid) = match kind {
         Kind::Logs => ("logs", LOGS_UID),
         Kind::Uplink => ("uplink", UPLINK_UID),
+        Kind::Network => ("network", NETWORK_UID),
     };
     let mut spec = WorkerSpec::own(name, &["worker", name], uid, uid);
     spec.network = kind == Kind::Uplink;

@@ -20,6 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Host {
     pub dir: tempfile::TempDir,
     pub table: String,
+    /// Network namespace that it runs in, as `ip netns` knows it.
+    pub namespace: Option<String>,
     child: Option<Child>,
 }
 
@@ -36,6 +38,7 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
             "[agent]\nstate = \"{state}\"\nhost_name = \"web1\"\n[log]\nlevel = \"debug\"\n[proof]\nevery_hours = {hours}\n[block_address]\ntable = \"{table}\"\n\
+             [intrusion_prevention]\ntable = \"{table}_ips\"\n\
              [[policy.modules.log_inspection.sources]]\nname = \"auth\"\nsource = \"linux/auth\"\nfile = \"{auth}\"\n\
              [[policy.modules.log_inspection.sources]]\nname = \"web\"\nsource = \"nginx/access\"\nfile = \"{web}\"\n{more}\n",
             state = dir.path().join("state").display(),
@@ -43,7 +46,7 @@ impl Host {
             web = dir.path().join("web.log").display(),
         );
         fs::write(dir.path().join("agent.toml"), text).unwrap();
-        Self { dir, table, child: None }
+        Self { dir, table, namespace: None, child: None }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -55,7 +58,15 @@ impl Host {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sakimori-agent"));
+        let program = env!("CARGO_BIN_EXE_sakimori-agent");
+        let mut command = match &self.namespace {
+            None => Command::new(program),
+            Some(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name, program]);
+                command
+            }
+        };
         command.arg("--config").arg(self.path("agent.toml")).args(args);
         command
     }
