@@ -30,6 +30,8 @@ pub struct Config {
     pub block_address: BlockAddress,
     /// Probes of the modules that are on.
     pub proof: Proof,
+    /// Intrusion prevention, what is this host's own affair.
+    pub intrusion_prevention: IntrusionPrevention,
     /// This host's own policy layer over the default one, in effect until a manager has sent a policy.
     pub policy: serde_json::Map<String, serde_json::Value>,
 }
@@ -86,6 +88,10 @@ pub struct Budget {
     pub malware_memory_mib: u64,
     /// Most processor time of the same.
     pub malware_cpu_percent: u32,
+    /// Most memory of the workers that judge packets.
+    pub network_memory_mib: u64,
+    /// Most processor time of the same; packets wait for it.
+    pub network_cpu_percent: u32,
     /// Most memory of the `uplink` worker.
     pub uplink_memory_mib: u64,
     /// Most processor time of the same.
@@ -115,6 +121,14 @@ pub struct BlockAddress {
 pub struct Proof {
     /// Hours between two runs. 0: none, by schedule or by hand.
     pub every_hours: u32,
+}
+
+/// Intrusion prevention.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntrusionPrevention {
+    /// Name of the nftables tables, families `ip` and `ip6`.
+    pub table: String,
 }
 
 impl Default for Agent {
@@ -147,6 +161,8 @@ impl Default for Budget {
             logs_cpu_percent: 100,
             malware_memory_mib: 1_024,
             malware_cpu_percent: 150,
+            network_memory_mib: 1_024,
+            network_cpu_percent: 0,
             uplink_memory_mib: 256,
             uplink_cpu_percent: 50,
         }
@@ -165,6 +181,12 @@ impl Default for Proof {
 impl Default for BlockAddress {
     fn default() -> Self {
         Self { table: "sakimori".into() }
+    }
+}
+
+impl Default for IntrusionPrevention {
+    fn default() -> Self {
+        Self { table: "sakimori_ips".into() }
     }
 }
 

@@ -1,8 +1,8 @@
 //! sakimori-agent: all that a protected host needs. One binary: the supervisor (`run`), its workers, and the
 //! commands that ask or change a running one.
 //!
-//! Map: `supervisor` is the loop and all that root does; `worker_logs` and `worker_uplink` are what the workers
-//! do; `modules` is the catalog of protection modules; `spool` keeps what is to be sent; `enroll` makes this host
+//! Map: `supervisor` is the loop and all that root does; `worker_logs`, `worker_network` and `worker_uplink` are what
+//! the workers do; `modules` is the catalog of protection modules; `spool` keeps what is to be sent; `enroll` makes this host
 //! known to a manager; `control`, `doctor` and `uninstall` are the commands.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
@@ -31,6 +31,7 @@ mod spool;
 mod supervisor;
 mod uninstall;
 mod worker_logs;
+mod worker_network;
 mod worker_uplink;
 
 use std::path::PathBuf;
@@ -119,6 +120,16 @@ enum Command {
         /// Where
         path: PathBuf,
     },
+    /// The process that holds a packet queue; started by the supervisor only
+    #[command(hide = true)]
+    Pump {
+        /// Where it listens
+        socket: PathBuf,
+        /// Number of the queue
+        queue: u16,
+        /// Lowest of its three bits of marks
+        mark_bit: u8,
+    },
     /// A worker process; started by the supervisor only
     #[command(hide = true)]
     Worker {
@@ -152,6 +163,7 @@ enum WorkerName {
     Uplink,
     Enrol,
     Malware,
+    Network,
 }
 
 fn main() -> std::process::ExitCode {
@@ -179,6 +191,11 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         supervisor::antimalware::keeper::keep(socket)?;
         return Ok(done);
     }
+    if let Command::Pump { socket, queue, mark_bit } = &cli.command {
+        telemetry::init(LogFormat::Text, "info");
+        supervisor::pump::hold(socket, *queue, *mark_bit)?;
+        return Ok(done);
+    }
     if let Command::Worker { name } = cli.command {
         telemetry::init(LogFormat::Text, &std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
         let channel = sakimori_sys::worker::connect()?;
@@ -186,6 +203,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             WorkerName::Logs => worker_logs::run(channel)?,
             WorkerName::Uplink => worker_uplink::run(channel)?,
             WorkerName::Enrol => worker_uplink::enrol::run(&channel)?,
+            WorkerName::Network => worker_network::run(channel)?,
             WorkerName::Malware => {}
         }
         return Ok(done);
@@ -226,7 +244,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             return show::done(control::ask(&socket, &Ask::Stop { uninstall: false })?, "stopping", cli.json);
         }
         Command::Uninstall { purge } => uninstall::run(&config, purge)?,
-        Command::Worker { .. } | Command::Keeper { .. } | Command::ProbeMalware { .. } => {}
+        Command::Worker { .. } | Command::Keeper { .. } | Command::Pump { .. } | Command::ProbeMalware { .. } => {}
     }
     Ok(done)
 }

@@ -568,13 +568,20 @@ fn make_reserve(folder: &Path) -> Result<()> {
     }
 }
 
-/// Streams that the supervisor itself writes; detection does not see them.
+/// Streams of which no rule of the host makes anything more: the supervisor's own, and those of network workers.
 pub fn is_own(stream: &str) -> bool {
-    stream == AGENT_STREAM || stream == ACTIONS_STREAM
+    stream == AGENT_STREAM || stream == ACTIONS_STREAM || stream.starts_with(NETWORK_STREAM)
+}
+
+/// The stream of alerts of a `network` worker, by the place of its queue.
+pub fn network_stream(queue: usize) -> String {
+    format!("{NETWORK_STREAM}{queue}")
 }
 
 /// Events about the agent itself.
 pub const AGENT_STREAM: &str = "agent";
+/// Alerts of network workers; what follows is the place of the queue.
+const NETWORK_STREAM: &str = "network.";
 /// Records of host actions.
 pub const ACTIONS_STREAM: &str = "actions";
 

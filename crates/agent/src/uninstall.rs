@@ -57,6 +57,15 @@ pub fn run(config: &Config, purge: bool) -> Result<()> {
         Err(_) if blocks == 0 && !rights::holds(rights::NET_ADMIN) => {}
         Err(error) => return Err(error).context("cannot remove the nftables table; run it with sudo"),
     }
+    let table = &config.intrusion_prevention.table;
+    match sakimori_host::queue_packets::remove(table) {
+        Err(error) if rights::holds(rights::NET_ADMIN) => {
+            return Err(error).context("cannot remove the nftables tables of the queue");
+        }
+        // Without this right none could be made.
+        Ok(()) | Err(_) => {}
+    }
+    crate::supervisor::pump::end_all(config);
     if purge {
         match std::fs::remove_dir_all(&config.agent.state) {
             Ok(()) => anstream::println!("{} is removed", config.agent.state.display()),

@@ -7,6 +7,7 @@ mod api;
 mod cost;
 mod demo;
 mod exactly_once;
+mod inline;
 mod log_to_block;
 mod many_blocks;
 mod platform;
@@ -31,6 +32,8 @@ enum Command {
     ProtectionCost(cost::Options),
     /// Send lines through an agent while agent and manager are killed again and again; count what arrives
     ExactlyOnce(exactly_once::Options),
+    /// A download and requests through the packet queue against past it; Suricata beside it
+    Inline(inline::Options),
     /// From the deciding line to the first refused packet, and lines per CPU second; fail2ban beside it
     LogToBlock(log_to_block::Options),
     /// 150,000 blocks, each with its own record: one more, and all undone
@@ -46,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(options) => demo::run(&options),
         Command::ProtectionCost(options) => cost::run(&options),
         Command::ExactlyOnce(options) => exactly_once::run(&options),
+        Command::Inline(options) => inline::run(&options),
         Command::LogToBlock(options) => log_to_block::run(&options),
         Command::ManyBlocks(options) => many_blocks::run(&options),
         Command::Syslog(options) => syslog::run(&options),

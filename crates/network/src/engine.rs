@@ -19,9 +19,15 @@ pub enum Verdict {
     Accept,
     /// The rest of the flow needs no inspection.
     AcceptFlow,
+    /// What the server sends needs none until further notice.
+    AcceptReplies,
+    /// It needs inspection again.
+    InspectReplies,
     Drop,
-    /// Drop and answer: by RST, or ICMP where there is none.
-    Reject(Action),
+    /// Drop this and the rest of the flow.
+    DropFlow,
+    /// Drop and answer its sender: by RST, or ICMP where there is none.
+    Reject,
 }
 
 /// One alert.
@@ -81,6 +87,16 @@ pub struct Counters {
     pub flows_pushed_out: u64,
     /// Fragments' packets that were given up.
     pub fragments_given_up: u64,
+    /// Flows whose content cannot be seen since it is encrypted.
+    pub encrypted: u64,
+    /// Times when the rest of an answer was passed over.
+    pub bulk: u64,
+    /// Bytes that were passed over.
+    pub bulk_bytes: u64,
+    /// Segments with bytes that did not belong to their connection; where packets can be dropped, they are.
+    pub alien: u64,
+    /// Segments that could not be kept; where packets can be dropped, they are.
+    pub not_kept: u64,
 }
 
 /// Most bytes of payload that an alert carries.
@@ -101,6 +117,17 @@ pub(crate) struct Core {
     pub scratch: Vec<u8>,
     /// Data connections that were announced.
     pub expected: Vec<(i64, crate::app::Expected)>,
+    /// Bytes that the streams of all flows keep.
+    pub held: usize,
+}
+
+/// Rules made ready for an engine; the long part of a change of rules, which can be done beside it.
+pub struct Prepared(Detector);
+
+impl Prepared {
+    pub fn new(rules: Arc<RuleSet>, settings: &Settings) -> Self {
+        Self(Detector::new(rules, settings.outcome.clone()))
+    }
 }
 
 impl Engine {
@@ -114,6 +141,7 @@ impl Engine {
             out: Vec::new(),
             scratch: Vec::new(),
             expected: Vec::new(),
+            held: 0,
         };
         Self { decoder, core }
     }
@@ -128,20 +156,33 @@ impl Engine {
         let (decoder, core) = (&mut self.decoder, &mut self.core);
         core.counters.frames += 1;
         let mut verdict = Verdict::Accept;
+        let mut packets = 0;
         decoder.frame(frame, number, &mut |packet| {
-            let one = core.packet(packet);
-            if !matches!(one, Verdict::Accept) {
-                verdict = one;
-            }
+            packets += 1;
+            verdict = verdict.with(core.packet(packet));
         });
         alerts.append(&mut core.out);
-        verdict
+        // What is said of one flow among several in a tunnel is not said of the tunnel.
+        if packets > 1 { verdict.of_packet() } else { verdict }
+    }
+
+    /// Other rules from the next packet on. Flows go on, and so do counts of rules that both sets have; what rules
+    /// noted on flows and hosts is forgotten, since it may mean something else to the new ones.
+    pub fn change_rules(&mut self, prepared: Prepared) {
+        let before = std::mem::replace(&mut self.core.detector, prepared.0);
+        self.core.detector.hosts = before.hosts;
+        self.core.detector.hosts.forget_bits();
+        self.core.flows.each(|flow| {
+            flow.bits.clear();
+            flow.ints.clear();
+        });
     }
 
     /// Ends all flows, as if nothing more came.
     pub fn finish(&mut self, alerts: &mut Vec<Alert>) {
         for id in self.core.flows.ids() {
             if let Some(flow) = self.core.flows.remove(id) {
+                self.core.held = self.core.held.saturating_sub(flow.held());
                 self.core.end_flow(flow);
             }
         }
@@ -161,6 +202,7 @@ impl Core {
     fn packet(&mut self, packet: Packet<'_>) -> Verdict {
         self.counters.packets += 1;
         while let Some(flow) = self.flows.expired(packet.time) {
+            self.held = self.held.saturating_sub(flow.held());
             self.end_flow(flow);
         }
         let with_flow = packet.version != 0
@@ -173,7 +215,10 @@ impl Core {
             return self.conclude(&judgement, &subject, None);
         }
         let (key, mut flow) = self.flow_of(&packet);
+        let before = flow.held();
         let verdict = self.in_flow(&packet, &mut flow);
+        let verdict = self.relieved(&packet, &mut flow, verdict);
+        self.held = self.held.saturating_sub(before) + flow.held();
         self.flows.put(key, flow);
         verdict
     }
@@ -206,11 +251,13 @@ impl Core {
                 return (known, flow);
             }
             self.flows.forget(&known);
+            self.held = self.held.saturating_sub(flow.held());
             self.end_flow(flow);
         }
         self.counters.flows += 1;
         let (flow, gone) = self.flows.open(key, packet);
         if let Some(gone) = gone {
+            self.held = self.held.saturating_sub(gone.held());
             self.end_flow(gone);
         }
         (key, flow)
@@ -229,12 +276,13 @@ impl Core {
                 let mut events = Vec::new();
                 self.tcp(packet, flow, &mut dir, &mut events);
             }
-            return Verdict::Drop;
+            return refusal(flow, dir);
         }
         // What the flow was before this packet counts as its state.
         let was_established = flow.tcp.as_ref().is_some_and(|session| session.established());
         let mut events: Vec<&'static str> = Vec::new();
         let mut in_stream = false;
+        let mut alien = false;
         match packet.proto {
             TCP if flow.proto == TCP => {
                 let wrong = packet.checksum == crate::decode::Checksum::Wrong;
@@ -243,13 +291,22 @@ impl Core {
                 } else {
                     in_stream = self.tcp(packet, flow, &mut dir, &mut events);
                 }
+                alien = !events.is_empty() && !packet.payload.is_empty();
             }
             UDP if flow.proto == UDP => self.datagram(packet, flow, dir),
             _ => {}
         }
         if flow.verdict == FlowVerdict::Drop {
             self.counters.dropped += 1;
-            return Verdict::Drop;
+            return refusal(flow, dir);
+        }
+        if std::mem::take(&mut flow.not_kept) {
+            // What cannot be kept would be read by its receiver and by nobody here; the sender sends it again.
+            self.counters.not_kept += 1;
+            if self.settings.outcome.prevent && self.settings.stream.inline {
+                self.counters.dropped += 1;
+                return Verdict::Drop;
+            }
         }
         if flow.verdict == FlowVerdict::Pass {
             self.pruned(flow);
@@ -265,7 +322,14 @@ impl Core {
             self.laid(packet, flow, dir, &mut bytes);
         }
         if bytes.is_empty() {
-            return self.judge(packet, flow, dir, established, in_stream, &events);
+            let verdict = self.judge(packet, flow, dir, established, in_stream, &events);
+            // Bytes that do not belong to the connection are not judged with it, and its receiver might take them.
+            if alien && verdict == Verdict::Accept && self.settings.outcome.prevent && self.settings.stream.inline {
+                self.counters.dropped += 1;
+                self.counters.alien += 1;
+                return Verdict::Drop;
+            }
+            return verdict;
         }
         let mut laid = packet.clone();
         laid.payload = &bytes;
@@ -310,6 +374,14 @@ impl Core {
             no_payload: flow.no_payload,
         };
         let judgement = self.detector.inspect(&subject, Some(flow));
+        if let Some(action) = judgement.blocked.filter(|_| flow.verdict == FlowVerdict::Drop) {
+            let (here, there) = (dir as usize, dir.other() as usize);
+            for (at, wanted) in [(here, action != Action::RejectDst), (there, action != Action::Reject)] {
+                if let Some(refused) = flow.refused.get_mut(at).filter(|_| action != Action::Drop) {
+                    *refused = wanted;
+                }
+            }
+        }
         let verdict = self.conclude(&judgement, &subject, Some(flow));
         if let (Some(to), Some(session)) = (due, flow.tcp.as_mut()) {
             let stream = session.stream(dir);
@@ -355,7 +427,11 @@ impl Core {
         match judgement.blocked {
             Some(action) if self.settings.outcome.prevent => {
                 self.counters.dropped += 1;
-                if action == Action::Drop { Verdict::Drop } else { Verdict::Reject(action) }
+                match (action, flow) {
+                    (_, Some(flow)) if flow.verdict == FlowVerdict::Drop => refusal(flow, subject.dir),
+                    (Action::Reject | Action::RejectBoth, _) => Verdict::Reject,
+                    _ => Verdict::Drop,
+                }
             }
             _ if judgement.passed && flow.is_some_and(|flow| flow.verdict == FlowVerdict::Pass) => Verdict::AcceptFlow,
             _ => Verdict::Accept,
@@ -422,6 +498,15 @@ impl Core {
             *dir = flow.dir(packet);
             return added;
         };
+        // Also after its end: what was on its way then was passed over as well.
+        if flow.had_bulk && *dir == Dir::ToServer && tcp.flags & tcp_flag::ACK != 0 {
+            let missed = session.stream(Dir::ToClient).pass_over(tcp.ack);
+            self.counters.bulk_bytes += missed;
+            if let Some(parser) = flow.parser.as_mut().filter(|_| missed > 0 && !flow.failed) {
+                let ahead = parser.content_ahead(Dir::ToClient);
+                parser.gap(Dir::ToClient, usize::try_from(missed.min(ahead)).unwrap_or(usize::MAX), &mut flow.txs);
+            }
+        }
         let judged = session.segment(*dir, packet, &tcp, settings);
         if let Judged::Bad(event) = judged {
             events.push(event);
@@ -454,6 +539,43 @@ impl Core {
             }
             ExceptionPolicy::Auto | ExceptionPolicy::Ignore => {}
         }
+    }
+}
+
+impl Verdict {
+    /// The graver of two.
+    fn with(self, other: Self) -> Self {
+        let weight = |verdict: Self| match verdict {
+            Self::Accept => 0,
+            Self::AcceptFlow | Self::AcceptReplies | Self::InspectReplies => 1,
+            Self::Drop => 2,
+            Self::DropFlow => 3,
+            Self::Reject => 4,
+        };
+        if weight(other) > weight(self) { other } else { self }
+    }
+
+    /// Without what it says of a flow.
+    fn of_packet(self) -> Self {
+        match self {
+            Self::AcceptFlow | Self::AcceptReplies | Self::InspectReplies => Self::Accept,
+            Self::DropFlow => Self::Drop,
+            other => other,
+        }
+    }
+
+    /// Whether the packet goes on.
+    pub fn accepts(self) -> bool {
+        matches!(self, Self::Accept | Self::AcceptFlow | Self::AcceptReplies | Self::InspectReplies)
+    }
+}
+
+/// What becomes of a packet of a flow that is dropped. Where one side is still to be refused, its packets must come.
+fn refusal(flow: &Flow, dir: Dir) -> Verdict {
+    match flow.refused {
+        [false, false] => Verdict::DropFlow,
+        sides if sides.get(dir as usize).copied().unwrap_or(false) => Verdict::Reject,
+        _ => Verdict::Drop,
     }
 }
 

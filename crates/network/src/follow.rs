@@ -9,6 +9,8 @@ use crate::flow::{Flow, FlowVerdict};
 
 /// Most bytes that wait while the protocol is not known.
 const MOST_UNKNOWN: u64 = 16 << 10;
+/// Most bytes that all streams hold; beyond it nothing that came too early is kept.
+pub(crate) const MOST_HELD: usize = 256 << 20;
 /// Most data connections that are waited for, and for how long.
 const MOST_EXPECTED: usize = 1024;
 const EXPECTED_FOR: i64 = 120_000_000;
@@ -49,13 +51,10 @@ impl Core {
             let stream = session.stream(dir);
             if !stream.depth_reached {
                 let from = stream.app_progress.min(stream.raw_progress);
-                added = stream.insert(
-                    seq,
-                    payload,
-                    if inline { crate::decode::Overlap::First } else { policy },
-                    settings.depth,
-                    from,
-                );
+                let first = if inline { crate::decode::Overlap::First } else { policy };
+                let full = self.held > MOST_HELD && stream.is_ahead(seq);
+                added = !full && stream.insert(seq, payload, first, settings.depth, from);
+                flow.not_kept = !added;
             }
         }
         if shift {

@@ -8,6 +8,7 @@
 //! - [`capture`]: frames of pcap and pcapng files.
 //! - [`Settings`]: what a policy or an existing `suricata.yaml` says.
 //! - [`event`]: an alert as an ECS event.
+//! - [`testcases`]: conversations beside rules, and what is to come of them.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
@@ -20,8 +21,10 @@ pub mod event;
 mod flow;
 mod follow;
 mod reader;
+mod relief;
 mod rules;
 mod settings;
+pub mod testcases;
 mod yaml;
 
 #[doc(hidden)]
@@ -29,7 +32,7 @@ pub use app::exercise;
 pub use app::{AppProto, AppSettings, HttpSettings};
 pub use decode::{DecodeSettings, DefragSettings, Overlap};
 pub use detect::OutcomeSettings;
-pub use engine::{Alert, Counters, Engine, Verdict};
+pub use engine::{Alert, Counters, Engine, Prepared, Verdict};
 pub use flow::FlowSettings;
 pub use flow::tcp::{ExceptionPolicy, StreamSettings, Urgent};
 pub use rules::{

@@ -4,7 +4,7 @@ use crate::app::AppSettings;
 use crate::decode::{DecodeSettings, DefragSettings};
 use crate::detect::OutcomeSettings;
 use crate::flow::FlowSettings;
-use crate::flow::tcp::StreamSettings;
+use crate::flow::tcp::{ExceptionPolicy, StreamSettings};
 use crate::rules::LoadOptions;
 
 /// What a policy says of network inspection.
@@ -20,6 +20,19 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// For packets that a kernel holds until they are judged. Connections are followed from their middle where the
+    /// beginning was not seen, since they are older than the engine; no connection is long enough to be let out of
+    /// sight, but bulk that a server sends is passed over once so much of it was judged.
+    pub fn inline() -> Self {
+        let mut settings = Self::default();
+        settings.prevent();
+        settings.stream.midstream = true;
+        settings.stream.midstream_policy = ExceptionPolicy::Ignore;
+        settings.stream.depth = 0;
+        settings.stream.bulk = Some(1 << 20);
+        settings
+    }
+
     /// Packets can be dropped, and so are inspected before they are delivered.
     pub fn prevent(&mut self) {
         self.outcome.prevent = true;

@@ -10,6 +10,8 @@
 //! - [`inotify`]: waiting for files to change
 //! - [`mounts`]: what is mounted, and when that changes
 //! - [`netlink`], [`nft`]: our own encoder of netfilter's messages
+//! - [`nfqueue`]: packets that wait for a verdict
+//! - [`ring`]: packets to a worker that is trusted with nothing
 //! - [`net`]: own addresses, gateways, name servers, ssh sessions
 //! - [`rights`]: which of root's rights this process has
 //! - [`harness`]: how a test says that it is skipped, and the `main` of tests whose program is started again as a worker
@@ -28,7 +30,9 @@ pub mod memory;
 pub mod mounts;
 pub mod net;
 pub mod netlink;
+pub mod nfqueue;
 pub mod nft;
 pub mod rights;
+pub mod ring;
 pub mod sandbox;
 pub mod worker;

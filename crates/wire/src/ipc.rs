@@ -67,7 +67,7 @@ pub enum ToLogs {
 }
 
 /// Bytes in one piece: as a sequence of numbers each byte would be a call.
-mod as_bytes {
+pub(crate) mod as_bytes {
     use std::fmt;
 
     use serde::de::{Error, Visitor};

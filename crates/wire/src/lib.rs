@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod ipc;
+pub mod ipc_network;
 pub mod machine;
 pub mod status;
 pub mod token;

@@ -32,7 +32,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cloud", &["sys", "journal", "wire", "runtime", "respond"]),
     ("store", &["sys", "journal", "wire", "runtime", "respond"]),
     // The agent never links `cloud` or `store`, the manager never `host`.
-    ("agent", &["sys", "journal", "wire", "runtime", "detect", "malware", "content", "respond", "host", "scan"]),
+    (
+        "agent",
+        &["sys", "journal", "wire", "runtime", "detect", "malware", "network", "content", "respond", "host", "scan"],
+    ),
     ("manager", &["sys", "journal", "wire", "runtime", "detect", "content", "respond", "cloud", "store"]),
     // The command line runs `sakimori-agent` as a program of its own.
     (

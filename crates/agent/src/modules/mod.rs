@@ -7,6 +7,7 @@ use sakimori_runtime::doctor::Finding;
 
 pub mod antimalware;
 pub mod block_address;
+pub mod intrusion_prevention;
 pub mod log_inspection;
 
 /// What a module is.
@@ -26,5 +27,9 @@ pub struct Descriptor {
 }
 
 /// All modules.
-pub const CATALOG: &[&Descriptor] =
-    &[&log_inspection::DESCRIPTOR, &block_address::DESCRIPTOR, &antimalware::DESCRIPTOR];
+pub const CATALOG: &[&Descriptor] = &[
+    &log_inspection::DESCRIPTOR,
+    &block_address::DESCRIPTOR,
+    &antimalware::DESCRIPTOR,
+    &intrusion_prevention::DESCRIPTOR,
+];

@@ -14,11 +14,14 @@ pub enum Of {
     Logs,
     /// Judges files.
     Malware,
+    /// Judges packets.
+    Network,
     /// Speaks to the manager.
     Uplink,
 }
 
-const ALL: [(Of, &str); 3] = [(Of::Logs, "logs"), (Of::Malware, "malware"), (Of::Uplink, "uplink")];
+const ALL: [(Of, &str); 4] =
+    [(Of::Logs, "logs"), (Of::Malware, "malware"), (Of::Network, "network"), (Of::Uplink, "uplink")];
 
 /// The groups.
 pub struct Budgets {
@@ -50,6 +53,7 @@ impl Share {
         let (memory_mib, cpu_percent) = match which {
             Of::Logs => (budget.logs_memory_mib, budget.logs_cpu_percent),
             Of::Malware => (budget.malware_memory_mib, budget.malware_cpu_percent),
+            Of::Network => (budget.network_memory_mib, budget.network_cpu_percent),
             Of::Uplink => (budget.uplink_memory_mib, budget.uplink_cpu_percent),
         };
         Self { memory_mib, cpu_percent, io_weight: budget.io_weight }
@@ -88,7 +92,7 @@ impl Budgets {
         self.groups.iter().find(|(of, _)| *of == which).map(|(_, group)| group.clone())
     }
 
-    /// The group of the keeper, which has no limit.
+    /// The group of the keeper and of pumps, which has no limit.
     pub fn keeper(&self) -> Option<Group> {
         self.keeper.clone()
     }
@@ -159,6 +163,7 @@ impl Supervisor {
                 let module = match which {
                     Of::Logs => "log_inspection",
                     Of::Malware => "antimalware",
+                    Of::Network => "intrusion_prevention",
                     Of::Uplink => "uplink",
                 };
                 event.set(sakimori_model::field::SAKIMORI_MODULE, module);

@@ -95,6 +95,7 @@ impl Supervisor {
                 self.logs.send(&ToLogs::Bundle { number, files });
                 self.antimalware.forget_rules();
                 self.apply_antimalware();
+                self.apply_intrusion_prevention();
                 if let Some(link) = &mut self.link {
                     link.versions(self.policy.number, number, &self.actions.head());
                 }

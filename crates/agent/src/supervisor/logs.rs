@@ -26,8 +26,6 @@ use crate::spool::{Replay, Spool, is_own};
 
 /// Batches that may be unspooled at a time.
 pub const CREDITS: u32 = 8;
-/// Most orders of one batch; a worker that asks for more is not believed.
-const MAX_ORDERS: usize = 10_000;
 
 /// Worker, inputs and what is owed to them.
 pub struct Logs {
@@ -375,18 +373,7 @@ impl Supervisor {
             self.logs.credits.push((stream, sequence));
             return Ok(());
         }
-        // Only a person's order has no alert, and no person speaks through this worker.
-        orders.retain(|order| !order.cause.alert.is_empty());
-        orders.truncate(MAX_ORDERS);
-        let header = sakimori_wire::batch::peek(bytes);
-        let is_its_own = header
-            .is_ok_and(|header| header.stream == stream && header.sequence == sequence && header.origin == self.agent);
-        let taken = if is_its_own {
-            self.spool.append(bytes, &orders, self.now()).map(|_| ())
-        } else {
-            Err(anyhow::anyhow!("a batch is not what it says"))
-        };
-        match taken {
+        match self.spool_of_worker(&stream, sequence, bytes, &mut orders) {
             Ok(()) => {
                 self.logs.orders.append(&mut orders);
                 self.logs.credits.push((stream, sequence));

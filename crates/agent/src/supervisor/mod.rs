@@ -22,10 +22,12 @@ mod enrolment;
 mod farewell;
 pub mod find;
 mod inputs;
+pub mod intrusion_prevention;
 mod link;
 mod logs;
 mod policy;
 pub mod proof;
+pub mod pump;
 mod saver;
 mod vault;
 mod watch;
@@ -48,6 +50,7 @@ use antimalware::Antimalware;
 use budgets::{Budgets, Of};
 use bundles::Bundles;
 use enrolment::{ByToken, Identity};
+use intrusion_prevention::IntrusionPrevention;
 use link::Link;
 use logs::Logs;
 use proof::Proof;
@@ -62,7 +65,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Messages that may wait for the loop; then their senders wait, so that no worker can fill the memory.
 const MAX_WAITING: usize = 64;
-/// Most orders that wait for room on the disk.
+/// Most orders of one batch, and most that wait for room on the disk.
 const MAX_ORDERS: usize = 10_000;
 /// Most messages that share one fsync.
 const MAX_TOGETHER: usize = 256;
@@ -102,6 +105,8 @@ pub enum Message {
     EnrolFailed(String),
     /// End in good order, and tell the manager so.
     Stop(Farewell),
+    /// Something of intrusion prevention.
+    Network(intrusion_prevention::Told),
 }
 
 /// The running agent.
@@ -121,6 +126,7 @@ pub struct Supervisor {
     told_full: bool,
     /// Orders that wait for their batch to be durable.
     waiting: Vec<Order>,
+    intrusion_prevention: IntrusionPrevention,
     /// Events about the agent that are not spooled yet.
     said: Vec<Event>,
     clock: SystemClock,
@@ -183,7 +189,6 @@ impl Supervisor {
         let bundles = Bundles::open(state, enrolled.as_ref())?;
         let actions = Actions::open(&config, &agent, &policy.policy, clock.now())?;
         let (to, from) = sync_channel(MAX_WAITING);
-        let by_token = ByToken::new(enrolled.is_none());
         let budgets = Budgets::open(&config.budget);
         let by_token = ByToken::new(enrolled.is_none());
         let logs = Logs::new(&config, budgets.group(Of::Logs), to.clone())?;
@@ -202,6 +207,11 @@ impl Supervisor {
             link,
             antimalware,
             proof: Proof::new(&config, clock.now()),
+            intrusion_prevention: IntrusionPrevention::new(
+                &config,
+                (budgets.group(Of::Network), budgets.keeper()),
+                to.clone(),
+            ),
             budgets,
             told_full: false,
             waiting: Vec::new(),
@@ -247,6 +257,7 @@ impl Supervisor {
         }
         self.apply_logs()?;
         self.apply_antimalware();
+        self.apply_intrusion_prevention();
         self.after()?;
         if let Some(link) = &mut self.link {
             link.start()?;
@@ -282,8 +293,9 @@ impl Supervisor {
         let link = self.link.as_ref().and_then(Link::restart_due);
         let antimalware = self.antimalware.restart_due();
         let proof = self.proof.due();
+        let network = self.intrusion_prevention.restart_due();
         let logs = self.logs.restart_due().filter(|_| !self.spool.is_disk_full());
-        for due in [self.sync_due, logs, link, antimalware, proof, self.stopping].into_iter().flatten() {
+        for due in [self.sync_due, logs, link, antimalware, network, proof, self.stopping].into_iter().flatten() {
             until = until.min(due);
         }
         let mut wait = until.saturating_duration_since(now);
@@ -320,6 +332,7 @@ impl Supervisor {
                 self.proof.tried(opened);
                 Ok(())
             }
+            Message::Network(told) => self.network_told(told),
             Message::Folder => self.look_at_inputs(),
             Message::Ask { ask, reply } => self.answer(ask, &reply),
             Message::SnapshotKept(covers) => self.spool.covered(&covers),
@@ -350,6 +363,7 @@ impl Supervisor {
             if self.antimalware.restart_due().is_some_and(|due| due <= now) {
                 self.apply_antimalware();
             }
+            self.restart_network(now);
             if let Some(link) = &mut self.link
                 && link.restart_due().is_some_and(|due| due <= now)
             {
@@ -387,6 +401,7 @@ impl Supervisor {
         }
         self.waiting.append(&mut self.logs.take_orders());
         self.waiting.append(&mut self.antimalware.take_orders());
+        self.waiting.append(&mut self.intrusion_prevention.take_orders());
         self.waiting.truncate(MAX_ORDERS);
         // They wait where the disk has no room: the ledger could not take them either.
         if !self.waiting.is_empty() && self.spool.try_sync()? {
@@ -396,6 +411,7 @@ impl Supervisor {
         }
         let room = self.spool.has_room();
         self.logs.credit(room);
+        self.intrusion_prevention.credit(room);
         let now = Instant::now();
         if self.spool.is_dirty() {
             let due = *self.sync_due.get_or_insert(now + SYNC_WAIT);
@@ -423,6 +439,7 @@ impl Supervisor {
         }
         self.logs.kill();
         self.antimalware.leave();
+        self.intrusion_prevention.leave();
         self.budgets.close();
         tracing::info!("stopped; blocks stay in the kernel until their time is up");
         Ok(())
@@ -472,6 +489,20 @@ impl Supervisor {
         }
     }
 
+    /// Spools a batch of a worker, if it is what it says; what it asks for is cut to what a worker may ask.
+    fn spool_of_worker(&mut self, stream: &str, sequence: u64, bytes: &[u8], orders: &mut Vec<Order>) -> Result<()> {
+        // Only a person's order has no alert, and no person speaks through a worker.
+        orders.retain(|order| !order.cause.alert.is_empty());
+        orders.truncate(MAX_ORDERS);
+        let header = sakimori_wire::batch::peek(bytes);
+        let is_its_own = header
+            .is_ok_and(|header| header.stream == stream && header.sequence == sequence && header.origin == self.agent);
+        if !is_its_own {
+            bail!("a batch is not what it says");
+        }
+        self.spool.append(bytes, orders, self.now()).map(|_| ())
+    }
+
     /// Says something about the agent itself, as an event.
     fn say(&mut self, action: &'static str, message: String, more: impl FnOnce(&mut Event)) {
         tracing::info!(action, "{message}");
@@ -502,6 +533,7 @@ impl Supervisor {
                 .map(|module| match module.id {
                     "log_inspection" => self.logs.status(&self.policy.policy),
                     "antimalware" => self.antimalware.status(&self.policy.policy),
+                    "intrusion_prevention" => self.intrusion_prevention.status(&self.policy.policy),
                     _ => self.actions.status(&self.policy.policy),
                 })
                 .collect(),

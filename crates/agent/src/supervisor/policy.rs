@@ -102,6 +102,7 @@ impl Supervisor {
                 self.spool_actions(events)?;
                 self.apply_logs()?;
                 self.apply_antimalware();
+                self.apply_intrusion_prevention();
                 if let Some(link) = &mut self.link {
                     link.versions(number, self.bundles.number(), &self.actions.head());
                 }

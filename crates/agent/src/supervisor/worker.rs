@@ -19,6 +19,8 @@ use crate::spool::Replay;
 pub const LOGS_UID: u32 = 64_101;
 /// User and group of the `uplink` worker.
 pub const UPLINK_UID: u32 = 64_102;
+/// User and group of `network` workers.
+pub const NETWORK_UID: u32 = 64_105;
 /// User of `journalctl`, which reads the journal for the `logs` worker.
 pub const JOURNAL_UID: u32 = 64_103;
 /// First wait before a worker that ended is started again.
@@ -37,6 +39,8 @@ pub enum Kind {
     Uplink,
     /// Speaks to it once, with a token.
     Enrol,
+    /// Judges packets.
+    Network,
 }
 
 /// A started worker that nobody reads yet.
@@ -51,11 +55,11 @@ pub fn spawn(kind: Kind, group: Option<Group>) -> Result<Started> {
         Kind::Logs => ("logs", LOGS_UID),
         Kind::Uplink => ("uplink", UPLINK_UID),
         Kind::Enrol => ("enrol", UPLINK_UID),
+        Kind::Network => ("network", NETWORK_UID),
     };
     let mut spec = WorkerSpec::own(name, &["worker", name], uid, uid);
-    spec.network = kind != Kind::Logs;
+    spec.network = matches!(kind, Kind::Uplink | Kind::Enrol);
     spec.group = group;
-    spec.network = kind != Kind::Logs;
     spec.env.extend(crate::ALLOCATOR_SETTINGS.iter().map(|(name, value)| (name.into(), value.into())));
     Ok(Started(sakimori_sys::worker::spawn(&spec).with_context(|| format!("cannot start the {name} worker"))?))
 }

@@ -20,6 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Host {
     pub dir: tempfile::TempDir,
     pub table: String,
+    /// Network namespace that it runs in, as `ip netns` knows it.
+    pub namespace: Option<String>,
     child: Option<Child>,
     /// A file that the agent sees as its /etc/machine-id.
     machine_id: Option<PathBuf>,
@@ -37,7 +39,7 @@ impl Host {
         let table = format!("skm_t{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::SeqCst));
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
-            "[agent]\nstate = \"{state}\"\nhost_name = \"web1\"\nenrolment_token = \"{token}\"\n[log]\nlevel = \"debug\"\n[proof]\nevery_hours = {hours}\n[block_address]\ntable = \"{table}\"\n\
+            "[agent]\nstate = \"{state}\"\nhost_name = \"web1\"\nenrolment_token = \"{token}\"\n[log]\nlevel = \"debug\"\n[proof]\nevery_hours = {hours}\n[block_address]\ntable = \"{table}\"\n[intrusion_prevention]\ntable = \"{table}_ips\"\n\
              [[policy.modules.log_inspection.sources]]\nname = \"auth\"\nsource = \"linux/auth\"\nfile = \"{auth}\"\n\
              [[policy.modules.log_inspection.sources]]\nname = \"web\"\nsource = \"nginx/access\"\nfile = \"{web}\"\n{more}\n",
             state = dir.path().join("state").display(),
@@ -46,7 +48,7 @@ impl Host {
             web = dir.path().join("web.log").display(),
         );
         fs::write(dir.path().join("agent.toml"), text).unwrap();
-        Self { dir, table, child: None, machine_id: None }
+        Self { dir, table, namespace: None, child: None, machine_id: None }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -65,12 +67,18 @@ impl Host {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = match &self.machine_id {
-            None => Command::new(env!("CARGO_BIN_EXE_sakimori-agent")),
-            Some(path) => {
+        let program = env!("CARGO_BIN_EXE_sakimori-agent");
+        let mut command = match (&self.namespace, &self.machine_id) {
+            (None, None) => Command::new(program),
+            (Some(name), _) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name, program]);
+                command
+            }
+            (None, Some(path)) => {
                 let mut command = Command::new("unshare");
                 command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/machine-id && exec \"$@\""]);
-                command.arg(path).arg(env!("CARGO_BIN_EXE_sakimori-agent"));
+                command.arg(path).arg(program);
                 command
             }
         };

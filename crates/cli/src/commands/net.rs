@@ -31,9 +31,11 @@ pub enum NetCommand {
 #[derive(Debug, Subcommand)]
 pub enum RulesCommand {
     /// Load rules and list each that cannot be, with file, line and reason
-    #[command(after_help = "Example:\n  sakimori net rules check local.rules")]
+    #[command(
+        after_help = "Examples:\n  sakimori net rules check local.rules\n  sakimori net rules check content/network"
+    )]
     Check {
-        /// Rule files
+        /// Rule files, or folders of them
         #[arg(required = true)]
         files: Vec<PathBuf>,
         #[command(flatten)]
@@ -45,7 +47,7 @@ pub enum RulesCommand {
 pub struct ReplayArgs {
     /// The capture: pcap or pcapng
     file: PathBuf,
-    /// Rule files
+    /// Rule files, or folders of them
     #[arg(long, num_args = 1.., value_name = "FILE")]
     rules: Vec<PathBuf>,
     /// As if packets were held until they are judged: drop and reject take effect
@@ -113,8 +115,29 @@ fn text(path: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The files, and in the place of a folder those in it that end in `.rules`, by name.
+fn rule_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+        let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        found.retain(|file| file.extension().is_some_and(|ending| ending == "rules"));
+        found.sort();
+        if found.is_empty() {
+            bail!("{} holds no file that ends in .rules", path.display());
+        }
+        files.append(&mut found);
+    }
+    Ok(files)
+}
+
 /// Loads rule files; data sets that they name are looked for beside the first.
-fn load(files: &[PathBuf], settings: &Settings) -> Result<RuleSet> {
+fn load(paths: &[PathBuf], settings: &Settings) -> Result<RuleSet> {
+    let files = &rule_files(paths)?;
     let texts: Result<Vec<(String, String)>> =
         files.iter().map(|path| Ok((path.display().to_string(), text(path)?))).collect();
     let texts = texts?;

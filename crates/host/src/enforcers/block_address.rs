@@ -300,7 +300,7 @@ fn own_sets(nft: &mut Nft, table: &str) -> Result<BTreeSet<SetKey>, PortError> {
 }
 
 /// What a person can mend, and what may go away by itself.
-fn port_error(error: NetlinkError) -> PortError {
+pub(super) fn port_error(error: NetlinkError) -> PortError {
     match error.errno() {
         Some(libc::EPERM) => PortError::permanent(format!("{error}; run the agent as root or give it CAP_NET_ADMIN")),
         Some(libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::EINVAL) => PortError::permanent(

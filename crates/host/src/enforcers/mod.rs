@@ -2,3 +2,4 @@
 
 pub mod block_address;
 pub mod quarantine;
+pub mod queue_packets;

@@ -1,4 +1,5 @@
-//! What travels between keeper and agent: records of a fixed size, so that the keeper parses nothing.
+//! What travels between keeper and agent: records of a fixed size, so that the keeper parses nothing. The pump's are of
+//! the same form ([`super::pump_message`]).
 //!
 //! To the keeper: `kind u8 | flag u8 | flag u8 | zero u8 | a u32 | b u64`, 16 bytes; a list of process ids follows
 //! [`Kind::Exempt`]. From it: the same 16 bytes. A file travels beside them.
@@ -113,22 +114,22 @@ pub enum Count {
 pub const COUNTS: [Count; 6] =
     [Count::Asked, Count::Known, Count::Exempt, Count::Judged, Count::Silent, Count::Waiting];
 
-fn record(kind: u8, flags: [u8; 2], a: u32, b: u64) -> Vec<u8> {
+pub(super) fn record(kind: u8, flags: [u8; 2], a: u32, b: u64) -> Vec<u8> {
     let mut out = vec![kind, flags[0], flags[1], 0];
     out.extend_from_slice(&a.to_le_bytes());
     out.extend_from_slice(&b.to_le_bytes());
     out
 }
 
-struct Record<'a> {
-    kind: u8,
-    flags: [u8; 2],
-    a: u32,
-    b: u64,
-    rest: &'a [u8],
+pub(super) struct Record<'a> {
+    pub kind: u8,
+    pub flags: [u8; 2],
+    pub a: u32,
+    pub b: u64,
+    pub rest: &'a [u8],
 }
 
-fn split(bytes: &[u8]) -> Option<Record<'_>> {
+pub(super) fn split(bytes: &[u8]) -> Option<Record<'_>> {
     let (head, rest) = bytes.split_first_chunk::<RECORD>()?;
     let [kind, one, two, _, a0, a1, a2, a3, b @ ..] = head;
     let b: [u8; 8] = *b;

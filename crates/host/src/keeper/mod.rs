@@ -18,6 +18,8 @@
 
 pub mod cache;
 pub mod message;
+pub mod pump;
+pub mod pump_message;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -104,6 +106,18 @@ pub fn run(listener: &UnixListener, silence: Silence) -> io::Result<()> {
         keeper.turn(listener)?;
     }
     Ok(())
+}
+
+/// Takes who knocks, and its process id, if it is of the same user as this process: root, where it matters.
+fn admit(listener: &UnixListener) -> Option<(Channel, i32)> {
+    let (stream, _) = listener.accept().ok()?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    if peer.uid != rustix::process::geteuid() {
+        return None;
+    }
+    let channel = Channel::new(OwnedFd::from(stream));
+    channel.set_send_timeout(Some(SEND)).ok()?;
+    Some((channel, peer.pid.as_raw_nonzero().get()))
 }
 
 impl Keeper {
@@ -299,19 +313,11 @@ impl Keeper {
 
     /// A new agent takes the place of the old one and gets every question that waits.
     fn accept(&mut self, listener: &UnixListener) {
-        let Ok((stream, _)) = listener.accept() else { return };
-        // Of the same user as this process: root, where it matters.
-        let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { return };
-        if peer.uid != rustix::process::geteuid() {
-            return;
-        }
+        let Some((channel, pid)) = admit(listener) else { return };
         self.gone();
-        let channel = Channel::new(OwnedFd::from(stream));
-        if channel.set_send_timeout(Some(SEND)).is_ok() {
-            self.agent = Some(channel);
-            self.agent_pid = peer.pid.as_raw_nonzero().get();
-            self.state_since = Instant::now();
-        }
+        self.agent = Some(channel);
+        self.agent_pid = pid;
+        self.state_since = Instant::now();
     }
 
     /// The agent is gone: its processes are strangers again, its questions wait for the next one or for the policy.

@@ -137,7 +137,7 @@ impl World {
     }
 
     /// State of an agent, as the API shows it.
-    pub async fn state(&self, manager: &Running, agent: &str) -> String {
+    pub async fn presence(&self, manager: &Running, agent: &str) -> String {
         self.ask(manager, &format!("/api/v1/agents/{agent}")).await["state"].as_str().unwrap().to_owned()
     }
 

@@ -26,7 +26,7 @@ async fn audited(world: &World, manager: &Running, action: &str) -> usize {
 async fn until_state(world: &World, manager: &Running, agent: &str, state: &str) {
     let began = Instant::now();
     loop {
-        let now = world.state(manager, agent).await;
+        let now = world.presence(manager, agent).await;
         if now == state {
             return;
         }
@@ -165,7 +165,7 @@ fn who_says_goodbye_is_retired_or_stopped_and_who_does_not_is_silent() {
         drop(stream);
         until_state(&world, &manager, &silent.id, "away").await;
         until_state(&world, &manager, &silent.id, "silent").await;
-        assert_eq!(world.state(&manager, &scaled_in.id).await, "retired");
+        assert_eq!(world.presence(&manager, &scaled_in.id).await, "retired");
         for (action, count) in [("agents:retired", 1), ("agents:stopped", 1), ("agents:silent", 1), ("agents:back", 0)]
         {
             assert_eq!(audited(&world, &manager, action).await, count, "{action}");

@@ -79,6 +79,10 @@ pub(crate) trait Parser: Send {
     fn bears_gaps(&self) -> bool {
         false
     }
+    /// So many bytes of a direction would be content and nothing else, and a gap in them would be got over.
+    fn content_ahead(&self, _dir: Dir) -> u64 {
+        0
+    }
     /// Bytes that were not consumed when another protocol takes over.
     fn leftover(&mut self, _dir: Dir) -> Vec<u8> {
         Vec::new()

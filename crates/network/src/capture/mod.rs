@@ -18,6 +18,8 @@ pub struct Frame<'a> {
     pub data: &'a [u8],
     /// The frame was longer than what was kept of it.
     pub cut: bool,
+    /// Whoever hands it over vouches for its checksums (the kernel, which has looked, or will write them itself).
+    pub vouched: bool,
 }
 
 /// Why a capture cannot be read.
@@ -108,7 +110,7 @@ mod tests {
     fn little_endian_pcap() {
         let file = file();
         let all: Vec<_> = frames(&file).unwrap().collect();
-        assert_eq!(all, [Ok(Frame { time: 7_000_005, link: 1, data: b"abc", cut: true })]);
+        assert_eq!(all, [Ok(Frame { time: 7_000_005, link: 1, data: b"abc", cut: true, vouched: false })]);
     }
 
     #[test]

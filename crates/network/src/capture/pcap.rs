@@ -55,6 +55,6 @@ impl<'a> Pcap<'a> {
         let data = self.rest.take(kept)?;
         let micros = if self.nanoseconds { part / 1000 } else { part };
         let time = i64::from(seconds) * 1_000_000 + i64::from(micros);
-        Some(Frame { time, link: self.link, data, cut: whole > kept })
+        Some(Frame { time, link: self.link, data, cut: whole > kept, vouched: false })
     }
 }

@@ -129,14 +129,14 @@ impl<'a> PcapNg<'a> {
         let ticks = (u64::from(high) << 32) | u64::from(low);
         let micros = u128::from(ticks) * 1_000_000 / u128::from(interface.ticks.max(1));
         let time = i64::try_from(micros).ok()?.checked_add(interface.offset.checked_mul(1_000_000)?)?;
-        Some(Frame { time, link: interface.link, data, cut: whole > kept })
+        Some(Frame { time, link: interface.link, data, cut: whole > kept, vouched: false })
     }
 
     fn simple(&mut self, body: &mut Reader<'a>) -> Option<Frame<'a>> {
         let interface = *self.interfaces.first()?;
         let whole = self.word(body)? as usize;
         let kept = whole.min(interface.longest).min(body.len());
-        Some(Frame { time: 0, link: interface.link, data: body.take(kept)?, cut: whole > kept })
+        Some(Frame { time: 0, link: interface.link, data: body.take(kept)?, cut: whole > kept, vouched: false })
     }
 }
 

@@ -215,6 +215,8 @@ impl<'a> Packet<'a> {
 pub(crate) struct Decoder {
     settings: DecodeSettings,
     pub(crate) defrag: Defrag,
+    /// The checksums of the frame in hand need no look.
+    vouched: bool,
 }
 
 /// Who takes the packets of a frame.
@@ -222,11 +224,12 @@ pub(crate) type Sink<'s> = &'s mut dyn FnMut(Packet<'_>);
 
 impl Decoder {
     pub(crate) fn new(settings: DecodeSettings, defrag: DefragSettings) -> Self {
-        Self { settings, defrag: Defrag::new(defrag) }
+        Self { settings, defrag: Defrag::new(defrag), vouched: false }
     }
 
     /// Hands every packet of a frame to the sink, inner ones first.
     pub(crate) fn frame(&mut self, frame: &Frame<'_>, number: u64, sink: Sink<'_>) {
+        self.vouched = frame.vouched;
         let packet = Packet::new(frame.time, number, frame.data);
         self.link(frame.link, frame.data, packet, 0, sink);
     }

@@ -39,7 +39,7 @@ impl Decoder {
     }
 
     fn checksum(&self, packet: &Packet<'_>, proto: u8) -> Checksum {
-        if !self.settings.checksums {
+        if !self.settings.checksums || self.vouched {
             return Checksum::Absent;
         }
         let length = (packet.ip_payload.len() as u32).to_be_bytes();

@@ -49,6 +49,11 @@ fn whose(track: Track, packet: &Packet<'_>) -> Whose {
 }
 
 impl HostMemory {
+    /// Forgets what rules noted; counts stay.
+    pub(crate) fn forget_bits(&mut self) {
+        self.bits.clear();
+    }
+
     pub(crate) fn set_reputation(&mut self, address: IpAddr, category: &str, value: u8) {
         if self.reputations.len() < 10 * MOST {
             self.reputations.insert((address, category.to_owned()), value);

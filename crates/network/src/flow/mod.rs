@@ -73,6 +73,18 @@ pub(crate) struct Flow {
     pub no_payload: bool,
     /// Client and server were just turned around.
     pub turned: bool,
+    /// Directions whose packets are refused, and not only dropped.
+    pub refused: [bool; 2],
+    /// Bytes of the server since the client spoke.
+    pub replied: u64,
+    /// The server's bytes are passed over until the client speaks.
+    pub bulk: bool,
+    /// They were, at some time.
+    pub had_bulk: bool,
+    /// It was said that it needs no inspection.
+    pub released: bool,
+    /// A segment of the packet in hand could not be kept.
+    pub not_kept: bool,
 }
 
 impl Flow {
@@ -101,7 +113,18 @@ impl Flow {
             ip_only_done: [false; 2],
             no_payload: false,
             turned: false,
+            refused: [false; 2],
+            replied: 0,
+            bulk: false,
+            had_bulk: false,
+            released: false,
+            not_kept: false,
         }
+    }
+
+    /// Bytes of its streams that are kept.
+    pub(crate) fn held(&self) -> usize {
+        self.tcp.as_ref().map_or(0, |session| session.streams.iter().map(stream::Stream::held).sum())
     }
 
     /// Direction of a packet of this flow.

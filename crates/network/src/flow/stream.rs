@@ -247,9 +247,33 @@ impl Stream {
         }
     }
 
-    #[cfg(test)]
-    fn held(&self) -> usize {
+    /// Bytes that are kept.
+    pub(crate) fn held(&self) -> usize {
         self.held
+    }
+
+    /// Would a segment lie beyond what comes next, and so have to be kept?
+    pub(crate) fn is_ahead(&self, seq: u32) -> bool {
+        self.offset(seq).is_some_and(|start| start > self.app_progress)
+    }
+
+    /// Passes over all that the other side has acknowledged; gives how many bytes were not seen.
+    pub(crate) fn pass_over(&mut self, ack: u32) -> u64 {
+        let Some(to) = self.offset(ack).filter(|to| *to > self.app_progress) else { return 0 };
+        let missed = to - self.app_progress;
+        while let Some((start, piece)) = self.pieces.first_key_value().filter(|(start, _)| **start < to) {
+            let (start, length) = (*start, piece.data.len());
+            self.pieces.remove(&start);
+            self.held -= length;
+        }
+        self.app_progress = to;
+        self.raw_progress = self.raw_progress.max(to);
+        self.right = self.right.max(to);
+        if ahead(ack, self.next_seq) > 0 {
+            self.next_seq = ack;
+        }
+        self.last_ack = ack;
+        missed
     }
 }
 

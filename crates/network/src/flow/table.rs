@@ -125,6 +125,11 @@ impl FlowTable {
         if over { self.remove(id) } else { None }
     }
 
+    /// Every flow that is in the table.
+    pub(crate) fn each(&mut self, mut work: impl FnMut(&mut Flow)) {
+        self.flows.values_mut().for_each(|(_, flow)| work(flow));
+    }
+
     /// Ids of all flows, in the order of their beginning.
     pub(crate) fn ids(&self) -> Vec<u64> {
         let mut ids: Vec<u64> = self.flows.keys().copied().collect();

@@ -29,6 +29,9 @@ pub struct StreamSettings {
     pub urgent: Urgent,
     /// What becomes of a flow whose parser gave up.
     pub app_error_policy: ExceptionPolicy,
+    /// After so many bytes of one answer its rest is passed over, where it is content alone, and packets of encrypted
+    /// flows are not wanted. `None` judges all.
+    pub bulk: Option<u64>,
 }
 
 impl Default for StreamSettings {
@@ -46,6 +49,7 @@ impl Default for StreamSettings {
             hosts: Vec::new(),
             urgent: Urgent::Oob,
             app_error_policy: ExceptionPolicy::Auto,
+            bulk: None,
         }
     }
 }

@@ -212,6 +212,8 @@ impl<'s, 'v> Builder<'s, 'v> {
             || self.buffers.iter().any(|test| !test.buffer.is_app());
         Ok(Rule {
             action: self.action,
+            written: self.action,
+            group: Arc::from(""),
             gid: self.gid,
             sid: self.sid,
             rev: self.rev,

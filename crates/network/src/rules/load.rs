@@ -54,6 +54,7 @@ pub struct RuleSet {
     pub(crate) rules: Vec<Arc<Rule>>,
     pub(crate) global: Vec<GlobalRule>,
     pub(crate) sets: DataSets,
+    order_of_actions: Vec<Action>,
     /// What could not be loaded.
     pub refused: Vec<Refused>,
 }
@@ -103,8 +104,9 @@ impl RuleSet {
         let (mut rules, mut refused) = (Vec::new(), Vec::new());
         let mut known: HashMap<(u32, u32), usize> = HashMap::new();
         for (file, text) in texts {
+            let group: Arc<str> = group_of(file).into();
             for (line, rule) in syntax::rules(text) {
-                match read(&rule, &mut shared) {
+                match read(&rule, &mut shared).map(|rule| Rule { group: group.clone(), ..rule }) {
                     Ok(rule) => match known.get(&(rule.gid, rule.sid)) {
                         // Of two rules with one id the newer revision counts, of equal ones the first.
                         Some(at) => {
@@ -130,7 +132,21 @@ impl RuleSet {
         let wrong = errors.into_iter().map(|(line, reason)| Refused { file: "thresholds".into(), line, reason });
         refused.extend(wrong);
         let Shared { sets, .. } = shared;
-        Self { rules: rules.into_iter().map(Arc::new).collect(), global, sets, refused }
+        let order_of_actions = options.action_order.clone();
+        Self { rules: rules.into_iter().map(Arc::new).collect(), global, sets, refused, order_of_actions }
+    }
+
+    /// Gives rules other actions than they are written with: what `action` says of each, where it says something.
+    pub fn decide(&mut self, action: impl Fn(&Rule) -> Option<Action>) {
+        let mut rules: Vec<Rule> =
+            std::mem::take(&mut self.rules).into_iter().map(|rule| Arc::unwrap_or_clone(rule)).collect();
+        for rule in &mut rules {
+            if let Some(action) = action(rule) {
+                rule.action = action;
+            }
+        }
+        order(&mut rules, &self.order_of_actions);
+        self.rules = rules.into_iter().map(Arc::new).collect();
     }
 
     pub fn len(&self) -> usize {
@@ -145,6 +161,12 @@ impl RuleSet {
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().map(AsRef::as_ref)
     }
+}
+
+/// A file's name without folder and ending.
+fn group_of(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
 /// Reads one rule.
@@ -277,6 +299,16 @@ mod tests {
         ));
         let sids: Vec<u32> = set.rules().map(|rule| rule.sid).collect();
         assert_eq!(sids, [5, 6, 3, 2, 4, 1]);
+    }
+
+    #[test]
+    fn a_decision_changes_what_a_rule_does_and_not_what_is_written() {
+        let text = "drop tcp any any -> any any (sid:1;)\nalert tcp any any -> any any (sid:2;)";
+        let mut set = RuleSet::load(&[("network/web.rules", text)], &LoadOptions::default(), &|_| None);
+        set.decide(|rule| (rule.sid == 1 && &*rule.group == "web").then_some(Action::Alert));
+        set.decide(|rule| (rule.sid == 2).then_some(Action::Drop));
+        let found: Vec<_> = set.rules().map(|rule| (rule.sid, rule.action, rule.written)).collect();
+        assert_eq!(found, [(2, Action::Drop, Action::Alert), (1, Action::Alert, Action::Drop)]);
     }
 
     #[test]

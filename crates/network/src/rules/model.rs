@@ -142,6 +142,10 @@ pub(crate) enum Fast {
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub action: Action,
+    /// The action as it is written; [`RuleSet::decide`](super::RuleSet::decide) may have changed the other.
+    pub written: Action,
+    /// Name of its file without folder and ending: what a policy calls a group.
+    pub group: Arc<str>,
     pub gid: u32,
     pub sid: u32,
     pub rev: u32,

@@ -7,7 +7,7 @@
 mod message;
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -91,6 +91,12 @@ pub struct Socket {
     batch_limit: usize,
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Socket {
     /// To netfilter.
     pub fn netfilter() -> Result<Self, NetlinkError> {
@@ -134,6 +140,29 @@ impl Socket {
             // Without these the answers are longer and say less; nothing else depends on them.
         }
         Ok(Self { socket, sequence: 1, batch_limit: (room / 2).min(MAX_BATCH) })
+    }
+
+    /// As much room for what arrives as the system gives.
+    pub fn receive_room(&self, bytes: usize) {
+        use rustix::net::sockopt;
+        if sockopt::set_socket_recv_buffer_size_force(&self.socket, bytes).is_err() {
+            // What it had is less, not none.
+            let _ = sockopt::set_socket_recv_buffer_size(&self.socket, bytes);
+        }
+    }
+
+    /// Sends bytes that are messages, and waits for no answer.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        loop {
+            match rustix::net::send(&self.socket, bytes, SendFlags::empty()) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Carries out all of these or none, in one nfnetlink transaction.
@@ -285,15 +314,7 @@ impl Socket {
     }
 
     fn send(&self, attempt: &str, bytes: &[u8]) -> Result<(), NetlinkError> {
-        loop {
-            match rustix::net::send(&self.socket, bytes, SendFlags::empty()) {
-                Ok(_) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => {
-                    return Err(NetlinkError::Socket { attempt: attempt.to_owned(), source: error.into() });
-                }
-            }
-        }
+        self.write(bytes).map_err(|source| NetlinkError::Socket { attempt: attempt.to_owned(), source })
     }
 
     fn read(&self, attempt: &str, buffer: &mut [u8], deadline: Instant) -> Result<usize, NetlinkError> {

@@ -11,9 +11,9 @@ use crate::netlink::{MAX_VALUE, Message};
 const INET: u8 = 1;
 const SUBSYSTEM: u16 = 10 << 8;
 /// Create where it is missing.
-const CREATE: u16 = 0x400;
+pub(super) const CREATE: u16 = 0x400;
 /// Behind the rules that are there.
-const APPEND: u16 = 0x800;
+pub(super) const APPEND: u16 = 0x800;
 
 /// Message types.
 pub(super) mod kind {
@@ -75,7 +75,12 @@ pub struct Element {
 
 /// A message about our tables.
 pub(super) fn message(attempt: impl Into<String>, kind: u16, flags: u16) -> Message {
-    Message::new(attempt, SUBSYSTEM | kind, flags, &[INET, 0, 0, 0])
+    message_in(INET, attempt, kind, flags)
+}
+
+/// A message about tables of a family (`NFPROTO_*`).
+pub(super) fn message_in(family: u8, attempt: impl Into<String>, kind: u16, flags: u16) -> Message {
+    Message::new(attempt, SUBSYSTEM | kind, flags, &[family, 0, 0, 0])
 }
 
 /// Makes a table that may be there already.
@@ -165,24 +170,29 @@ pub fn new_rule(table: &str, chain: &str, set: &str, family: Family, prefix: u8,
         if verdict == Verdict::Drop {
             expression(list, "counter", |_| {});
         }
-        expression(list, "immediate", |data| {
-            data.number(1, 0).nested(2, |data| {
-                data.nested(2, |data| {
-                    data.number(1, if verdict == Verdict::Drop { 0 } else { 1 });
-                });
-            });
-        });
+        conclude(list, verdict);
     });
     message
 }
 
-fn expression(list: &mut Message, name: &str, fill: impl FnOnce(&mut Message)) {
+/// Puts the verdict of a rule at its end.
+pub(super) fn conclude(list: &mut Message, verdict: Verdict) {
+    expression(list, "immediate", |data| {
+        data.number(1, 0).nested(2, |data| {
+            data.nested(2, |data| {
+                data.number(1, if verdict == Verdict::Drop { 0 } else { 1 });
+            });
+        });
+    });
+}
+
+pub(super) fn expression(list: &mut Message, name: &str, fill: impl FnOnce(&mut Message)) {
     list.nested(1, |expression| {
         expression.text(1, name).nested(2, fill);
     });
 }
 
-fn value(message: &mut Message, kind: u16, bytes: &[u8]) {
+pub(super) fn value(message: &mut Message, kind: u16, bytes: &[u8]) {
     message.nested(kind, |data| {
         data.attribute(1, bytes);
     });

@@ -307,6 +307,15 @@ impl Parser for Http1 {
         true
     }
 
+    fn content_ahead(&self, dir: Dir) -> u64 {
+        let side = if dir == Dir::ToServer { &self.request } else { &self.response };
+        match side.state {
+            State::Counted(left) => left,
+            State::UntilClose | State::Ignore => u64::MAX,
+            _ => 0,
+        }
+    }
+
     fn leftover(&mut self, dir: Dir) -> Vec<u8> {
         std::mem::take(&mut self.side(dir).buffer)
     }

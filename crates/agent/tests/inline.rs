@@ -1,0 +1,322 @@
+//! Intrusion prevention inline: a web server with an access log, an attacker, and the agent between them, in network
+//! namespaces.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod host;
+mod manager;
+mod web;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use host::{Host, is_root};
+use manager::Manager;
+use sakimori_model::{Event, field};
+use sakimori_wire::agent as proto;
+use sakimori_wire::agent::down::Message as Down;
+use serde_json::json;
+use web::{ATTACK, Net, get};
+
+const DETECT_BLOCKS: &str = "[policy.modules.block_address]\nmode = \"detect\"\n";
+
+/// A host whose agent inspects, in the server's namespace.
+fn host(net: &Net, more: &str) -> Host {
+    let mut host = Host::new(&format!(
+        "{DETECT_BLOCKS}[policy.modules.log_inspection]\nstate = \"off\"\n\
+         [policy.modules.intrusion_prevention]\nstate = \"on\"\n{more}\n"
+    ));
+    host.namespace = Some(net.lab.full_name("server"));
+    host
+}
+
+fn module(host: &Host) -> Option<(String, String)> {
+    let status = host.status()?;
+    let module = status.modules.into_iter().find(|module| module.id == "intrusion_prevention")?;
+    Some((module.state, module.detail))
+}
+
+fn ready(host: &mut Host) {
+    host.start();
+    host.wait("the module is on", |host| module(host).is_some_and(|(state, _)| state == "on"));
+}
+
+fn alerts(host: &Host) -> Vec<Event> {
+    host.events("network.0")
+}
+
+fn tables(net: &Net) -> String {
+    let out = net.lab.command("server", "nft").unwrap().args(["list", "tables"]).output().unwrap();
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Processes of this host by the name that `ps` shows.
+fn pumps(host: &Host) -> Vec<u32> {
+    let socket = host.state().display().to_string();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let line = String::from_utf8_lossy(&std::fs::read(entry.path().join("cmdline")).ok()?).into_owned();
+            (line.starts_with("sakimori-pump") && line.contains(&socket)).then_some(pid)
+        })
+        .collect()
+}
+
+fn signal(pid: u32, name: &str) {
+    let status = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -{name} {pid}");
+}
+
+#[test]
+fn a_prevented_request_gets_no_answer_and_never_reaches_the_access_log() {
+    let Some(net) = Net::new() else { return };
+    let mut host = host(&net, "mode = \"prevent\"");
+    ready(&mut host);
+    for address in ["198.51.100.1:80", "[2001:db8:51::1]:80"] {
+        let server = net.serve(address);
+        assert!(get(&net, address, "/shop?q=shoes", "").unwrap().contains("200 OK"));
+        let before = server.log();
+        assert_eq!(before, ["GET /shop?q=shoes HTTP/1.1"]);
+        // Log4Shell in a header, traversal in the address, and the same in small pieces.
+        assert!(get(&net, address, "/", ATTACK).is_err());
+        assert!(get(&net, address, "/download?file=..%2f..%2fetc/passwd", "").is_err());
+        let mut slow = net.connect(address).unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: a.example\r\n{ATTACK}\r\n");
+        assert!(web::in_pieces(&mut slow, request.as_bytes(), 7).is_err());
+        // What was dropped stays dropped on its connection, and other connections are served.
+        let mut bad = net.connect(address).unwrap();
+        assert!(web::ask(&mut bad, "/", ATTACK).is_err());
+        assert!(web::ask(&mut bad, "/again", "").is_err());
+        assert!(get(&net, address, "/shop?q=hats", "").unwrap().contains("200 OK"));
+        assert_eq!(server.log(), ["GET /shop?q=shoes HTTP/1.1", "GET /shop?q=hats HTTP/1.1"]);
+    }
+    host.wait("the alerts are spooled", |host| alerts(host).len() >= 8);
+    let all = alerts(&host);
+    let alert = all.iter().find(|event| event.str(field::RULE_ID) == Some("9100002")).unwrap();
+    assert_eq!(alert.str(field::EVENT_KIND), Some("alert"));
+    assert_eq!(alert.str(field::RULE_VERSION), Some("1"));
+    assert_eq!(alert.str(field::NETWORK_DIRECTION), Some("inbound"));
+    assert_eq!(alert.str(field::EVENT_OUTCOME), Some("success"));
+    assert_eq!(alert.ip(field::SOURCE_IP), Some("198.51.100.2".parse().unwrap()));
+    assert_eq!(alert.str(field::VULNERABILITY_ID), Some("CVE-2021-44228"));
+    let json = serde_json::Value::Object(alert.to_json());
+    assert!(json["sakimori"]["network"]["payload_printable"].as_str().unwrap().contains("${jndi:ldap"));
+    assert!(!json["sakimori"]["network"]["payload"].as_str().unwrap().is_empty());
+    assert!(json["sakimori"]["network"]["flow"].as_u64().is_some());
+    assert!(all.iter().all(|event| event.str(field::SAKIMORI_ALERT_ID).is_some()));
+    host.stop();
+    assert_eq!(tables(&net).lines().filter(|line| line.contains("_ips")).count(), 0, "the tables are gone");
+    assert!(pumps(&host).is_empty(), "and so are the pumps");
+}
+
+#[test]
+fn in_detect_mode_a_request_is_served_and_recorded_and_a_proxys_client_is_named() {
+    let Some(net) = Net::new() else { return };
+    let rule = "[[policy.modules.intrusion_prevention.overrides]]\nrule = 9100122\nmode = \"prevent\"\n\
+                [policy.response]\ntrusted_proxies = [\"198.51.100.2\"]";
+    let mut host = host(&net, rule);
+    ready(&mut host);
+    let server = net.serve("198.51.100.1:80");
+    let request = format!("{ATTACK}X-Forwarded-For: 192.0.2.66, 203.0.113.9\r\n");
+    assert!(get(&net, "198.51.100.1:80", "/", &request).unwrap().contains("200 OK"));
+    assert!(get(&net, "198.51.100.1:80", "/.git/config", "").is_err(), "a rule of its own mode");
+    assert_eq!(server.log(), ["GET / HTTP/1.1"]);
+    host.wait("both alerts", |host| alerts(host).len() >= 2);
+    let all = alerts(&host);
+    let alert = all.iter().find(|event| event.str(field::RULE_ID) == Some("9100002")).unwrap();
+    assert_eq!(alert.str(field::EVENT_OUTCOME), Some("failure"));
+    assert_eq!(alert.str(field::EVENT_REASON), Some("let through, since the policy only looks"));
+    // The one that the trusted proxy saw, and not what the client made up.
+    assert_eq!(alert.ip(field::SOURCE_IP), Some("203.0.113.9".parse().unwrap()));
+    assert_eq!(alert.ip(field::SAKIMORI_PROXY_IP), Some("198.51.100.2".parse().unwrap()));
+}
+
+#[test]
+fn an_alert_of_an_exploit_blocks_the_attacker_on_the_host() {
+    let Some(net) = Net::new() else { return };
+    let mut host = host(&net, "mode = \"prevent\"\n[policy.modules.block_address]\nmode = \"prevent\"");
+    let text = std::fs::read_to_string(host.path("agent.toml")).unwrap().replacen(DETECT_BLOCKS, "", 1);
+    std::fs::write(host.path("agent.toml"), text).unwrap();
+    ready(&mut host);
+    let server = net.serve("198.51.100.1:80");
+    let other = "198.51.100.3";
+    assert!(web::get_from(&net, other, "198.51.100.1:80", "/", ATTACK).is_err());
+    host.wait("the block", |host| {
+        host.json(&["actions", "list"]).as_array().is_some_and(|all| {
+            all.iter().any(|one| one["order"]["target"]["network"] == other && one["state"] == "done")
+        })
+    });
+    assert!(web::get_from(&net, other, "198.51.100.1:80", "/", "").is_err(), "not even to connect");
+    assert!(get(&net, "198.51.100.1:80", "/", "").unwrap().contains("200 OK"), "his neighbour is served");
+    assert_eq!(server.log(), ["GET / HTTP/1.1"]);
+}
+
+/// Requests one after the other until told to stop; gives how many were answered and how many not.
+fn traffic(net: &Net, stop: &AtomicBool, answered: &AtomicUsize) -> usize {
+    let mut failed = 0;
+    while !stop.load(Ordering::SeqCst) {
+        match get(net, "198.51.100.1:80", "/page", "") {
+            Ok(_) => answered.fetch_add(1, Ordering::SeqCst),
+            Err(error) => {
+                eprintln!("a request failed: {error}");
+                failed += 1;
+                failed
+            }
+        };
+    }
+    failed
+}
+
+fn wait_for(what: &str, counter: &AtomicUsize, more: usize) {
+    let from = counter.load(Ordering::SeqCst);
+    let until = Instant::now() + host::PATIENCE;
+    while counter.load(Ordering::SeqCst) < from + more {
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_killed_worker_costs_no_request_and_while_none_is_there_the_policy_decides() {
+    let Some(net) = Net::new() else { return };
+    let mut host = host(&net, "mode = \"prevent\"\nfail = \"open\"\nwait_ms = 200");
+    ready(&mut host);
+    let server = net.serve("198.51.100.1:80");
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let ended = web::Ended(&stop);
+        let requests = scope.spawn(|| traffic(&net, &stop, &answered));
+        for _ in 0..3 {
+            wait_for("requests are served", &answered, 20);
+            let worker = host.worker("network").unwrap();
+            signal(worker, "KILL");
+            host.wait("another worker", |host| host.worker("network").is_some_and(|pid| pid != worker));
+        }
+        wait_for("requests are served", &answered, 20);
+        drop(ended);
+        assert_eq!(requests.join().unwrap(), 0, "no request was lost\n{:?}\n{}", module(&host), host.output());
+    });
+    host.wait("it prevents again", |host| module(host).is_some_and(|(state, _)| state == "on"));
+    assert!(get(&net, "198.51.100.1:80", "/", ATTACK).is_err());
+    assert!(host.said("module-crashed") >= 3);
+    // Nobody starts a worker while the supervisor sleeps: open by policy.
+    let (agent, worker) = (host.pid(), host.worker("network").unwrap());
+    signal(agent, "STOP");
+    signal(worker, "KILL");
+    let served = get(&net, "198.51.100.1:80", "/open", ATTACK).unwrap();
+    assert!(served.contains("200 OK") && server.log().iter().any(|line| line.contains("/open")));
+    signal(agent, "CONT");
+    host.wait("it is on again", |host| module(host).is_some_and(|(state, _)| state == "on"));
+    host.stop();
+}
+
+#[test]
+fn closed_by_policy_nothing_passes_while_no_worker_is_there_but_a_port_that_is_left_out() {
+    let Some(net) = Net::new() else { return };
+    let mut host = host(&net, "mode = \"prevent\"\nfail = \"closed\"\nwait_ms = 100\nexcept_ports = [2222]");
+    ready(&mut host);
+    let server = net.serve("198.51.100.1:80");
+    let ssh = net.serve("198.51.100.1:2222");
+    assert!(get(&net, "198.51.100.1:80", "/before", "").is_ok());
+    let (agent, worker) = (host.pid(), host.worker("network").unwrap());
+    signal(agent, "STOP");
+    signal(worker, "KILL");
+    assert!(get(&net, "198.51.100.1:80", "/during", "").is_err());
+    assert!(get(&net, "198.51.100.1:2222", "/during", "").is_ok());
+    signal(agent, "CONT");
+    host.wait("requests are served again", |_| get(&net, "198.51.100.1:80", "/after", "").is_ok());
+    let log = server.log();
+    assert!(log.iter().all(|line| !line.contains("/during")), "{log:?}");
+    assert_eq!(ssh.log().len(), 1);
+    // The agent is killed: its pump goes on to say no, until the agent is there again.
+    host.kill();
+    assert_eq!(pumps(&host).len(), 1);
+    assert!(get(&net, "198.51.100.1:80", "/during", "").is_err());
+    ready(&mut host);
+    assert!(get(&net, "198.51.100.1:80", "/after", "").is_ok());
+    host.stop();
+    assert!(get(&net, "198.51.100.1:80", "/stopped", "").is_ok());
+}
+
+#[test]
+fn rules_change_under_traffic_and_no_request_is_lost() {
+    let Some(net) = Net::new() else { return };
+    let manager = net.lab.inside("server", Manager::start).unwrap();
+    let mut host = host(&net, "mode = \"prevent\"");
+    let out = host.command(&["enroll", &manager.token("secret-1")]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    ready(&mut host);
+    host.wait("the manager is reached", |host| host.status().is_some_and(|status| status.connected));
+    let server = net.serve("198.51.100.1:80");
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let swaps = 12_u64;
+    std::thread::scope(|scope| {
+        let ended = web::Ended(&stop);
+        let requests: Vec<_> = (0..2).map(|_| scope.spawn(|| traffic(&net, &stop, &answered))).collect();
+        for number in 1..=swaps {
+            let mode = if number % 2 == 1 { "detect" } else { "prevent" };
+            let mut policy = sakimori_model::policy::merge(&[sakimori_model::policy::default_layer()]).unwrap().policy;
+            policy.modules.log_inspection.sources.clear();
+            policy.modules.block_address.mode = sakimori_model::policy::Mode::Detect;
+            let mut tree = serde_json::to_value(&policy).unwrap();
+            tree["modules"]["intrusion_prevention"]["state"] = json!("on");
+            tree["modules"]["intrusion_prevention"]["mode"] = json!(mode);
+            let json = serde_json::to_vec(&tree).unwrap();
+            manager.send(Down::Policy(proto::PolicyDown { number, json, signature: Vec::new() }));
+            let wanted = if mode == "detect" { ", 0 prevent" } else { " prevent" };
+            host.wait("the new rules are in effect", |host| {
+                let said = host.events("agent");
+                let rules = said.iter().filter(|event| event.str(field::EVENT_ACTION) == Some("network-rules"));
+                let texts: Vec<&str> = rules.filter_map(|event| event.str(field::MESSAGE)).collect();
+                texts.len() as u64 > number && texts.last().is_some_and(|text| text.ends_with(wanted))
+            });
+        }
+        wait_for("requests are served", &answered, 20);
+        drop(ended);
+        for one in requests {
+            assert_eq!(one.join().unwrap(), 0, "no request was lost");
+        }
+    });
+    println!("{} requests during {swaps} changes of rules", answered.load(Ordering::SeqCst));
+    assert_eq!(server.log().len(), answered.load(Ordering::SeqCst));
+    assert!(get(&net, "198.51.100.1:80", "/", ATTACK).is_err());
+    assert_eq!(host.said("module-crashed"), 0);
+}
+
+#[test]
+fn a_long_download_leaves_the_queue_is_counted_and_the_next_request_is_judged() {
+    let Some(net) = Net::new() else { return };
+    let mut host = host(&net, "mode = \"prevent\"");
+    ready(&mut host);
+    let server = net.serve("198.51.100.1:80");
+    let size = 200 << 20;
+    let mut stream = net.connect("198.51.100.1:80").unwrap();
+    let got = web::download(&mut stream, &format!("/big?{size}")).unwrap();
+    assert_eq!(got, size);
+    let kernel = net.lab.inside("server", || {
+        let mut nft = sakimori_sys::nft::Nft::open().unwrap();
+        nft.bypassed(&format!("{}_ips", host.table)).unwrap()
+    });
+    let kernel = kernel.unwrap();
+    println!("by the kernel alone: {kernel:?}");
+    assert!(kernel.accepted.bytes > size as u64 / 2, "{kernel:?}");
+    assert!(web::ask(&mut stream, "/good", "").unwrap().contains("200 OK"));
+    assert!(web::ask(&mut stream, "/", ATTACK).is_err(), "the same connection is judged on");
+    assert_eq!(server.log().len(), 2);
+    host.wait("the figures", |host| module(host).is_some_and(|(_, detail)| detail.contains("1 answers of")));
+}
+
+#[test]
+fn a_machine_that_is_not_allowed_to_queue_says_so() {
+    if !is_root() {
+        return;
+    }
+    let mut host = Host::new(
+        "[policy.modules.intrusion_prevention]\nstate = \"on\"\nmark_bit = 31\n[policy.modules.log_inspection]\nstate = \"off\"",
+    );
+    host.start();
+    host.wait("the module fails", |host| {
+        module(host).is_some_and(|(state, detail)| state == "failing" && detail.contains("mark_bit"))
+    });
+    host.stop();
+}

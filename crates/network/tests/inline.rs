@@ -1,0 +1,215 @@
+//! What the engine says of packets that are held until it has judged them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::sync::Arc;
+
+use sakimori_network::{Alert, Engine, LoadOptions, Prepared, RuleSet, Settings, Verdict, capture::Frame};
+
+const CLIENT: [u8; 4] = [203, 0, 113, 7];
+const SERVER: [u8; 4] = [192, 0, 2, 80];
+const START: i64 = 1_700_000_000_000_000;
+
+fn rules(text: &str) -> Arc<RuleSet> {
+    let rules = RuleSet::load(&[("test.rules", text)], &LoadOptions::default(), &|_| None);
+    assert!(rules.refused.is_empty(), "{:?}", rules.refused);
+    Arc::new(rules)
+}
+
+/// One connection through an engine.
+struct Talk {
+    engine: Engine,
+    alerts: Vec<Alert>,
+    port: u16,
+    time: i64,
+}
+
+impl Talk {
+    fn new(text: &str) -> Self {
+        let engine = Engine::new(Settings::inline(), rules(text));
+        Self { engine, alerts: Vec::new(), port: 40_000, time: START }
+    }
+
+    fn open(text: &str) -> Self {
+        let mut talk = Self::new(text);
+        talk.handshake();
+        talk
+    }
+
+    fn handshake(&mut self) {
+        assert_eq!(self.up(0, 0, 2, b""), Verdict::Accept);
+        assert_eq!(self.down(0, 1, 18, b""), Verdict::Accept);
+        assert_eq!(self.up(1, 1, 16, b""), Verdict::Accept);
+    }
+
+    fn up(&mut self, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Verdict {
+        let ports = (self.port, 80);
+        self.packet(CLIENT, SERVER, ports, seq, ack, flags, payload)
+    }
+
+    fn down(&mut self, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Verdict {
+        let ports = (80, self.port);
+        self.packet(SERVER, CLIENT, ports, seq, ack, flags, payload)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn packet(
+        &mut self,
+        src: [u8; 4],
+        dst: [u8; 4],
+        ports: (u16, u16),
+        seq: u32,
+        ack: u32,
+        flags: u8,
+        payload: &[u8],
+    ) -> Verdict {
+        let length = u16::try_from(40 + payload.len()).unwrap();
+        let mut packet = vec![0x45, 0];
+        packet.extend(length.to_be_bytes());
+        packet.extend([0, 1, 0x40, 0, 64, 6, 0, 0]);
+        packet.extend([src, dst].concat());
+        packet.extend(ports.0.to_be_bytes());
+        packet.extend(ports.1.to_be_bytes());
+        packet.extend(seq.to_be_bytes());
+        packet.extend(ack.to_be_bytes());
+        packet.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        packet.extend(payload);
+        self.time += 100;
+        let frame = Frame { time: self.time, link: 101, data: &packet, cut: false, vouched: true };
+        self.engine.frame(&frame, 1, &mut self.alerts)
+    }
+
+    fn sids(&self) -> Vec<u32> {
+        self.alerts.iter().map(|alert| alert.rule.sid).collect()
+    }
+}
+
+const URI: &str = "drop http any any -> any any (http.uri; content:\"/evil\"; sid:1;)";
+
+#[test]
+fn the_rest_of_a_dropped_connection_is_dropped_in_both_directions_and_the_next_one_is_not() {
+    let mut talk = Talk::open(URI);
+    assert_eq!(talk.up(1, 1, 24, b"GET /evil HTTP/1.1\r\n\r\n"), Verdict::DropFlow);
+    assert_eq!(talk.up(23, 1, 24, b"GET /good HTTP/1.1\r\n\r\n"), Verdict::DropFlow);
+    assert_eq!(talk.down(1, 1, 16, b""), Verdict::DropFlow);
+    assert_eq!(talk.sids(), [1]);
+    talk.port += 1;
+    talk.handshake();
+    assert_eq!(talk.up(1, 1, 24, b"GET /good HTTP/1.1\r\n\r\n"), Verdict::Accept);
+}
+
+#[test]
+fn each_kind_of_refusal_answers_the_sides_that_it_names() {
+    for (action, first, client, server) in [
+        ("reject", Verdict::Reject, Verdict::Reject, Verdict::Drop),
+        ("rejectdst", Verdict::Drop, Verdict::Drop, Verdict::Reject),
+        ("rejectboth", Verdict::Reject, Verdict::Reject, Verdict::Reject),
+    ] {
+        let mut talk = Talk::open(&URI.replace("drop", action));
+        assert_eq!(talk.up(1, 1, 24, b"GET /evil HTTP/1.1\r\n\r\n"), first, "{action}");
+        assert_eq!(talk.up(1, 1, 24, b"GET /evil HTTP/1.1\r\n\r\n"), client, "{action}");
+        assert_eq!(talk.down(1, 1, 16, b""), server, "{action}");
+    }
+}
+
+#[test]
+fn a_rule_that_was_decided_to_look_only_lets_the_connection_go_on_and_still_sees_what_follows() {
+    let mut talk = Talk::new("");
+    let mut set = RuleSet::load(&[("a", URI)], &LoadOptions::default(), &|_| None);
+    set.decide(|_| Some(sakimori_network::Action::Alert));
+    talk.engine = Engine::new(Settings::inline(), Arc::new(set));
+    talk.handshake();
+    let request = b"GET /evil HTTP/1.1\r\n\r\n";
+    assert_eq!(talk.up(1, 1, 24, request), Verdict::Accept);
+    assert_eq!(talk.up(23, 1, 24, request), Verdict::Accept);
+    assert_eq!(talk.sids(), [1, 1]);
+    assert!(talk.alerts.iter().all(|alert| !alert.blocked && alert.rule.written.blocks()));
+}
+
+/// An answer that says its length, and so much of its body.
+fn answer(talk: &mut Talk, seq: u32, ack: u32, length: u32, bytes: u32) -> Option<Verdict> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    assert_eq!(talk.down(seq, ack, 24, head.as_bytes()), Verdict::Accept);
+    let mut at = seq + u32::try_from(head.len()).unwrap();
+    let end = at + bytes;
+    while at < end {
+        let size = (end - at).min(30_000);
+        let verdict = talk.down(at, ack, 16, &vec![b'x'; size as usize]);
+        at += size;
+        talk.up(ack, at, 16, b"");
+        if verdict != Verdict::Accept {
+            return Some(verdict);
+        }
+    }
+    None
+}
+
+#[test]
+fn the_rest_of_a_long_answer_is_passed_over_until_the_client_speaks_and_its_next_request_is_judged() {
+    let mut talk = Talk::open(URI);
+    assert_eq!(talk.up(1, 1, 24, b"GET /big HTTP/1.1\r\nHost: a.example\r\n\r\n"), Verdict::Accept);
+    let length = 50 << 20;
+    assert_eq!(answer(&mut talk, 1, 39, length, 8 << 20), Some(Verdict::AcceptReplies));
+    // Only acknowledgements come from now on, and one by one they say how far the answer is.
+    let whole =
+        1 + u32::try_from(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").len()).unwrap() + length;
+    let mut ack = 2 << 20;
+    while ack < whole - (1 << 20) {
+        assert_eq!(talk.up(39, ack, 16, b""), Verdict::Accept);
+        ack += 500_000;
+    }
+    // Near the end it is looked at again.
+    assert_eq!(talk.up(39, whole - 100_000, 16, b""), Verdict::InspectReplies);
+    assert_eq!(talk.up(39, whole, 16, b""), Verdict::Accept);
+    assert!(talk.engine.counters().bulk == 1 && talk.engine.counters().bulk_bytes > 40 << 20);
+    assert_eq!(talk.up(39, whole, 24, b"GET /evil HTTP/1.1\r\n\r\n"), Verdict::DropFlow);
+    assert_eq!(talk.sids(), [1]);
+}
+
+#[test]
+fn a_client_that_speaks_during_a_long_answer_is_judged_at_once() {
+    let mut talk = Talk::open(URI);
+    assert_eq!(talk.up(1, 1, 24, b"GET /big HTTP/1.1\r\nHost: a.example\r\n\r\n"), Verdict::Accept);
+    assert_eq!(answer(&mut talk, 1, 39, 1 << 30, 8 << 20), Some(Verdict::AcceptReplies));
+    assert_eq!(talk.up(39, 2 << 20, 24, b"GET /good HTTP/1.1\r\n\r\n"), Verdict::InspectReplies);
+    assert_eq!(talk.up(61, 2 << 20, 24, b"GET /evil HTTP/1.1\r\n\r\n"), Verdict::DropFlow);
+}
+
+#[test]
+fn rules_change_between_two_packets_of_a_connection() {
+    let mut talk = Talk::open(URI);
+    assert_eq!(talk.up(1, 1, 24, b"GET /other?x="), Verdict::Accept);
+    let next = rules("drop http any any -> any any (http.uri; content:\"/other\"; sid:2;)");
+    talk.engine.change_rules(Prepared::new(next, &Settings::inline()));
+    assert_eq!(talk.up(14, 1, 24, b"1 HTTP/1.1\r\n\r\n"), Verdict::DropFlow);
+    assert_eq!(talk.sids(), [2]);
+}
+
+#[test]
+fn a_connection_that_is_older_than_the_engine_is_judged_from_its_middle() {
+    let mut talk = Talk::new(URI);
+    assert_eq!(talk.up(500, 900, 16, b""), Verdict::Accept);
+    assert_eq!(talk.down(900, 500, 24, b"HTTP/1.1 304 Not Modified\r\n\r\n"), Verdict::Accept);
+    assert_eq!(talk.up(500, 929, 24, b"GET /evil HTTP/1.1\r\n\r\n"), Verdict::DropFlow);
+}
+
+#[test]
+fn bytes_that_do_not_belong_to_the_connection_do_not_go_on() {
+    let mut talk = Talk::open(URI);
+    // An acknowledgement of what was never sent: our view of the connection and the server's could differ.
+    assert_eq!(talk.up(1, 5 << 20, 24, b"GET /evil HTTP/1.1\r\n\r\n"), Verdict::Drop);
+    assert_eq!(talk.engine.counters().alien, 1);
+    assert_eq!(talk.up(1, 1, 24, b"GET /good HTTP/1.1\r\n\r\n"), Verdict::Accept);
+}
+
+#[test]
+fn what_comes_too_early_and_cannot_be_kept_does_not_go_on() {
+    let mut talk = Talk::open(URI);
+    let mut refused = 0;
+    for number in 0..6_000_u32 {
+        let verdict = talk.up(10 + number * 2, 1, 24, b"x");
+        assert!(verdict.accepts() || verdict == Verdict::Drop);
+        refused += u32::from(!verdict.accepts());
+    }
+    assert!(refused > 1_000, "{refused}");
+    assert_eq!(talk.engine.counters().not_kept, u64::from(refused));
+}
