@@ -29,21 +29,23 @@ fn correlating() -> Detector {
 }
 
 /// Whatever a line holds, it becomes an event.
-fn line(normaliser: &mut Normaliser, line: &[u8]) {
+fn line(normaliser: &mut Normaliser, line: &[u8]) -> Event {
     let event = normaliser.parse(line, &LineContext::at(now()));
     assert!(event.timestamp().is_some(), "every event has a time");
-    assert!(event.get(field::EVENT_KIND).is_some(), "and a kind");
     assert_eq!(Event::from_json(event.to_json()).1, 0, "and no key twice");
+    event
 }
 
 /// A line through the log source of sshd, sudo, su and useradd.
 pub fn auth_line(bytes: &[u8]) {
-    AUTH.with_borrow_mut(|normaliser| line(normaliser, bytes));
+    let event = AUTH.with_borrow_mut(|normaliser| line(normaliser, bytes));
+    assert!(event.get(field::EVENT_KIND).is_some(), "and a kind");
 }
 
 /// A line through the log source of nginx access logs.
 pub fn nginx_line(bytes: &[u8]) {
-    NGINX.with_borrow_mut(|normaliser| line(normaliser, bytes));
+    let event = NGINX.with_borrow_mut(|normaliser| line(normaliser, bytes));
+    assert!(event.get(field::EVENT_KIND).is_some(), "and a kind");
 }
 
 /// The head of a syslog line, in all its forms.

@@ -53,6 +53,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Sizes of the disks that are filled, in MiB. The manager wants 256 free to take anything.
 const SPOOL_DISK: u64 = 64;
 const LAKE_DISK: u64 = 512;
+const GUARDED_DISK: u64 = 8;
 /// Lines that are appended at a time.
 const CHUNK: u64 = 250;
 /// Kills that are shown one by one.
@@ -83,6 +84,11 @@ pub fn run(options: &Options) -> Result<()> {
         }),
         false => None,
     };
+    // What is marked is a whole file system: not that of this machine.
+    let guarded = match options.no_keeper {
+        true => None,
+        false => Some(Disk::mount(&dir.path().join("guarded"), GUARDED_DISK)?),
+    };
     let mut platform = start(dir.path(), options)?;
     let kills =
         send(options, &mut platform, &dir.path().join("auth.log"), disks.as_ref()).with_context(|| logs(dir.path()))?;
@@ -91,6 +97,7 @@ pub fn run(options: &Options) -> Result<()> {
     let (events, alerts) = count(options, &platform)?;
     let path = dir.path().join("manager/lake");
     platform.stop()?;
+    drop(guarded);
     if let Some(python) = &options.python {
         other_reader(python, &path, events, alerts)?;
     }
@@ -109,7 +116,6 @@ fn logs(dir: &Path) -> String {
 
 fn start(dir: &Path, options: &Options) -> Result<Platform> {
     std::fs::write(dir.join("auth.log"), "")?;
-    std::fs::create_dir(dir.join("guarded"))?;
     let mut platform =
         Platform::start(dir, Places::loopback()?, "[lake]\nflush_seconds = 1\nleast_free_percent = 0\n", "")?;
     let policy = json!({"modules": {
