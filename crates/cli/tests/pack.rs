@@ -81,10 +81,11 @@ fn installed_enrolled_attacked_upgraded_and_purged_without_a_trace() {
 }
 
 fn works_under_its_unit(debian: &mut Debian) {
-    debian.wait("every module is on", |debian| {
+    debian.wait("every module of the policy is on", |debian| {
         let status = status(debian);
         let modules = status["modules"].as_array().cloned().unwrap_or_default();
-        modules.len() >= 3 && modules.iter().all(|module| module["state"] == "on")
+        let is_on = |id: &str| modules.iter().any(|module| module["id"] == id && module["state"] == "on");
+        ["log_inspection", "block_address", "antimalware"].into_iter().all(is_on)
     });
     let workers = debian.on_host("ps -eo user:32,args | grep 'sakimori-worker-' | grep -v grep");
     for (user, worker) in [("sakimori-logs", "logs"), ("sakimori-uplink", "uplink"), ("sakimori-scan", "malware")] {
