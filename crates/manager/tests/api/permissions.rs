@@ -45,6 +45,7 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         | "get /api/v1/rules"
         | "get /api/v1/bundles/current"
         | "get /api/v1/proof"
+        | "get /api/v1/proof/channels"
         | "get /api/v1/audit"
         | "get /api/v1/audit/verify" => return get(operation.strip_prefix("get ")?),
         "post /api/v1/session" => {
