@@ -68,12 +68,7 @@ fn prepare() -> Result<(), String> {
     if let Some(lacking) = harness::lacks_root() {
         return Err(lacking);
     }
-    // SAFETY: this process has one thread yet; numbers only.
-    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
-        return Err(format!("a mount namespace of its own: {}", std::io::Error::last_os_error()));
-    }
-    let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).map_err(|error| format!("cannot make mounts private: {error}"))?;
+    harness::private_mounts().map_err(|error| format!("a mount namespace of its own: {error}"))?;
     let group = sakimori_sys::fanotify::Group::new().map_err(|error| format!("permission events: {error}"))?;
     let folder = tempfile::tempdir().unwrap();
     let place = File::open(folder.path()).unwrap();

@@ -69,6 +69,20 @@ pub fn skip(test: &str, needs: &str) {
     }
 }
 
+/// A mount namespace of this process's own, whose mounts nobody else sees and which goes with it. Called before there
+/// are threads.
+///
+/// # Errors
+/// No right to make one.
+pub fn private_mounts() -> std::io::Result<()> {
+    // SAFETY: numbers only; threads that exist already would keep the former namespace, which harms nothing.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    Ok(rustix::mount::mount_change("/", private)?)
+}
+
 /// Runs the tests whose name contains the filter, one after the other, as `cargo test` asks and reads it. `ready` says
 /// what is missing where none can be run here: they are skipped. A test fails by a panic, which ends the process.
 pub fn run(filter: &str, tests: &[(&'static str, fn())], ready: impl FnOnce() -> Result<(), String>) {
