@@ -142,12 +142,26 @@ fn steps_are_bounded() {
 #[test]
 fn the_playbooks_that_are_shipped_are_good() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../content/playbooks");
+    // What they speak of: an address that a log names, one that a packet came from, a file.
+    let examples = [
+        alert(json!({})),
+        alert(json!({
+            "rule": {"id": "9100201", "ruleset": "suricata"},
+            "network": {"direction": "inbound"},
+            "client": {"ip": "198.51.100.7"},
+        })),
+        alert(json!({
+            "sakimori": {"module": "antimalware"},
+            "file": {"path": "/srv/a.php", "hash": {"sha256": "ab".repeat(32)}},
+        })),
+    ];
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yml") {
             let playbook = Playbook::parse(&path.to_string_lossy(), &std::fs::read_to_string(&path).unwrap()).unwrap();
-            assert_eq!(playbook.evaluate(&alert(json!({})), "a", &setting(playbook.scope)).len(), 1, "{}", playbook.id);
+            let orders = |alert: &Event| playbook.evaluate(alert, "a", &setting(playbook.scope)).len();
+            assert!(examples.iter().any(|alert| orders(alert) == 1), "{}", playbook.id);
             seen += 1;
         }
     }
