@@ -5,12 +5,16 @@
 //! pure and keeps for every leaf the layer that set it, so that "what applies here, and why" has one answer.
 //! An agent gets the result only, numbered, never an older one.
 
+mod antimalware;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::address::Network;
+
+pub use antimalware::{Absent, Antimalware, Unjudged};
 
 /// Version of the policy's schema, stated at connect (D21).
 pub const SCHEMA_VERSION: u32 = 1;
@@ -131,69 +135,6 @@ pub struct BlockAddress {
     pub most_per_minute: u32,
     /// Most blocks at a time; one more is refused with an event.
     pub most: u32,
-}
-
-/// Real-time malware protection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Antimalware {
-    /// On or off.
-    pub state: Switch,
-    /// Refuse and quarantine, or only say so.
-    pub mode: Mode,
-    /// What is protected: the file systems of these paths, and all that are mounted below them.
-    pub paths: Vec<String>,
-    /// What happens to a file that nobody can judge: too large, too slow, unreadable.
-    pub unjudged: Unjudged,
-    /// What happens while the agent does not run.
-    pub absent: Absent,
-    /// Largest file that is judged, in MiB.
-    pub max_size_mib: u64,
-    /// Longest time for one file, in seconds.
-    pub max_seconds: u64,
-    /// Most files that are quarantined in a minute; more are refused with an event, and stay closed.
-    pub most_per_minute: u32,
-}
-
-/// What happens to what nobody can judge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unjudged {
-    /// It may be opened.
-    Open,
-    /// It may not.
-    Closed,
-}
-
-/// What happens while nobody judges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "answer", deny_unknown_fields)]
-pub enum Absent {
-    /// Files may be opened.
-    Open,
-    /// Only what is known to be clean may be.
-    Closed,
-    /// An open waits so long for the agent to come back, and may then go on.
-    OpenAfter {
-        /// How long.
-        seconds: u32,
-    },
-}
-
-impl Default for Antimalware {
-    /// Off: which paths are worth it is for a person to say.
-    fn default() -> Self {
-        Self {
-            state: Switch::Off,
-            mode: Mode::Prevent,
-            paths: Vec::new(),
-            unjudged: Unjudged::Open,
-            absent: Absent::Open,
-            max_size_mib: 64,
-            max_seconds: 20,
-            most_per_minute: 60,
-        }
-    }
 }
 
 /// Intrusion prevention inline.
