@@ -133,8 +133,6 @@ impl Debian {
         for name in ["SAKIMORI_SERVER", "SAKIMORI_TOKEN", "SAKIMORI_TENANT", "SAKIMORI_AGENT_CONFIG"] {
             command.env_remove(name);
         }
-        // The disk of whoever runs the tests may be as full as it likes.
-        command.env("SAKIMORI_LAKE__LEAST_FREE_PERCENT", "0");
         command.env("PATH", path).env("XDG_CACHE_HOME", self.dir.path().join("cache"));
         command
     }

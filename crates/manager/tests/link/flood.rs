@@ -92,7 +92,9 @@ fn a_flood_of_strangers_keeps_no_agent_out() {
         let before = rows().await;
         assert!(before >= 2, "the two hosts that enrolled");
         for _ in 0..50 {
-            assert_eq!(Agent::enrol(&guess).await.err().unwrap().code(), Code::PermissionDenied);
+            // After a few from one network it need not even be looked up.
+            let code = Agent::enrol(&guess).await.err().unwrap().code();
+            assert!(matches!(code, Code::PermissionDenied | Code::ResourceExhausted), "{code:?}");
         }
         assert_eq!(rows().await, before);
 
