@@ -62,6 +62,7 @@ fn enrol(debian: &mut Debian) {
 }
 
 #[test]
+#[ignore = "boots a Debian; not yet steady beside others: cargo test --test pack -- --ignored --test-threads 1"]
 fn installed_enrolled_attacked_upgraded_and_purged_without_a_trace() {
     let Some(mut debian) = Debian::boot() else { return };
     let before = traces(&debian);
@@ -160,6 +161,7 @@ fn removed(debian: &mut Debian, agent: &str) {
 }
 
 #[test]
+#[ignore = "boots a Debian; not yet steady beside others: cargo test --test pack -- --ignored --test-threads 1"]
 fn a_host_that_is_shut_down_is_retired_and_not_alarmed() {
     let Some(mut debian) = Debian::boot() else { return };
     let package = package(&debian, "0.1.0");
@@ -175,6 +177,7 @@ fn a_host_that_is_shut_down_is_retired_and_not_alarmed() {
 }
 
 #[test]
+#[ignore = "boots a Debian; not yet steady beside others: cargo test --test pack -- --ignored --test-threads 1"]
 fn a_stranger_with_a_workers_uid_is_not_taken_for_one() {
     let Some(debian) = Debian::boot() else { return };
     debian.on_host("useradd --uid 64102 --key UID_MAX=64999 stranger");
