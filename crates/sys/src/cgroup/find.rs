@@ -24,6 +24,9 @@ pub fn hierarchies(cgroup: &str, mountinfo: &str) -> Vec<Hierarchy> {
     for line in cgroup.lines().take(MAX_HIERARCHIES) {
         let mut fields = line.splitn(3, ':');
         let (Some(_), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        if !path.starts_with('/') {
+            continue;
+        }
         let names: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
         let is_this = |mount: &&Mounted<'_>| match names.first() {
             None => mount.kind == "cgroup2",
