@@ -49,6 +49,8 @@ pub struct Agent {
     /// File with a group's token, as images and launch templates bring it: a host that is not enrolled, or is a copy of
     /// one that is, enrols by it. It may be absent.
     pub enrolment_token: PathBuf,
+    /// File of the mandate: what the manager may do here. Only root may be able to write it.
+    pub mandate: PathBuf,
 }
 
 /// Its own log.
@@ -138,6 +140,7 @@ impl Default for Agent {
             proxy: None,
             host_name: None,
             enrolment_token: "/etc/sakimori/enrolment.token".into(),
+            mandate: "/etc/sakimori/mandate.toml".into(),
         }
     }
 }

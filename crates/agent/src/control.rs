@@ -72,10 +72,19 @@ fn serve(stream: &UnixStream, to: &SyncSender<Message>) -> Result<()> {
 /// # Errors
 /// Where none runs, or it says no.
 pub fn ask(path: &Path, ask: &Ask) -> Result<Answer> {
+    ask_within(path, ask, ANSWER_TIMEOUT + ASK_TIMEOUT)
+}
+
+/// As [`ask`], for who cannot wait.
+///
+/// # Errors
+/// As [`ask`], or no answer in this time.
+pub fn ask_within(path: &Path, ask: &Ask, patience: Duration) -> Result<Answer> {
     let stream = UnixStream::connect(path).with_context(|| {
         format!("no agent answers on {}; is it running (sakimori-agent run), and are you root?", path.display())
     })?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT + ASK_TIMEOUT))?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     let mut text = serde_json::to_vec(ask)?;
     text.push(b'\n');
     (&stream).write_all(&text)?;

@@ -17,7 +17,7 @@ use crate::{control, show};
 /// # Errors
 /// Where nothing can be written.
 pub fn run(config: &Config, json: bool) -> Result<ExitCode> {
-    let mut findings = vec![root(), enrolment(config), running(config), budgets()];
+    let mut findings = vec![root(), enrolment(config), running(config), answers(config), mandate(config), budgets()];
     for module in CATALOG {
         let state =
             config.local_policy().map_or("unknown", |policy| if (module.is_on)(&policy) { "on" } else { "off" });
@@ -87,6 +87,28 @@ fn budgets() -> Finding {
         format!("the kernel holds no budget of: {}; each worker still limits its own memory", missing.join(", ")),
         "run it as root where cgroup controllers are mounted and may be written; in a systemd unit set Delegate=yes",
     )
+}
+
+fn answers(config: &Config) -> Finding {
+    match crate::halt::read(&config.agent.state) {
+        None => Finding::ok("agent/answers", "automatic answers are not stopped"),
+        Some(halted) => {
+            Finding::problem("agent/answers", Health::Limited, halted.words(), "sakimori-agent resume lets them go on")
+        }
+    }
+}
+
+fn mandate(config: &Config) -> Finding {
+    let loaded = crate::mandate_file::Loaded::read(&config.agent.mandate);
+    match loaded.problem {
+        None => Finding::ok("agent/mandate", format!("what the manager may do here: {}", loaded.source)),
+        Some(problem) => Finding::problem(
+            "agent/mandate",
+            Health::Failing,
+            problem,
+            "mend the file, and let it and its folders belong to root alone (chown root, chmod go-w)",
+        ),
+    }
 }
 
 fn running(config: &Config) -> Finding {

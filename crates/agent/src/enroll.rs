@@ -40,6 +40,9 @@ pub struct Enrolled {
     /// The machine that was enrolled.
     #[serde(default)]
     pub machine: Machine,
+    /// Ed25519 public key that seals orders and policies, hex; empty where the manager had none yet.
+    #[serde(default)]
+    pub order_key: String,
 }
 
 impl Enrolled {
@@ -60,6 +63,16 @@ impl Enrolled {
     /// The fact by which this machine is another one than was enrolled: its disk was copied, or put into another one.
     pub fn is_copied(&self) -> Option<&'static str> {
         self.machine.differs(&machine::read())
+    }
+
+    /// Keeps the order key of a manager that had none when this host enrolled.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or written.
+    pub fn pin_order_key(path: &Path, key: &[u8]) -> Result<()> {
+        let enrolled = Self::load(path)?.context("this host is not enrolled")?;
+        let enrolled = Self { order_key: hex::encode(key), ..enrolled };
+        write_atomically(path, &serde_json::to_vec_pretty(&enrolled)?, 0o600)
     }
 }
 
@@ -123,10 +136,14 @@ fn give(path: &Path) -> Result<()> {
 
 fn keep(config: &Config, done: EnrolDone) -> Result<Enrolled> {
     sakimori_content::keys::public_from_bytes(&done.bundle_key).context("the manager sent no usable bundle key")?;
+    if !done.order_key.is_empty() {
+        sakimori_content::keys::public_from_bytes(&done.order_key).context("the manager sent no usable order key")?;
+    }
     let enrolled = Enrolled {
         agent_id: done.agent_id,
         link_address: done.link_address,
         bundle_key: hex::encode(&done.bundle_key),
+        order_key: hex::encode(&done.order_key),
         machine: machine::read(),
     };
     make(&config.agent.state)?;
@@ -145,7 +162,7 @@ fn keep(config: &Config, done: EnrolDone) -> Result<Enrolled> {
     let _ = std::fs::remove_dir_all(config.identity());
     std::fs::rename(&folder, config.identity()).context("cannot put the identity in place")?;
     // Policy and bundles of a former manager do not count any more.
-    for stale in ["policy.json", "bundles"] {
+    for stale in ["policy.json", "bundles", "halt-number", "operators.json", "audit-heads.json", "ledger-seen.json"] {
         let path = config.agent.state.join(stale);
         let _ = std::fs::remove_file(&path);
         let _ = std::fs::remove_dir_all(&path);

@@ -22,12 +22,15 @@ mod control;
 mod doctor;
 mod enroll;
 mod files;
+mod halt;
 mod host_facts;
 mod machine;
+mod mandate_file;
 mod modules;
 mod quarantine;
 mod show;
 mod spool;
+mod stop_answers;
 mod supervisor;
 mod uninstall;
 mod worker_logs;
@@ -102,6 +105,18 @@ enum Command {
     Doctor,
     /// End the running agent in good order; blocks stay until their time is up
     Stop,
+    /// Stop all automatic answers on this host, without the manager and without a running agent
+    #[command(after_help = "Example:\n  sakimori-agent halt --undo --reason 'customers are locked out'")]
+    Halt {
+        /// Take back every block that is in effect, too
+        #[arg(long)]
+        undo: bool,
+        /// Why, for those who read of it
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Let automatic answers go on
+    Resume,
     /// Take the agent's traces off this host: stop it, remove its nftables table
     Uninstall {
         /// Remove identity, spool and ledger too
@@ -155,6 +170,14 @@ enum ActionsCommand {
         #[arg(long, conflicts_with = "ids")]
         all: bool,
     },
+    /// Let provisional actions stay: blocks of networks, switches to prevent
+    Confirm {
+        /// Ids of actions
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Read the ledger from the disk and hold it against what the manager saw; exit code 1 where it was altered or cut
+    Verify,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -232,6 +255,10 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         Command::Actions { command: ActionsCommand::Undo { ids, all: _ } } => {
             return show::done(control::ask(&socket, &Ask::Undo { ids, by: who() })?, "undone", cli.json);
         }
+        Command::Actions { command: ActionsCommand::Confirm { ids } } => {
+            return show::done(control::ask(&socket, &Ask::Confirm { ids, by: who() })?, "confirmed", cli.json);
+        }
+        Command::Actions { command: ActionsCommand::Verify } => stop_answers::verify(&config, cli.json)?,
         Command::Block { networks, seconds } => {
             let expiry: Timestamp = SystemClock.now().plus_secs(i64::from(seconds));
             let answer: Answer = control::ask(&socket, &Ask::Block { networks, expiry, by: who() })?;
@@ -240,6 +267,8 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         Command::Quarantine { command } => return quarantine::run(&config, command, who(), cli.json),
         Command::Proof { run } => return proof(&socket, run, cli.json),
         Command::Doctor => return doctor::run(&config, cli.json),
+        Command::Halt { undo, reason } => stop_answers::halt(&config, undo, reason, &who(), cli.json)?,
+        Command::Resume => stop_answers::resume(&config, cli.json)?,
         Command::Stop => {
             return show::done(control::ask(&socket, &Ask::Stop { uninstall: false })?, "stopping", cli.json);
         }

@@ -49,6 +49,16 @@ pub fn status(answer: Answer, json: bool) -> Result<()> {
     let link = if status.connected { format!("{GOOD}connected{PLAIN}") } else { format!("{WARN}no manager{PLAIN}") };
     writeln!(out, "agent   {}  version {}  {link}", status.agent, status.version)?;
     writeln!(out, "policy  {}   bundle {}   blocks {}", status.policy, status.bundle, status.blocks)?;
+    if let Some(halted) = &status.halted {
+        writeln!(out, "halted  {BAD}{halted}{PLAIN}; sakimori-agent resume lets them go on")?;
+    }
+    writeln!(out, "mandate {}", status.mandate)?;
+    if !status.held.is_empty() {
+        writeln!(out, "held    {} (sent by the manager, not in effect here)", status.held.join(", "))?;
+    }
+    for id in &status.provisional {
+        writeln!(out, "waits   {id}: taken back by itself; sakimori-agent actions confirm {id} lets it stay")?;
+    }
     let spool = &status.spool;
     writeln!(
         out,
@@ -116,7 +126,7 @@ pub fn actions(answer: Answer, json: bool) -> Result<()> {
         writeln!(out, "nothing is in effect on this host")?;
     }
     for action in &actions {
-        let end = action.expires_at.map_or_else(String::new, |end| format!("until {end}"));
+        let end = action.end().map_or_else(String::new, |end| format!("until {end}"));
         let cause = if action.order.cause.rule.is_empty() { &action.order.cause.by } else { &action.order.cause.rule };
         let reason = action.reason.as_deref().unwrap_or_default();
         let (id, target) = (&action.order.id, action.order.target.to_string());

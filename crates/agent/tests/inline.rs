@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 use host::{Host, is_root};
 use manager::Manager;
 use sakimori_model::{Event, field};
-use sakimori_wire::agent as proto;
-use sakimori_wire::agent::down::Message as Down;
 use serde_json::json;
 use web::{ATTACK, Net, get};
 
@@ -261,8 +259,7 @@ fn rules_change_under_traffic_and_no_request_is_lost() {
             let mut tree = serde_json::to_value(&policy).unwrap();
             tree["modules"]["intrusion_prevention"]["state"] = json!("on");
             tree["modules"]["intrusion_prevention"]["mode"] = json!(mode);
-            let json = serde_json::to_vec(&tree).unwrap();
-            manager.send(Down::Policy(proto::PolicyDown { number, json, signature: Vec::new() }));
+            manager.send(manager.policy(number, &serde_json::from_value(tree).unwrap()));
             let wanted = if mode == "detect" { ", 0 prevent" } else { " prevent" };
             host.wait("the new rules are in effect", |host| {
                 let said = host.events("agent");

@@ -104,8 +104,7 @@ fn a_policy_comes_down_and_never_goes_back() {
     other.name = "other".into();
     other.file = Some(host.path("other.log").display().to_string());
     policy.modules.log_inspection.sources = vec![other];
-    let json = serde_json::to_vec(&policy).unwrap();
-    let down = |number| Down::Policy(proto::PolicyDown { number, json: json.clone(), signature: Vec::new() });
+    let down = |number| manager.policy(number, &policy);
     manager.send(down(7));
     host.wait("the new input is read", |_| manager.lines("other").len() == 3);
     manager.send(down(6));
@@ -181,7 +180,7 @@ fn orders_are_judged_answered_and_undone() {
     enroll(&host, &manager);
     host.start();
     host.wait("connected", |_| manager.hellos() == 1);
-    let down = |order: &Order| Down::Order(proto::OrderDown { json: serde_json::to_vec(order).unwrap() });
+    let down = |order: &Order| manager.order(order, &[]);
     manager.send(down(&order("one", "203.0.113.9", 600)));
     manager.send(down(&order("two", "127.0.0.1", 600)));
     host.wait("both are answered", |_| manager.replies().len() == 2);
@@ -191,11 +190,11 @@ fn orders_are_judged_answered_and_undone() {
     assert_eq!(host.json(&["actions", "list"])[0]["order"]["id"], "one");
     host.wait("done is told", |_| manager.states("one").contains(&"done".to_owned()));
     host.wait("refused is told", |_| manager.states("two") == ["refused"]);
-    manager.send(Down::Undo(proto::UndoDown { action_id: "one".into(), by: "alice".into(), signatures: Vec::new() }));
+    manager.send(manager.undo("one", "alice"));
     host.wait("undone is told", |_| manager.states("one").last().is_some_and(|state| state == "undone"));
     // Told again, since the answer may have been lost: it is answered again, and nothing is done twice.
-    manager.send(Down::Undo(proto::UndoDown { action_id: "one".into(), by: "alice".into(), signatures: Vec::new() }));
-    manager.send(Down::Undo(proto::UndoDown { action_id: "gone".into(), by: "alice".into(), signatures: Vec::new() }));
+    manager.send(manager.undo("one", "alice"));
+    manager.send(manager.undo("gone", "alice"));
     host.wait("the undos are answered", |_| manager.replies().len() == 5);
     let undos: Vec<_> = manager.replies().into_iter().skip(2).map(|one| (one.id, one.undo, one.accepted)).collect();
     let expected = [("one", true), ("one", true), ("gone", false)];

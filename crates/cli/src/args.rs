@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    actions, agents, alerts, audit, backup, bundle, config, doctor, events, hunt, logs, manager, net, policy, rules,
-    scan, token, user,
+    actions, agents, alerts, audit, backup, bundle, config, doctor, events, halt, hunt, logs, manager, net, operator,
+    policy, rules, scan, token, user,
 };
 use crate::platform;
 
@@ -82,6 +82,13 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<actions::ActionsCommand>,
     },
+    /// Stop all automatic answers, on every host and in the cloud
+    Halt(halt::HaltArgs),
+    /// Let automatic answers go on
+    Resume(halt::ResumeArgs),
+    /// Sign, with a key that never lies on the manager, what goes beyond what a host lets the manager do
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
     /// Show who changed what, and verify that nobody altered the record of it
     Audit {
         #[command(subcommand)]

@@ -1,4 +1,5 @@
-//! The key that signs bundles: made once, kept in a file of its own, its public half handed out as text.
+//! Keys that sign: made once, each kept in a file of its own, its public half handed out as text. The manager has one
+//! for bundles and one for orders to hosts; an operator has one that never lies on the manager.
 //!
 //! Ed25519 (RFC 8032). The file holds the 32 bytes of the private key as hexadecimal text after a word that
 //! says what it is; only its owner may read it, and a file that others can read is refused, because whoever
@@ -11,9 +12,28 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand::TryRngCore;
-use sha2::{Digest, Sha256};
 
-const PRIVATE: &str = "sakimori-bundle-key:";
+/// What a key is for. Its file says so, so that one is not taken for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Signs bundles of rules.
+    Bundle,
+    /// Seals what the manager tells its hosts.
+    Order,
+    /// Seals orders that need people.
+    Operator,
+}
+
+impl Use {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Bundle => "sakimori-bundle-key:",
+            Self::Order => "sakimori-order-key:",
+            Self::Operator => "sakimori-operator-key:",
+        }
+    }
+}
+
 const PUBLIC: &str = "ed25519:";
 
 /// Why there is no key.
@@ -51,16 +71,26 @@ pub enum KeyError {
     NotPublic,
 }
 
-/// Loads the signing key at `path`, or makes one there (mode 0600, durable) if nothing is there.
+/// Loads the bundle key at `path`, or makes one there (mode 0600, durable) if nothing is there.
 pub fn load_or_make(path: &Path) -> Result<SigningKey, KeyError> {
-    match load(path) {
-        Err(KeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => make(path),
+    load_or_make_for(path, Use::Bundle)
+}
+
+/// Loads the key of this use at `path`, or makes one there (mode 0600, durable) if nothing is there.
+pub fn load_or_make_for(path: &Path, purpose: Use) -> Result<SigningKey, KeyError> {
+    match load_for(path, purpose) {
+        Err(KeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => make(path, purpose),
         other => other,
     }
 }
 
-/// Loads the signing key at `path`.
+/// Loads the bundle key at `path`.
 pub fn load(path: &Path) -> Result<SigningKey, KeyError> {
+    load_for(path, Use::Bundle)
+}
+
+/// Loads the key of this use at `path`.
+pub fn load_for(path: &Path, purpose: Use) -> Result<SigningKey, KeyError> {
     const DOING: &str = "read signing key";
     let file = io(DOING, path, fs::File::open(path))?;
     let mode = io(DOING, path, file.metadata())?.permissions().mode() & 0o7777;
@@ -69,13 +99,13 @@ pub fn load(path: &Path) -> Result<SigningKey, KeyError> {
     }
     let mut text = String::new();
     io(DOING, path, file.take(4096).read_to_string(&mut text))?;
-    let bytes = text.trim_end().strip_prefix(PRIVATE).and_then(bytes32);
+    let bytes = text.trim_end().strip_prefix(purpose.word()).and_then(bytes32);
     bytes.map(|bytes| SigningKey::from_bytes(&bytes)).ok_or_else(|| KeyError::NotAKey { path: path.to_owned() })
 }
 
 /// Makes a key at `path`, which must not exist. Another process that makes it at the same moment wins or
 /// loses whole: the file appears complete, by a link that refuses to replace.
-fn make(path: &Path) -> Result<SigningKey, KeyError> {
+fn make(path: &Path, purpose: Use) -> Result<SigningKey, KeyError> {
     const DOING: &str = "make signing key";
     let key = generate()?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -83,11 +113,11 @@ fn make(path: &Path) -> Result<SigningKey, KeyError> {
     let beside = path.with_file_name(name);
     let _ = fs::remove_file(&beside);
     let mut file = io(DOING, path, OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside))?;
-    let written = writeln!(file, "{PRIVATE}{}", hex::encode(key.to_bytes())).and_then(|()| file.sync_all());
+    let written = writeln!(file, "{}{}", purpose.word(), hex::encode(key.to_bytes())).and_then(|()| file.sync_all());
     let linked = written.and_then(|()| fs::hard_link(&beside, path));
     let _ = fs::remove_file(&beside);
     match linked {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return load(path),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return load_for(path, purpose),
         other => io(DOING, path, other)?,
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -121,10 +151,7 @@ pub fn public_from_bytes(bytes: &[u8]) -> Result<VerifyingKey, KeyError> {
 
 /// First 16 bytes of the SHA-256 of the public key: tells keys apart in bundles and messages.
 pub fn key_id(key: &VerifyingKey) -> [u8; 16] {
-    let hash = Sha256::digest(key.as_bytes());
-    let mut id = [0; 16];
-    id.copy_from_slice(hash.get(..16).expect("a SHA-256 has 32 bytes"));
-    id
+    sakimori_model::id::key_id(key.as_bytes())
 }
 
 fn bytes32(text: &str) -> Option<[u8; 32]> {
@@ -149,6 +176,8 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(load_or_make(&path).unwrap().to_bytes(), made.to_bytes());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "something was left beside the key");
+        let other = load_or_make_for(&path, Use::Order).unwrap_err();
+        assert!(matches!(other, KeyError::NotAKey { .. }), "a key for bundles is none for orders");
     }
 
     #[test]

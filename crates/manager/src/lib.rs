@@ -14,6 +14,7 @@ mod crowd;
 mod disk;
 pub mod fold;
 mod guesses;
+mod heads;
 pub mod ingest;
 pub mod jobs;
 pub mod link;
@@ -25,6 +26,7 @@ pub mod presence;
 mod recover;
 pub mod release;
 pub mod respond;
+mod seals;
 pub mod shared;
 mod stream;
 
@@ -35,6 +37,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sakimori_cloud::aws::waf::WafSets;
+use sakimori_content::keys;
 use sakimori_respond::ports::AddressSet;
 use sakimori_runtime::{Restart, Stop, Supervisor, SystemClock, Task, clock::SharedClock};
 use sakimori_store::control::{Control, Sole};
@@ -127,6 +130,7 @@ impl Manager {
         let (release, files, key) =
             release::prepare(&state, config.content_dir.as_deref(), since.map_or(0, |since| since.bundle), &*clock)
                 .map_err(anyhow::Error::msg)?;
+        let order_key = keys::load_or_make_for(&state.join("order.key"), keys::Use::Order)?;
         let lake = Lake::open(config.lake_options()).await?;
         let waf: Option<Arc<dyn AddressSet>> = match &config.cloud.waf {
             Some(waf) => Some(Arc::new(WafSets::open(waf.clone()).await?)),
@@ -143,6 +147,8 @@ impl Manager {
         let shared = Arc::new(Shared {
             bundle: ArcSwap::from_pointee(Release { number: release.number, bytes: release.bytes }),
             bundle_key: key.verifying_key(),
+            bundle_signer: key,
+            order_key,
             clock,
             stop: stop.clone(),
             control,

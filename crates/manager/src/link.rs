@@ -307,6 +307,7 @@ impl Enrolment for Service {
             ca_pem: shared.authority.ca_pem().to_owned(),
             bundle_key: shared.bundle_key.to_bytes().to_vec(),
             link_address: advertised(shared),
+            order_key: shared.order_key.verifying_key().to_bytes().to_vec(),
         }))
     }
 }

@@ -5,9 +5,10 @@ use sakimori_model::ledger::Change as Step;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
 use sakimori_respond::actions::{notify_webhook, waf_block};
 use sakimori_respond::guard::Verdict;
+use sakimori_respond::seal::Act;
 use sakimori_respond::wide::{self, Limits, Undo};
 use sakimori_store::control::actions::{self, MANAGER};
-use sakimori_store::control::{Change, ControlError, Scope};
+use sakimori_store::control::{Change, ControlError, Scope, halts};
 use sakimori_wire::agent::{Down, UndoDown, down};
 
 use crate::shared::{Command, Shared};
@@ -54,14 +55,18 @@ pub async fn plan(shared: &Shared, tenant: &str, orders: Vec<Order>, now: Timest
 struct Context {
     limits: Limits,
     waf: waf_block::WafContext,
+    /// Why nothing is done, where all answers are stopped.
+    halted: Option<String>,
 }
 
 impl Context {
     async fn of(shared: &Shared, tenant: &str) -> Result<Self, RespondError> {
         let (_, effective) = crate::policy::of_tenant(shared, tenant).await.map_err(RespondError::Policy)?;
         let response = effective.policy.response;
-        let waf = waf_block::WafContext { allow: response.allow, trusted_proxies: response.trusted_proxies };
-        Ok(Self { limits: Limits::from(&effective.policy.modules.block_address), waf })
+        let operators = crate::stream::operators(shared, tenant).await?;
+        let waf = waf_block::WafContext { allow: response.allow, trusted_proxies: response.trusted_proxies, operators };
+        let halted = halts::get(shared.control.read(), tenant).await?.words();
+        Ok(Self { limits: Limits::from(&effective.policy.modules.block_address), waf, halted })
     }
 }
 
@@ -109,6 +114,9 @@ async fn judge(
     let verdict = waf_block::judge(order, &context.waf);
     if verdict != Verdict::Allowed {
         return Ok(verdict);
+    }
+    if let Some(why) = &context.halted {
+        return Ok(Verdict::Refused(why.clone()));
     }
     if shared.waf.is_none() {
         return Ok(Verdict::NoEffect("no effect: cloud actions are off until cloud.waf is configured".into()));
@@ -166,7 +174,8 @@ pub async fn undo(shared: &Shared, tenant: &str, id: &str, by: &str) -> Result<A
         let mut change = shared.control.begin().await?;
         crate::orders::put_undo(&mut change, tenant, &action, by, now).await?;
         change.commit().await?;
-        let undo = UndoDown { action_id: id.to_owned(), by: by.to_owned(), signatures: Vec::new() };
+        let signatures = vec![crate::seals::by_manager(shared, &action.place, Act::Undo { action: id, by })];
+        let undo = UndoDown { action_id: id.to_owned(), by: by.to_owned(), signatures };
         shared.links.tell(&action.place, &Command::Send(Down { message: Some(down::Message::Undo(undo)) }));
         return Ok(action);
     }
@@ -179,6 +188,49 @@ pub async fn undo(shared: &Shared, tenant: &str, id: &str, by: &str) -> Result<A
     change.commit().await?;
     shared.actions_changed.notify_waiters();
     shared.outbox_changed.notify_one();
+    Ok(action)
+}
+
+/// Takes back all own actions of a tenant that are in effect, in the change that stops all answers.
+///
+/// # Errors
+/// The database failed, or the tenant's policy cannot be read.
+pub async fn undo_own(
+    shared: &Shared,
+    change: &mut Change,
+    tenant: &str,
+    why: &str,
+    now: Timestamp,
+) -> Result<u64, RespondError> {
+    let limits = Context::of(shared, tenant).await?.limits;
+    let live = [ActionState::Approved, ActionState::Running, ActionState::Done];
+    let mut undone = 0;
+    for mut job in actions::work(shared.control.read(), waf_block::ID, &live).await? {
+        if job.tenant == tenant
+            && let Some(step) = wide::undo(&job.action, Undo::Policy(why), now, &limits)
+        {
+            advance(change, tenant, &mut job.action, step, now).await?;
+            undone += 1;
+        }
+    }
+    Ok(undone)
+}
+
+/// Lets a provisional action of a host stay, on a person's word.
+///
+/// # Errors
+/// There is none, it waits for no confirmation, or its host is away.
+pub async fn confirm(shared: &Shared, tenant: &str, id: &str, by: &str) -> Result<Action, RespondError> {
+    let action = actions::get(shared.control.read(), &Scope::One(tenant.to_owned()), id).await?.action;
+    let now = shared.clock.now();
+    if action.state != ActionState::Done || action.confirm_by.is_none_or(|until| until <= now) {
+        return Err(RespondError::Unknown(format!("action {id} waits for no confirmation")));
+    }
+    if !shared.links.tell(&action.place, &Command::Confirm(id.to_owned(), by.to_owned())) {
+        let reason =
+            format!("the host of action {id} is not connected; confirm it there: sakimori-agent actions confirm");
+        return Err(RespondError::Unknown(reason));
+    }
     Ok(action)
 }
 
@@ -196,6 +248,9 @@ pub async fn order(shared: &Shared, tenant: &str, place: &str, order: Order, by:
     }
     if here {
         return plan(shared, tenant, vec![order], now).await;
+    }
+    if let Some(why) = halts::get(shared.control.read(), tenant).await?.words() {
+        return Err(RespondError::Unknown(format!("{why}; sakimori resume lets them go on")));
     }
     let mut change = shared.control.begin().await?;
     crate::orders::put_order(&mut change, tenant, place, &order, by, now).await?;

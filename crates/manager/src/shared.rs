@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
-use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use sakimori_model::Event;
 use sakimori_respond::ports::{AddressSet, Messenger};
 use sakimori_runtime::{Stop, clock::SharedClock};
@@ -47,6 +47,10 @@ pub struct Shared {
     pub bundle: ArcSwap<Release>,
     /// Key that verifies bundles.
     pub bundle_key: VerifyingKey,
+    /// Key that signs bundles, and once the order key.
+    pub bundle_signer: SigningKey,
+    /// Key that seals what hosts are told.
+    pub order_key: SigningKey,
     /// The WAF's sets, where an account is configured.
     pub waf: Option<Arc<dyn AddressSet>>,
     /// Sends messages.
@@ -118,6 +122,12 @@ pub enum Command {
     Bundle,
     /// Something waits in `agent_orders`.
     Orders,
+    /// All automatic answers stop or go on: send it where it is newer.
+    Halt,
+    /// Somebody signed in or out.
+    Operators,
+    /// A provisional action of this agent's is to stay: its id, and who says so.
+    Confirm(String, String),
     /// Close: the agent is revoked.
     Close,
 }

@@ -4,10 +4,14 @@
 //! already. What a stream is told comes by [`Command`]; the first `Close` ends it.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use sakimori_respond::guard::MOST_OPERATORS;
+use sakimori_respond::seal::Act;
 use sakimori_store::control::agents::{self, Agent};
-use sakimori_store::control::{Scope, audit};
+use sakimori_store::control::halts::{self, Halt};
+use sakimori_store::control::{ControlError, Scope, audit, sessions};
 use sakimori_wire::PROTOCOL;
 use sakimori_wire::agent as proto;
 use sakimori_wire::agent::down::Message as Down;
@@ -22,9 +26,12 @@ use tracing::{debug, info, warn};
 use crate::ingest::{Accepted, IngestError};
 use crate::presence::{self, Presence};
 use crate::shared::{Command, Shared};
+use crate::{heads, seals};
 
 /// Batches that are handed in and not yet durable.
 const IN_FLIGHT: usize = 16;
+/// Most operators that an agent names.
+const MOST_SIGNERS: usize = 256;
 /// Largest status that is kept.
 const MAX_STATUS: usize = 256 * 1024;
 
@@ -55,6 +62,8 @@ pub fn serve_stream(
             down: down.clone(),
             policy: 0,
             bundle: 0,
+            halt: 0,
+            operators: None,
             closed: false,
             left: false,
         }
@@ -74,6 +83,10 @@ struct Stream {
     down: Sender,
     policy: u64,
     bundle: u64,
+    /// Number of the last halt or resume that was sent.
+    halt: u64,
+    /// Addresses of operators as they were sent.
+    operators: Option<Vec<IpAddr>>,
     closed: bool,
     /// It said goodbye: what was handed in is finished, then the stream ends.
     left: bool,
@@ -155,6 +168,7 @@ impl Stream {
             "policy": hello.policy,
             "bundle": hello.bundle,
             "ledger_head": hex::encode(&hello.ledger_head),
+            "ledger_sequence": hello.ledger_sequence,
         });
         self.is_its_own_machine(&host).await?;
         let name: String = host.name.chars().take(255).collect();
@@ -179,7 +193,16 @@ impl Stream {
             received: received.into_iter().map(|(stream, sequence)| proto::Receipt { stream, sequence }).collect(),
         };
         self.send(Down::Welcome(welcome)).await?;
-        (self.policy, self.bundle) = (hello.policy, hello.bundle);
+        (self.policy, self.bundle, self.halt) = (hello.policy, hello.bundle, hello.halt);
+        self.push_order_key(&hello.order_key).await?;
+        self.push_halt().await?;
+        self.push_operators().await?;
+        let audit = heads::remembered(&self.shared, &self.peer.agent, hello.audit).await.map_err(internal)?;
+        if !audit.is_empty() {
+            let ledger_sequence = heads::now(&self.shared, &self.peer.agent).await.map_err(internal)?.ledger_sequence;
+            self.send(Down::Heads(proto::HeadsDown { audit, ledger_sequence })).await?;
+        }
+        self.push_heads().await?;
         self.push_policy().await?;
         self.push_bundle().await?;
         self.push_orders().await
@@ -244,6 +267,9 @@ impl Stream {
             Some(Command::Policy) => self.push_policy().await?,
             Some(Command::Bundle) => self.push_bundle().await?,
             Some(Command::Orders) => self.push_orders().await?,
+            Some(Command::Halt) => self.push_halt().await?,
+            Some(Command::Operators) => self.push_operators().await?,
+            Some(Command::Confirm(id, by)) => self.confirm(id, by).await?,
         }
         Ok(())
     }
@@ -253,7 +279,8 @@ impl Stream {
             Ok((number, effective)) if number > self.policy => {
                 let json = serde_json::to_vec(&effective.policy).map_err(internal)?;
                 self.policy = number;
-                self.send(Down::Policy(proto::PolicyDown { number, json, signature: Vec::new() })).await?;
+                let signature = self.seal(Act::Policy { number, json: &json });
+                self.send(Down::Policy(proto::PolicyDown { number, json, signature })).await?;
             }
             Ok(_) => {}
             // The agent keeps what it has; the layer's author is told when he saves it.
@@ -276,14 +303,61 @@ impl Stream {
         let agent = &self.peer.agent;
         let orders = agents::orders(self.shared.control.read(), &agent.tenant, &agent.id).await.map_err(internal)?;
         for one in orders {
-            let message = if one.kind == "undo" {
-                Down::Undo(proto::UndoDown { action_id: one.id, by: one.payload, signatures: Vec::new() })
-            } else {
-                Down::Order(proto::OrderDown { json: one.payload.into_bytes() })
-            };
-            self.send(message).await?;
+            let message = seals::waiting(&self.shared, &agent.tenant, &agent.id, one).await.map_err(internal)?;
+            if let Some(message) = message {
+                self.send(message).await?;
+            }
         }
         Ok(())
+    }
+
+    fn seal(&self, act: Act<'_>) -> Vec<u8> {
+        seals::by_manager(&self.shared, &self.peer.agent.id, act)
+    }
+
+    /// An agent that enrolled before there was an order key gets it once, on the word of the bundle key.
+    async fn push_order_key(&self, pinned: &[u8]) -> Result<(), Status> {
+        if !pinned.is_empty() {
+            return Ok(());
+        }
+        let key = self.shared.order_key.verifying_key().to_bytes();
+        let (signer, clock) = (&self.shared.bundle_signer, &*self.shared.clock);
+        let signatures = vec![seals::by(signer, clock, &self.peer.agent.id, Act::OrderKey(&key))];
+        self.send(Down::OrderKey(proto::OrderKeyDown { key: key.to_vec(), signatures })).await
+    }
+
+    async fn push_halt(&mut self) -> Result<(), Status> {
+        let Halt { number, halted, undo, by, reason, .. } =
+            halts::get(self.shared.control.read(), &self.peer.agent.tenant).await.map_err(internal)?;
+        let number = number.cast_unsigned();
+        if number <= self.halt {
+            return Ok(());
+        }
+        self.halt = number;
+        let signatures = vec![self.seal(Act::Halt { number, halted, undo, by: &by, reason: &reason })];
+        self.send(Down::Halt(proto::HaltDown { number, halted, undo, by, reason, signatures })).await
+    }
+
+    async fn push_operators(&mut self) -> Result<(), Status> {
+        let addresses = operators(&self.shared, &self.peer.agent.tenant).await.map_err(internal)?;
+        if self.operators.as_ref() == Some(&addresses) {
+            return Ok(());
+        }
+        let signatures = vec![self.seal(Act::Operators(&addresses))];
+        let texts = addresses.iter().map(ToString::to_string).collect();
+        self.operators = Some(addresses);
+        self.send(Down::Operators(proto::OperatorsDown { addresses: texts, signatures })).await
+    }
+
+    async fn push_heads(&self) -> Result<(), Status> {
+        let heads = heads::now(&self.shared, &self.peer.agent).await.map_err(internal)?;
+        self.send(Down::Heads(heads)).await
+    }
+
+    /// A provisional action stays: its sealed answer is what shows the host that the way here and back is open.
+    async fn confirm(&self, id: String, by: String) -> Result<(), Status> {
+        let signatures = vec![self.seal(Act::Confirm { action: &id, by: &by })];
+        self.send(Down::Confirm(proto::ConfirmDown { action_id: id, by, signatures })).await
     }
 
     async fn receipt(&mut self, answer: Result<Accepted, IngestError>) -> Result<(), Status> {
@@ -306,6 +380,24 @@ impl Stream {
                 let Some(text) = kept(&status.json) else { return Ok(()) };
                 let mut change = self.shared.control.begin().await.map_err(internal)?;
                 agents::set_status(change.connection(), id, &text, now).await.map_err(internal)?;
+                change.commit().await.map_err(internal)?;
+                self.push_heads().await
+            }
+            Up::Provisional(one) => {
+                tracing::info!(agent = id, action = one.id, checks = one.checks.join(", "), "a change is confirmed");
+                self.confirm(one.id.chars().take(128).collect(), "manager".into()).await
+            }
+            Up::LedgerAt(told) => heads::ledger(&self.shared, &self.peer.agent, told).await.map_err(internal),
+            Up::OrderReply(reply) if reply.lacks > 0 => {
+                let kind = if reply.undo { "undo" } else { "order" };
+                let signers: Vec<String> =
+                    reply.signers.iter().take(MOST_SIGNERS).map(|one| one.chars().take(256).collect()).collect();
+                let signers = serde_json::to_string(&signers).map_err(internal)?;
+                let mut change = self.shared.control.begin().await.map_err(internal)?;
+                let waiting = (reply.id.as_str(), kind);
+                agents::lacking(change.connection(), tenant, id, waiting, i64::from(reply.lacks), &signers)
+                    .await
+                    .map_err(internal)?;
                 change.commit().await.map_err(internal)
             }
             Up::OrderReply(reply) => {
@@ -343,6 +435,21 @@ impl Stream {
             Up::Batch(_) => Ok(()),
         }
     }
+}
+
+/// Addresses from which somebody is signed in who may do something here, in a stable order. This machine's own are
+/// never blocked anyway.
+///
+/// # Errors
+/// The database failed.
+pub async fn operators(shared: &Shared, tenant: &str) -> Result<Vec<IpAddr>, ControlError> {
+    let most = i64::try_from(MOST_OPERATORS).unwrap_or(i64::MAX);
+    let texts = sessions::addresses(shared.control.read(), tenant, shared.clock.now(), most).await?;
+    let parsed = texts.iter().filter_map(|text| text.parse::<IpAddr>().ok()).map(|address| address.to_canonical());
+    let mut addresses: Vec<IpAddr> = parsed.filter(|address| !address.is_loopback()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(addresses)
 }
 
 /// The status, where it is one and of a sane size.

@@ -107,13 +107,15 @@ pub enum Target {
     Channel(String),
     /// A file on the host, by its path.
     File(String),
+    /// A setting of a host by its dotted path in the policy, `modules.antimalware.mode`.
+    Setting(String),
 }
 
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Network(network) => network.fmt(f),
-            Self::Channel(text) | Self::File(text) => f.write_str(text),
+            Self::Channel(text) | Self::File(text) | Self::Setting(text) => f.write_str(text),
         }
     }
 }
@@ -138,8 +140,17 @@ pub struct Order {
     pub probe: bool,
     /// Inputs of the action beyond the target, by name (a message's text).
     pub inputs: std::collections::BTreeMap<String, String>,
-    /// Signatures over the order, empty until keys exist ("The loop holds").
+    /// Seals over the order for one host: of the manager's order key, and of operators (`respond::seal`). Empty where
+    /// the order comes from the host itself, or is carried out by the manager.
     pub signatures: Vec<Vec<u8>>,
+}
+
+impl Order {
+    /// Does it ask for the same? Who sealed it, and when, does not matter.
+    pub fn same(&self, other: &Self) -> bool {
+        let bare = |order: &Self| Self { signatures: Vec::new(), ..order.clone() };
+        bare(self) == bare(other)
+    }
 }
 
 /// One action with its whole state.
@@ -171,6 +182,20 @@ pub struct Action {
     pub grace_until: Option<Timestamp>,
     /// Who took it back, where a person did.
     pub undone_by: Option<String>,
+    /// Provisional: it is taken back at this moment unless it is confirmed before. `None` once it is, and for what
+    /// needs no confirmation.
+    #[serde(default)]
+    pub confirm_by: Option<Timestamp>,
+}
+
+impl Action {
+    /// When it is taken back by itself, as things stand.
+    pub fn end(&self) -> Option<Timestamp> {
+        match (self.expires_at, self.confirm_by) {
+            (Some(end), Some(confirm)) => Some(end.min(confirm)),
+            (end, confirm) => end.or(confirm),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -31,6 +31,17 @@ pub fn batch_id(origin: &str, stream: &str, sequence: u64) -> String {
     format!("{origin}:{stream}:{sequence}")
 }
 
+/// First 16 bytes of the SHA-256 of an Ed25519 public key: tells keys apart in seals, bundles and messages.
+pub fn key_id(public: &[u8; 32]) -> [u8; 16] {
+    use sha2::{Digest, Sha256};
+    let hash: [u8; 32] = Sha256::digest(public).into();
+    let mut id = [0; 16];
+    for (to, from) in id.iter_mut().zip(hash) {
+        *to = from;
+    }
+    id
+}
+
 /// A new row id: UUIDv7, as text.
 pub fn row_id() -> String {
     uuid::Uuid::now_v7().to_string()

@@ -37,6 +37,9 @@ pub struct Change {
     pub grace_until: Option<Timestamp>,
     /// The person who did it, where one did.
     pub by: Option<String>,
+    /// Is a provisional action confirmed by this?
+    #[serde(default)]
+    pub confirmed: bool,
 }
 
 /// One record of a ledger.
@@ -67,7 +70,7 @@ impl Action {
             return false;
         }
         if change.state == ActionState::Done {
-            if self.state == ActionState::Done && change.expires_at.is_some() {
+            if self.state == ActionState::Done && change.expires_at.is_some() && !change.confirmed {
                 self.prolonged += 1;
             }
             self.done_at.get_or_insert(time);
@@ -85,7 +88,9 @@ impl Action {
         if change.grace_until.is_some() {
             self.grace_until = change.grace_until;
         }
-        if change.by.is_some() {
+        if change.confirmed {
+            self.confirm_by = None;
+        } else if change.by.is_some() {
             self.undone_by.clone_from(&change.by);
         }
         if change.state.is_final() {

@@ -40,12 +40,24 @@ pub struct GuardContext {
     pub trusted_proxies: Vec<Network>,
     /// Never blocked on this host.
     pub surroundings: Surroundings,
+    /// Addresses from which operators are signed in at the manager now.
+    pub operators: Vec<IpAddr>,
+    /// Never blocked on this host, by its mandate.
+    pub excepted: Vec<Network>,
 }
+
+/// Most addresses of operators that are respected.
+pub const MOST_OPERATORS: usize = 64;
 
 impl GuardContext {
     /// From the policy's answers and what surrounds the host.
     pub fn new(response: &Response, surroundings: Surroundings) -> Self {
-        Self { allow: response.allow.clone(), trusted_proxies: response.trusted_proxies.clone(), surroundings }
+        Self {
+            allow: response.allow.clone(),
+            trusted_proxies: response.trusted_proxies.clone(),
+            surroundings,
+            ..Self::default()
+        }
     }
 }
 
@@ -87,17 +99,21 @@ pub fn never(network: &Network, context: &GuardContext) -> Option<String> {
         return Some(format!("never blocked: {network} is wider than /{widest}"));
     }
     let around = &context.surroundings;
-    let addresses: [(&[IpAddr], &str); 5] = [
+    let addresses: [(&[IpAddr], &str); 6] = [
         (&around.own, "an address of this host"),
         (&around.gateways, "a gateway of this host"),
         (&around.resolvers, "a name server of this host"),
         (&around.manager, "the manager's address"),
         (&around.ssh_peers, "the peer of an established ssh session"),
+        (&context.operators, "an address from which an operator is signed in"),
     ];
     for (list, what) in addresses {
         if let Some(hit) = list.iter().find(|address| network.contains(**address)) {
             return Some(format!("never blocked: {hit} is {what}"));
         }
+    }
+    if let Some(entry) = context.excepted.iter().find(|entry| entry.overlaps(network)) {
+        return Some(format!("never blocked: {entry} is excepted by this host's mandate"));
     }
     shared(network, &context.allow, &context.trusted_proxies)
 }
@@ -159,6 +175,8 @@ mod tests {
                 manager: ip("192.0.2.200"),
                 ssh_peers: ip("2001:db8:5::7"),
             },
+            operators: ip("192.0.2.99"),
+            excepted: vec!["203.0.113.128/25".parse().unwrap()],
         }
     }
 
@@ -183,6 +201,8 @@ mod tests {
             ("2001:db8::/64", "a name server"),
             ("192.0.2.200", "the manager"),
             ("2001:db8:5::7", "ssh session"),
+            ("192.0.2.99", "an operator is signed in"),
+            ("203.0.113.200", "this host's mandate"),
             ("198.51.100.3", "198.51.100.0/28 is on the allow-list"),
             ("198.51.0.0/16", "allow-list"),
             ("203.0.113.80", "trusted proxy"),

@@ -15,6 +15,9 @@
 //!
 //! Files have the same life with another effect ([`files`]): they are taken and given back one by one, and stay until a
 //! person wants them back. What takes "all" back means blocks.
+//!
+//! What could lock people out (a network, a switch to prevent) is provisional: written with a deadline at which it is
+//! taken back by itself, by the kernel's own timeout too, unless [`HostActions::confirm`] came before.
 
 mod admit;
 mod effects;
@@ -22,17 +25,20 @@ mod files;
 mod index;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use sakimori_journal::Recovery;
+use sakimori_model::action::Target;
 use sakimori_model::ledger::Hash;
 use sakimori_model::policy::{Antimalware, BlockAddress, Mode, Policy, Switch};
 use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
 
 pub use crate::event::Changes;
-use crate::guard::{GuardContext, Rate, Surroundings, never};
+use crate::guard::{GuardContext, MOST_OPERATORS, Rate, Surroundings, never};
 use crate::ledger::{Keep, Ledger, LedgerError};
+use crate::mandate::{Authority, Mandate};
 use crate::ports::{AddressBlocker, FileVault, PortError};
 use crate::wide::{self, Limits, Undo};
 
@@ -52,6 +58,7 @@ pub struct HostActions<B> {
     place: String,
     policy: BlockAddress,
     guard: GuardContext,
+    mandate: Mandate,
     rate: Rate,
     /// Actions that are approved, running or done, by target.
     live: BTreeMap<Network, Vec<Arc<str>>>,
@@ -108,6 +115,7 @@ impl<B: AddressBlocker> HostActions<B> {
             place: place.to_owned(),
             policy: policy.modules.block_address.clone(),
             guard: GuardContext::new(&policy.response, surroundings),
+            mandate: Mandate::default(),
             rate: Rate::default(),
             live: BTreeMap::new(),
             live_count: 0,
@@ -141,16 +149,26 @@ impl<B: AddressBlocker> HostActions<B> {
         Self { vault: Some(vault), ..self }
     }
 
-    /// Carries orders out. An order whose id is known changes nothing. On an error what was written stays written,
-    /// and its effects are owed: [`HostActions::tick`] goes on with them.
+    /// Carries orders of this host's own rules out, see [`HostActions::submit_as`].
     pub fn submit(&mut self, orders: Vec<Order>, now: Timestamp) -> Result<Changes, LedgerError> {
+        self.submit_as(orders, Authority::Rules, now)
+    }
+
+    /// Carries orders out on somebody's word. An order whose id is known changes nothing. On an error what was written
+    /// stays written, and its effects are owed: [`HostActions::tick`] goes on with them.
+    pub fn submit_as(
+        &mut self,
+        orders: Vec<Order>,
+        authority: Authority,
+        now: Timestamp,
+    ) -> Result<Changes, LedgerError> {
         let mut touched = Touched::default();
         let mut running = Vec::new();
         for order in orders {
             if self.ledger.get(&order.id).is_some() {
                 continue;
             }
-            if let Some(id) = self.admit(order, now, &mut touched)? {
+            if let Some(id) = self.admit(order, authority, now, &mut touched)? {
                 running.push(id);
             }
         }
@@ -179,6 +197,76 @@ impl<B: AddressBlocker> HostActions<B> {
         }
         self.take_back(undoing, now, &mut touched)?;
         Ok(self.changes(touched, now))
+    }
+
+    /// Begins a change of a setting that is in effect from now on and is taken back at a deadline unless it is
+    /// confirmed. What was begun for the same setting before is over. The effect is the caller's: an action of a
+    /// setting that ends says that the former state applies again.
+    pub fn begin_setting(&mut self, order: Order, now: Timestamp) -> Result<Changes, LedgerError> {
+        let mut touched = Touched::default();
+        if self.ledger.get(&order.id).is_none() {
+            self.end_settings(&order.target, &mut touched, now)?;
+            let mut action = wide::plan(order, &self.place, now, &Limits::from(&self.policy));
+            (action.expires_at, action.expires_at_most) = (None, None);
+            action.confirm_by = Some(wide::later(now, wide::CONFIRM_SECONDS));
+            let id = action.order.id.clone();
+            action.apply(&wide::to(&id, ActionState::Approved), now);
+            self.begin(action, now, &mut touched)?;
+            self.change(wide::to(&id, ActionState::Running), now, &mut touched)?;
+            self.change(wide::to(&id, ActionState::Done), now, &mut touched)?;
+            self.owed.remove(id.as_str());
+            self.ledger.sync()?;
+        }
+        Ok(self.changes(touched, now))
+    }
+
+    /// Ends what was begun for a setting: another state of it was decided on.
+    pub fn end_setting(&mut self, setting: &Target, now: Timestamp) -> Result<Changes, LedgerError> {
+        let mut touched = Touched::default();
+        self.end_settings(setting, &mut touched, now)?;
+        Ok(self.changes(touched, now))
+    }
+
+    fn end_settings(&mut self, setting: &Target, touched: &mut Touched, now: Timestamp) -> Result<(), LedgerError> {
+        let over: Vec<Arc<Action>> = self
+            .ledger
+            .actions()
+            .filter(|action| action.order.target == *setting && action.state == ActionState::Done)
+            .cloned()
+            .collect();
+        let mut ids = Vec::new();
+        for action in over {
+            let by = Undo::Policy("another policy came");
+            if let Some(change) = wide::undo(&action, by, now, &Limits::from(&self.policy)) {
+                self.change(change, now, touched)?;
+                ids.push(Arc::from(action.order.id.as_str()));
+            }
+        }
+        self.take_back(ids, now, touched)
+    }
+
+    /// Confirms a provisional action: it stays until its own end. False where there is nothing to confirm.
+    pub fn confirm(
+        &mut self,
+        id: &str,
+        by: &str,
+        checks: &str,
+        now: Timestamp,
+    ) -> Result<(bool, Changes), LedgerError> {
+        let mut touched = Touched::default();
+        let change = self.ledger.get(id).and_then(|action| wide::confirm(action, by, checks, now));
+        let confirmed = change.is_some();
+        if let Some(change) = change {
+            self.change(change, now, &mut touched)?;
+            self.refresh(now)?;
+            self.ledger.sync()?;
+        }
+        Ok((confirmed, self.changes(touched, now)))
+    }
+
+    /// Provisional actions that wait for their confirmation.
+    pub fn provisional(&self) -> impl Iterator<Item = &Arc<Action>> {
+        self.ledger.actions().filter(|action| action.state == ActionState::Done && action.confirm_by.is_some())
     }
 
     /// What time brings: ends that are reached, effects that are owed, records that are no longer needed.
@@ -227,6 +315,20 @@ impl<B: AddressBlocker> HostActions<B> {
         self.enforce(now)
     }
 
+    /// Applies a mandate: what it excepts is unblocked.
+    pub fn set_mandate(&mut self, mandate: Mandate, now: Timestamp) -> Result<Changes, LedgerError> {
+        self.guard.excepted.clone_from(&mandate.never.block);
+        self.mandate = mandate;
+        self.enforce(now)
+    }
+
+    /// Addresses from which operators are signed in: one that is blocked is let in again.
+    pub fn set_operators(&mut self, mut addresses: Vec<IpAddr>, now: Timestamp) -> Result<Changes, LedgerError> {
+        addresses.truncate(MOST_OPERATORS);
+        self.guard.operators = addresses;
+        self.enforce(now)
+    }
+
     /// Applies what surrounds the host now; a block that hits it is taken back.
     pub fn set_surroundings(&mut self, surroundings: Surroundings, now: Timestamp) -> Result<Changes, LedgerError> {
         if self.guard.surroundings == surroundings {
@@ -254,6 +356,11 @@ impl<B: AddressBlocker> HostActions<B> {
     /// Sequence and hash of the ledger's newest record.
     pub fn head(&self) -> (u64, Hash) {
         self.ledger.head()
+    }
+
+    /// The ledger, for reading.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The port, for reading.

@@ -147,6 +147,62 @@ impl Ledger {
         self.head
     }
 
+    /// The head that the chain had at this record; `None` where the record is not there (any more).
+    ///
+    /// # Errors
+    /// The disk, or a record that cannot be read.
+    pub fn hash_at(&self, sequence: u64) -> Result<Option<Hash>, LedgerError> {
+        if sequence == self.head.0 {
+            return Ok(Some(self.head.1));
+        }
+        if sequence < self.journal.first() || sequence > self.head.0 {
+            return Ok(None);
+        }
+        let records = self.journal.read(sequence, 1)?;
+        let Some((_, bytes)) = records.first().filter(|(at, _)| *at == sequence) else { return Ok(None) };
+        let broken = |reason: String| LedgerError::Broken { sequence, reason };
+        let record = decode(bytes).map_err(|error| broken(format!("cannot be decoded: {error}")))?;
+        Ok(Some(chain(&record.previous, bytes)))
+    }
+
+    /// Reads the whole ledger from the disk again and holds its chain against what was written and against heads that
+    /// others remember. Returns how many records it has.
+    ///
+    /// # Errors
+    /// The first record that is altered, missing or put in between, or that is not the one that others saw.
+    pub fn verify(&self, known: &[(u64, Hash)]) -> Result<u64, LedgerError> {
+        let mut from = self.journal.first();
+        let first = from;
+        let mut previous = None;
+        let mut head = (first - 1, [0; 32]);
+        let broken = |sequence: u64, reason: &str| LedgerError::Broken { sequence, reason: reason.to_owned() };
+        loop {
+            let records = self.journal.read(from, CHUNK)?;
+            let Some((last, _)) = records.last() else { break };
+            from = last + 1;
+            for (sequence, bytes) in records {
+                let record =
+                    decode(&bytes).map_err(|error| broken(sequence, &format!("cannot be decoded: {error}")))?;
+                let expected = previous.unwrap_or(if sequence == 1 { [0; 32] } else { record.previous });
+                if record.sequence != sequence || record.previous != expected {
+                    return Err(broken(sequence, "does not hold the hash of the one before"));
+                }
+                head = (sequence, chain(&record.previous, &bytes));
+                previous = Some(head.1);
+                if known.iter().any(|(at, hash)| *at == sequence && *hash != head.1) {
+                    return Err(broken(sequence, "is not the one that the manager saw"));
+                }
+            }
+        }
+        if let Some((at, _)) = known.iter().find(|(at, _)| *at > head.0) {
+            return Err(broken(*at, "is missing: the manager saw it"));
+        }
+        if head != self.head && self.head.0 >= first {
+            return Err(broken(head.0 + 1, "is missing or altered: it was written"));
+        }
+        Ok(head.0 + 1 - first)
+    }
+
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         self.journal.bytes()
@@ -188,8 +244,7 @@ impl Ledger {
             from = last + 1;
             for (sequence, bytes) in records {
                 let broken = |reason: String| LedgerError::Broken { sequence, reason };
-                let record: LedgerRecord =
-                    postcard::from_bytes(&bytes).map_err(|error| broken(format!("cannot be decoded: {error}")))?;
+                let record = decode(&bytes).map_err(|error| broken(format!("cannot be decoded: {error}")))?;
                 if record.sequence != sequence {
                     return Err(broken(format!("says that it is record {}", record.sequence)));
                 }
@@ -237,6 +292,14 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// A record as it lies on disk. Its last field was not there in earlier releases: their records end one byte before.
+fn decode(bytes: &[u8]) -> Result<LedgerRecord, postcard::Error> {
+    postcard::from_bytes(bytes).or_else(|error| match error {
+        postcard::Error::DeserializeUnexpectedEnd => postcard::from_bytes(&[bytes, &[0]].concat()),
+        other => Err(other),
+    })
 }
 
 /// A change as a step.

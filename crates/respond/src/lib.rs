@@ -3,6 +3,7 @@
 //! - [`ports`]: what adapters implement (nftables, AWS WAF, HTTP).
 //! - [`actions`]: the catalog; a descriptor and the pure part of each action.
 //! - [`guard`]: what is never blocked on a host, whatever anybody says.
+//! - [`seal`], [`mandate`]: who said it, and what a host lets the manager say.
 //! - [`wide`]: the life of an action as pure functions, for host and manager alike.
 //! - [`ledger`], [`host`]: the durable record on a host, and what drives it.
 //! - [`event`]: what is told of an action.
@@ -19,9 +20,11 @@ pub mod event;
 pub mod guard;
 pub mod host;
 pub mod ledger;
+pub mod mandate;
 pub mod message;
 pub mod playbook;
 pub mod ports;
+pub mod seal;
 pub mod wide;
 
 #[cfg(test)]

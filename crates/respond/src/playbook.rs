@@ -194,6 +194,9 @@ impl Playbook {
                 (TargetKind::File, ..) => {
                     return Err(fail(line, format!("{} needs a target, like event.file.path", action.id)));
                 }
+                (TargetKind::Setting, ..) => {
+                    return Err(fail(line, format!("{} is begun by a policy, not by a playbook", action.id)));
+                }
                 (TargetKind::Channel, ..) => {
                     return Err(fail(line, format!("{} needs a channel, like ops, and no target", action.id)));
                 }

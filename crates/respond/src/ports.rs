@@ -35,6 +35,12 @@ pub trait AddressBlocker: Send {
 
     /// What is blocked now, read from the kernel and not from memory.
     fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError>;
+
+    /// Has somebody stopped all answers on this host, and who? Asked right before every effect, so that a stop holds
+    /// whatever else goes on. Taking back goes on.
+    fn halted(&mut self) -> Option<String> {
+        None
+    }
 }
 
 /// Takes files of this host out of everybody's reach, and gives them back.

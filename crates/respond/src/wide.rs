@@ -46,6 +46,7 @@ pub fn plan(order: Order, place: &str, now: Timestamp, limits: &Limits) -> Actio
         prolonged: 0,
         grace_until: None,
         undone_by: None,
+        confirm_by: None,
     }
 }
 
@@ -59,6 +60,7 @@ pub fn to(action: &str, state: ActionState) -> Change {
         expires_at: None,
         grace_until: None,
         by: None,
+        confirmed: false,
     }
 }
 
@@ -112,6 +114,9 @@ pub fn undone(action: &Action, now: Timestamp) -> Option<Change> {
             Some(to(&action.order.id, ActionState::Expired))
         }
         ActionState::Undoing => Some(to(&action.order.id, ActionState::Undone)),
+        ActionState::Done if action.confirm_by.is_some_and(|by| by <= now) => {
+            Some(because(&action.order.id, ActionState::Expired, "taken back by itself: nothing confirmed it in time"))
+        }
         ActionState::Done if is_over(action, now) => Some(to(&action.order.id, ActionState::Expired)),
         _ => None,
     }
@@ -119,7 +124,28 @@ pub fn undone(action: &Action, now: Timestamp) -> Option<Change> {
 
 /// Is its time up?
 pub fn is_over(action: &Action, now: Timestamp) -> bool {
-    action.expires_at.is_some_and(|end| end <= now)
+    action.end().is_some_and(|end| end <= now)
+}
+
+/// How long a provisional action waits for its confirmation, in seconds.
+pub const CONFIRM_SECONDS: u64 = 120;
+
+/// Could carrying this order out lock people out of the host? Then it is provisional until it is confirmed.
+pub fn needs_confirmation(order: &Order) -> bool {
+    match &order.target {
+        Target::Network(network) => !network.is_host(),
+        Target::Setting(_) => true,
+        Target::Channel(_) | Target::File(_) => false,
+    }
+}
+
+/// A provisional action stays: who confirmed it, and by which checks. `None` where there is nothing to confirm.
+pub fn confirm(action: &Action, by: &str, checks: &str, now: Timestamp) -> Option<Change> {
+    let waits = action.state == ActionState::Done && action.confirm_by.is_some_and(|end| end > now);
+    waits.then(|| Change {
+        confirmed: true,
+        ..because(&action.order.id, ActionState::Done, format!("confirmed by {by}: {checks}"))
+    })
 }
 
 /// Is it in effect, or about to be?
@@ -148,7 +174,7 @@ pub fn next(action: &Action, now: Timestamp) -> Next {
         ActionState::Planned => Next::Judge,
         ActionState::Approved | ActionState::Running => Next::Run,
         ActionState::Undoing => Next::TakeBack,
-        ActionState::Done => match action.expires_at {
+        ActionState::Done => match action.end() {
             Some(end) if end <= now => Next::TakeBack,
             Some(end) => Next::Wait(end),
             None => Next::Nothing,
@@ -193,7 +219,7 @@ pub fn order_id(alert: &str, action: &str, target: &Target, place: &str) -> Stri
 pub fn network(order: &Order) -> Option<Network> {
     match &order.target {
         Target::Network(network) => Some(*network),
-        Target::Channel(_) | Target::File(_) => None,
+        Target::Channel(_) | Target::File(_) | Target::Setting(_) => None,
     }
 }
 
@@ -264,6 +290,24 @@ mod tests {
         assert_eq!(undone(&action, now(59)), None);
         assert_eq!(next(&action, now(60)), Next::TakeBack);
         assert_eq!(undone(&action, now(60)).unwrap().state, ActionState::Expired);
+    }
+
+    #[test]
+    fn a_provisional_action_ends_at_its_deadline_unless_it_is_confirmed() {
+        let mut action = done();
+        action.confirm_by = Some(now(20));
+        assert_eq!(next(&action, now(19)), Next::Wait(now(20)));
+        assert_eq!(next(&action, now(20)), Next::TakeBack);
+        let ended = undone(&action, now(20)).unwrap();
+        assert_eq!(ended.state, ActionState::Expired);
+        assert!(ended.reason.unwrap().contains("nothing confirmed it"));
+        assert_eq!(confirm(&action, "ann", "x", now(20)), None, "too late");
+        let change = confirm(&action, "ann", "the manager answers", now(19)).unwrap();
+        assert!(action.apply(&change, now(19)));
+        assert_eq!((action.confirm_by, action.undone_by.as_deref(), action.prolonged), (None, None, 0));
+        assert_eq!(next(&action, now(20)), Next::Wait(now(60)), "its own end again");
+        assert_eq!(confirm(&action, "ann", "x", now(20)), None, "it is");
+        assert!(needs_confirmation(&order("a", "192.0.2.0/31")) && !needs_confirmation(&order("a", "192.0.2.1")));
     }
 
     #[test]

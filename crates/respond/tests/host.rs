@@ -25,6 +25,8 @@ struct State {
     calls: usize,
     /// What the next calls answer.
     faults: Vec<PortError>,
+    /// Who stopped all answers.
+    halted: Option<String>,
 }
 
 impl Kernel {
@@ -85,6 +87,14 @@ impl AddressBlocker for Kernel {
         let left = |end: &Timestamp| u64::try_from(end.since(now) / 1000).unwrap();
         Ok(state.set.iter().map(|(network, end)| BlockEntry { network: *network, timeout_ms: left(end) }).collect())
     }
+
+    fn halted(&mut self) -> Option<String> {
+        self.0.lock().unwrap().halted.clone()
+    }
+}
+
+fn halted(kernel: &Kernel, by: Option<&str>) {
+    kernel.0.lock().unwrap().halted = by.map(str::to_owned);
 }
 
 fn now(seconds: i64) -> Timestamp {
@@ -344,6 +354,88 @@ fn thousands_are_blocked_and_undone_each_as_its_own_action() {
     drop(host);
     let host = open(dir.path(), &kernel, now(2));
     assert!(host.actions().all(|action| action.state == ActionState::Undone) && host.actions().count() == 5000);
+}
+
+#[test]
+fn while_all_answers_are_stopped_nothing_begins_and_taking_back_goes_on() {
+    let (dir, kernel) = (tempfile::tempdir().unwrap(), Kernel::default());
+    let mut host = open(dir.path(), &kernel, now(0));
+    host.submit(vec![order("a", "192.0.2.1"), order("b", "192.0.2.2")], now(0)).unwrap();
+    // One that was written and not carried out when the stop came.
+    kernel.fail(PortError::transient("killed"), 1);
+    host.submit(vec![order("c", "192.0.2.3")], now(1)).unwrap();
+    halted(&kernel, Some("all answers are stopped by ann"));
+    host.submit(vec![order("d", "192.0.2.4")], now(2)).unwrap();
+    host.tick(now(2)).unwrap();
+    for id in ["c", "d"] {
+        assert_eq!(reason(&host, id), (ActionState::Refused, "all answers are stopped by ann".to_owned()), "{id}");
+    }
+    assert_eq!(kernel.holds(), ["192.0.2.1", "192.0.2.2"], "what is in effect stays");
+    host.undo(&Which::Ids(vec!["a".into()]), Undo::Person("mio"), now(3)).unwrap();
+    // A table that was taken away whole is not put back.
+    kernel.0.lock().unwrap().set.clear();
+    drop(host);
+    let mut host = open(dir.path(), &kernel, now(4));
+    host.start(now(4)).unwrap();
+    assert!(kernel.holds().is_empty());
+    halted(&kernel, None);
+    host.start(now(5)).unwrap();
+    assert_eq!(kernel.holds(), ["192.0.2.2"], "answers go on, and the kernel agrees with the ledger again");
+}
+
+#[test]
+fn a_network_is_taken_back_by_the_clock_unless_it_is_confirmed() {
+    let (dir, kernel) = (tempfile::tempdir().unwrap(), Kernel::default());
+    let mut long = policy();
+    long.modules.block_address.expiry_seconds = 1_000;
+    long.modules.block_address.expiry_most_seconds = 1_000;
+    let again = |at: i64| {
+        kernel.at(now(at));
+        HostActions::open(dir.path(), "agent-1", &long, surroundings(), kernel.clone(), now(at)).unwrap().0
+    };
+    let mut host = again(0);
+    host.submit(vec![order("a", "192.0.2.0/25"), order("b", "198.18.0.0/24"), order("c", "192.0.2.1")], now(0))
+        .unwrap();
+    assert_eq!(kernel.end("192.0.2.0/25"), Some(now(120)), "the kernel itself ends it");
+    assert_eq!(kernel.end("192.0.2.1"), Some(now(1_000)), "one address locks nobody out");
+    assert_eq!(host.provisional().count(), 2);
+    // The deadline is durable.
+    drop(host);
+    let mut host = again(50);
+    host.start(now(50)).unwrap();
+    assert_eq!(host.provisional().count(), 2);
+    kernel.at(now(60));
+    let (confirmed, _) = host.confirm("b", "manager", "port 22 accepts", now(60)).unwrap();
+    assert!(confirmed && !host.confirm("c", "manager", "x", now(60)).unwrap().0);
+    assert_eq!(kernel.end("198.18.0.0/24"), Some(now(1_000)), "its own end again");
+    assert_eq!(reason(&host, "b").1, "confirmed by manager: port 22 accepts");
+    kernel.at(now(121));
+    host.tick(now(121)).unwrap();
+    assert_eq!(reason(&host, "a").0, ActionState::Expired);
+    assert!(reason(&host, "a").1.contains("nothing confirmed it"), "{:?}", reason(&host, "a"));
+    assert_eq!(kernel.holds(), ["192.0.2.1", "198.18.0.0/24"]);
+    assert!(!host.confirm("a", "ann", "x", now(122)).unwrap().0, "too late");
+}
+
+#[test]
+fn a_setting_is_begun_confirmed_reverted_and_replaced() {
+    let (dir, kernel) = (tempfile::tempdir().unwrap(), Kernel::default());
+    let mut host = open(dir.path(), &kernel, now(0));
+    let switch = |number| sakimori_respond::actions::prevent_mode::order("antimalware", number, "agent-1");
+    let (one, two) = (switch(1), switch(2));
+    assert_eq!(host.begin_setting(one.clone(), now(0)).unwrap().len(), 1);
+    assert_eq!(host.next_tick(), Some(now(120)));
+    assert!(host.begin_setting(one.clone(), now(1)).unwrap().is_empty(), "the same policy again");
+    drop(host);
+    let mut host = open(dir.path(), &kernel, now(130));
+    assert_eq!(states(&host.start(now(130)).unwrap().0), [(one.id.clone(), ActionState::Expired)]);
+    host.begin_setting(two.clone(), now(131)).unwrap();
+    assert!(host.confirm(&two.id, "ann", "x", now(140)).unwrap().0);
+    host.tick(now(10_000)).unwrap();
+    assert_eq!(reason(&host, &two.id).0, ActionState::Done, "confirmed it stays");
+    host.end_setting(&two.target, now(10_001)).unwrap();
+    assert_eq!(reason(&host, &two.id).0, ActionState::Undone);
+    assert!(kernel.holds().is_empty(), "a setting is none of the kernel's");
 }
 
 #[derive(Clone, Debug)]

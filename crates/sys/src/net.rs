@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, BufRead, BufReader};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -144,6 +144,41 @@ pub fn ssh_peers(ports: &[u16]) -> io::Result<BTreeSet<IpAddr>> {
         .collect())
 }
 
+/// Most sockets that are listed as accepting.
+const MAX_LISTENERS: usize = 256;
+
+/// Where TCP connections are accepted in this network namespace.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn listeners() -> io::Result<BTreeSet<SocketAddr>> {
+    let mut all = BTreeSet::new();
+    for name in ["tcp", "tcp6"] {
+        let file = match std::fs::File::open(format!("/proc/thread-self/net/{name}")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && name == "tcp6" => continue,
+            Err(error) => return Err(error),
+        };
+        for line in BufReader::new(file).lines().skip(1).take(MAX_CONNECTIONS) {
+            if all.len() >= MAX_LISTENERS {
+                break;
+            }
+            all.extend(parse_listener(&line?));
+        }
+    }
+    Ok(all)
+}
+
+fn parse_listener(line: &str) -> Option<SocketAddr> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let (local, _, state) = (words.next()?, words.next()?, words.next()?);
+    let (address, port) = local.split_once(':')?;
+    if state != LISTEN {
+        return None;
+    }
+    Some(SocketAddr::new(parse_hex_address(address)?, u16::from_str_radix(port, 16).ok()?))
+}
+
 /// Connections of the network namespace of this thread.
 fn connections() -> io::Result<Vec<Connection>> {
     let mut all = Vec::new();
@@ -269,6 +304,15 @@ mod tests {
     }
 
     #[test]
+    fn what_accepts_is_listed() {
+        let one = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(listeners().unwrap().contains(&one.local_addr().unwrap()));
+        let line = "   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0";
+        assert_eq!(parse_listener(line), Some("0.0.0.0:22".parse().unwrap()));
+        assert_eq!(parse_listener(&line.replace(" 0A ", " 01 ")), None);
+    }
+
+    #[test]
     fn who_guesses_passwords_is_not_logged_in() {
         let sshd = Some(105);
         for (name, uid, title, expected) in [
@@ -295,6 +339,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..400),
         ) {
             let _ = parse_connection(&line);
+            let _ = parse_listener(&line);
             let _ = parse_hex_address(&line);
             let _ = parse_resolvers(&bytes);
             route_gateways(&bytes, &mut BTreeSet::new());

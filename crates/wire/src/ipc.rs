@@ -245,15 +245,22 @@ pub enum ToUplink {
     /// State of modules and books, JSON of [`crate::status::AgentStatus`].
     Status(Vec<u8>),
     /// Reply to an order or an undo.
-    OrderReply {
-        /// Id of the action.
+    OrderReply(Reply),
+    /// A provisional action, and the checks that hold after it.
+    Provisional {
+        /// Its id.
         id: String,
-        /// Taken into the ledger?
-        accepted: bool,
-        /// Why not.
-        reason: String,
-        /// To an undo?
-        undo: bool,
+        /// The checks.
+        checks: Vec<String>,
+    },
+    /// What the ledger says at a record that the manager knows.
+    LedgerAt {
+        /// The record.
+        sequence: u64,
+        /// Hash of the chain there; empty where it is not there.
+        hash: Vec<u8>,
+        /// Newest record and hash.
+        head: (u64, Vec<u8>),
     },
     /// What the next hello says.
     Versions {
@@ -261,8 +268,14 @@ pub enum ToUplink {
         policy: u64,
         /// Number of the bundle in effect.
         bundle: u64,
-        /// Head of the ledger's hash chain.
-        ledger_head: Vec<u8>,
+        /// Newest record of the ledger, and the head of its hash chain.
+        ledger: (u64, Vec<u8>),
+        /// Id of the order key that is pinned.
+        order_key: Vec<u8>,
+        /// Number of the last halt or resume.
+        halt: u64,
+        /// Heads of the manager's audit log that are remembered: chain, number, hash.
+        audit: Vec<(String, u64, Vec<u8>)>,
     },
     /// Say this to the manager after all that was handed over, close the stream and end.
     Stop(Farewell),
@@ -307,6 +320,8 @@ pub struct EnrolDone {
     pub agent_id: String,
     /// Ed25519 public key that signs bundles.
     pub bundle_key: Vec<u8>,
+    /// Key that seals orders and policies; empty where the manager has none.
+    pub order_key: Vec<u8>,
     /// `host:port` of the manager's agent channel.
     pub link_address: String,
 }
@@ -356,6 +371,8 @@ pub enum FromUplink {
         number: u64,
         /// JSON.
         json: Vec<u8>,
+        /// Seal over it.
+        signature: Vec<u8>,
     },
     /// A bundle, not yet verified.
     Bundle(#[serde(with = "as_bytes")] Vec<u8>),
@@ -367,7 +384,71 @@ pub enum FromUplink {
         action: String,
         /// Who asked.
         by: String,
+        /// Seals over it.
+        signatures: Vec<Vec<u8>>,
     },
+    /// The order key, for who has none.
+    OrderKey {
+        /// It.
+        key: Vec<u8>,
+        /// Seals of the bundle key over it.
+        signatures: Vec<Vec<u8>>,
+    },
+    /// All automatic answers stop, or go on.
+    Halt {
+        /// Its number.
+        number: u64,
+        /// Stop?
+        halted: bool,
+        /// Take back what is in effect?
+        undo: bool,
+        /// Who asked.
+        by: String,
+        /// Why.
+        reason: String,
+        /// Seals over it.
+        signatures: Vec<Vec<u8>>,
+    },
+    /// A provisional action is to stay.
+    Confirm {
+        /// Its id.
+        action: String,
+        /// Who confirms.
+        by: String,
+        /// Seals over it.
+        signatures: Vec<Vec<u8>>,
+    },
+    /// Addresses from which operators are signed in.
+    Operators {
+        /// They.
+        addresses: Vec<std::net::IpAddr>,
+        /// Seals over them.
+        signatures: Vec<Vec<u8>>,
+    },
+    /// Heads of the manager's audit log (chain, number, hash), and the record of this ledger that it knows.
+    Heads {
+        /// They.
+        audit: Vec<(String, u64, Vec<u8>)>,
+        /// The record; 0 for none.
+        ledger: u64,
+    },
+}
+
+/// Reply to an order or an undo.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Id of the action.
+    pub id: String,
+    /// Taken into the ledger?
+    pub accepted: bool,
+    /// Why not.
+    pub reason: String,
+    /// To an undo?
+    pub undo: bool,
+    /// So many operators more have to sign it.
+    pub lacks: u32,
+    /// Those who may.
+    pub signers: Vec<String>,
 }
 
 /// Asked of a running agent over its control socket (root only): `sakimori-agent status | actions | …`.
@@ -404,6 +485,17 @@ pub enum Ask {
         /// Begin a run; results are those before it until it is over.
         run: bool,
     },
+    /// Confirm provisional actions.
+    Confirm {
+        /// Ids.
+        ids: Vec<String>,
+        /// Who asks.
+        by: String,
+    },
+    /// Read the ledger from the disk again and hold it against what the manager saw.
+    Verify,
+    /// The mark that stops all answers was put or taken away: act on it now.
+    Halted,
     /// End the agent in good order.
     Stop {
         /// Since it is taken off the host.

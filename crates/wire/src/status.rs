@@ -31,6 +31,21 @@ pub struct AgentStatus {
     /// What its processes may use and used, the whole last; empty where the kernel holds no budgets.
     #[serde(default)]
     pub budgets: Vec<BudgetStatus>,
+    /// Where all answers are stopped: who stopped them, and why.
+    #[serde(default)]
+    pub halted: Option<String>,
+    /// Number of the manager's last halt or resume that it took.
+    #[serde(default)]
+    pub halt_number: u64,
+    /// What the manager may do here: the file of the mandate, `default`, or why the file is not trusted.
+    #[serde(default)]
+    pub mandate: String,
+    /// Settings of the manager's policy that do not apply here, since the mandate holds them.
+    #[serde(default)]
+    pub held: Vec<String>,
+    /// Actions that are taken back by themselves unless somebody confirms them.
+    #[serde(default)]
+    pub provisional: Vec<String>,
 }
 
 /// What the newest probe of a module said.

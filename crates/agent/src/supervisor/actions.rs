@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use sakimori_host::guard_facts;
 use sakimori_host::quarantine::{Bounds, Quarantine};
+use sakimori_model::action::Target;
+use sakimori_model::ledger::Hash;
 use sakimori_model::policy::Policy;
 use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
-use sakimori_respond::actions::quarantine_file;
+use sakimori_respond::actions::{prevent_mode, quarantine_file};
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{Changes, HostActions, Which};
+use sakimori_respond::mandate::{Authority, Mandate};
 use sakimori_respond::ports::{AddressBlocker, PortError};
 use sakimori_respond::wide::Undo;
 use sakimori_wire::status::ModuleStatus;
@@ -61,7 +64,7 @@ pub struct Actions {
     managers: Vec<std::net::IpAddr>,
     /// Are the surroundings known? Until then nothing is blocked, and orders wait.
     known: bool,
-    held: Vec<Order>,
+    held: Vec<(Order, Authority)>,
     looked: Instant,
     problem: Option<String>,
     evidence: Evidence,
@@ -74,7 +77,7 @@ impl Actions {
     /// # Errors
     /// Where the ledger cannot be opened.
     pub fn open(config: &Config, agent: &str, policy: &Policy, now: Timestamp) -> Result<Self> {
-        let mut blocker = LazyBlocker::new(&config.block_address.table);
+        let mut blocker = LazyBlocker::new(&config.block_address.table, &config.agent.state);
         // Nothing is open yet, so this cannot fail.
         let _ = blocker.set_allow(allow_of(policy));
         let dir = config.agent.state.join("ledger");
@@ -116,7 +119,7 @@ impl Actions {
         if let Some(problem) = problem {
             self.problem = Some(problem.to_string());
         }
-        changes.append(self.carry_out(fresh, now)?);
+        changes.append(self.carry_out(fresh, Authority::Rules, now)?);
         let mut out = self.told(&changes, now);
         if !untold.is_empty() {
             let again: HashSet<&str> = changes.actions().iter().map(|action| action.order.id.as_str()).collect();
@@ -128,28 +131,120 @@ impl Actions {
         Ok((out, self.problem.clone()))
     }
 
-    /// Carries orders out, with surroundings that are fresh.
+    /// Carries orders of this host's own rules out.
     ///
     /// # Errors
     /// The ledger's.
     pub fn submit(&mut self, orders: Vec<Order>, now: Timestamp) -> Result<Told> {
+        self.submit_as(orders, Authority::Rules, now)
+    }
+
+    /// Carries orders out on somebody's word, with surroundings that are fresh.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn submit_as(&mut self, orders: Vec<Order>, authority: Authority, now: Timestamp) -> Result<Told> {
         let mut changes = Changes::default();
         if self.looked.elapsed() > FRESH {
             changes.append(self.refresh(now)?);
         }
-        changes.append(self.carry_out(orders, now)?);
+        changes.append(self.carry_out(orders, authority, now)?);
         Ok(self.told(&changes, now))
     }
 
-    fn carry_out(&mut self, mut orders: Vec<Order>, now: Timestamp) -> Result<Changes> {
+    fn carry_out(&mut self, orders: Vec<Order>, authority: Authority, now: Timestamp) -> Result<Changes> {
         if !self.known {
             let room = MAX_HELD.saturating_sub(self.held.len());
-            orders.truncate(room);
-            self.held.append(&mut orders);
+            self.held.extend(orders.into_iter().take(room).map(|order| (order, authority)));
             return Ok(Changes::default());
         }
-        orders.append(&mut self.held);
-        Ok(self.host.submit(orders, now)?)
+        let mut changes = self.host.submit_as(orders, authority, now)?;
+        for (order, authority) in std::mem::take(&mut self.held) {
+            changes.append(self.host.submit_as(vec![order], authority, now)?);
+        }
+        Ok(changes)
+    }
+
+    /// Begins a switch of a module to prevent, which is taken back unless it is confirmed.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn begin_setting(&mut self, order: Order, now: Timestamp) -> Result<Told> {
+        let changes = self.host.begin_setting(order, now)?;
+        Ok(self.told(&changes, now))
+    }
+
+    /// Ends what was begun for a setting.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn end_setting(&mut self, setting: &Target, now: Timestamp) -> Result<Told> {
+        let changes = self.host.end_setting(setting, now)?;
+        Ok(self.told(&changes, now))
+    }
+
+    /// Was the last switch of this module to prevent taken back, by the clock or by a person?
+    pub fn is_reverted(&self, module: &str) -> bool {
+        let setting = prevent_mode::setting(module);
+        let of_it = self.host.actions().filter(|action| action.order.target == setting);
+        of_it
+            .max_by_key(|action| (action.planned_at, action.order.id.clone()))
+            .is_some_and(|newest| newest.state.is_final() && newest.undone_by.as_deref() != Some("policy"))
+    }
+
+    /// Confirms a provisional action. False where there is nothing to confirm.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn confirm(&mut self, id: &str, by: &str, checks: &str, now: Timestamp) -> Result<(bool, Told)> {
+        let (confirmed, changes) = self.host.confirm(id, by, checks, now)?;
+        Ok((confirmed, self.told(&changes, now)))
+    }
+
+    /// Ids of provisional actions.
+    pub fn provisional(&self) -> Vec<String> {
+        self.host.provisional().map(|action| action.order.id.clone()).collect()
+    }
+
+    /// Takes back all that is in effect, since everything is stopped.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn undo_by_policy(&mut self, why: &str, now: Timestamp) -> Result<Told> {
+        let mut changes = self.host.undo(&Which::All, Undo::Policy(why), now)?;
+        // The command may have taken the whole table away already: the kernel then agrees by itself.
+        let (again, problem) = self.host.start(now)?;
+        changes.append(again);
+        self.problem = problem.map(|problem| problem.to_string());
+        Ok(self.told(&changes, now))
+    }
+
+    /// Makes the kernel agree with the ledger.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn agree(&mut self, now: Timestamp) -> Result<Told> {
+        let (changes, problem) = self.host.start(now)?;
+        self.problem = problem.map(|problem| problem.to_string());
+        Ok(self.told(&changes, now))
+    }
+
+    /// Applies a mandate.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn set_mandate(&mut self, mandate: Mandate, now: Timestamp) -> Result<Told> {
+        let changes = self.host.set_mandate(mandate, now)?;
+        Ok(self.told(&changes, now))
+    }
+
+    /// Addresses from which operators are signed in, never blocked from now on.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn set_operators(&mut self, addresses: Vec<std::net::IpAddr>, now: Timestamp) -> Result<Told> {
+        let changes = self.host.set_operators(addresses, now)?;
+        Ok(self.told(&changes, now))
     }
 
     /// Takes actions back on a person's word.
@@ -306,9 +401,26 @@ impl Actions {
         self.host.live() as u64
     }
 
-    /// Head of the ledger's hash chain.
-    pub fn head(&self) -> Vec<u8> {
-        self.host.head().1.to_vec()
+    /// Newest record of the ledger, and the head of its hash chain.
+    pub fn head(&self) -> (u64, Vec<u8>) {
+        let (sequence, hash) = self.host.head();
+        (sequence, hash.to_vec())
+    }
+
+    /// The chain's hash at a record.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn hash_at(&self, sequence: u64) -> Result<Option<Hash>> {
+        Ok(self.host.ledger().hash_at(sequence)?)
+    }
+
+    /// Reads the ledger from the disk again and holds it against heads that others saw.
+    ///
+    /// # Errors
+    /// The first record that is not as it was written.
+    pub fn verify(&self, seen: &[(u64, Hash)]) -> Result<u64> {
+        Ok(self.host.ledger().verify(seen)?)
     }
 
     /// State of the module.
@@ -346,8 +458,7 @@ impl Actions {
             changes.append(again);
         }
         if !self.held.is_empty() {
-            let held = std::mem::take(&mut self.held);
-            changes.append(self.carry_out(held, now)?);
+            changes.append(self.carry_out(Vec::new(), Authority::Rules, now)?);
         }
         Ok(changes)
     }

@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 use anyhow::Result;
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::{ActionState, Network, Order, Timestamp, id};
+use sakimori_respond::mandate::Authority;
 use sakimori_wire::ipc::{Answer, Ask, Farewell, QuarantineAsk};
 
 use super::{Message, Supervisor};
@@ -42,7 +43,7 @@ impl Supervisor {
             }
             Ask::Block { networks, expiry, by } => {
                 let orders = networks.into_iter().map(|network| by_hand(network, expiry, &by)).collect();
-                let told = self.actions.submit(orders, now)?;
+                let told = self.actions.submit_as(orders, Authority::Root, now)?;
                 let done = told.actions.iter().filter(|action| action.state == ActionState::Done).count();
                 let refused = told
                     .actions
@@ -64,6 +65,31 @@ impl Supervisor {
                 let _ = reply.send(Answer::Proof { proofs: self.proof.status(), running: self.proof.is_running() });
             }
             Ask::Quarantine(ask) => self.answer_quarantine(ask, reply)?,
+            Ask::Confirm { ids, by } => {
+                let mut refused = Vec::new();
+                let mut count = 0;
+                for id in ids {
+                    match self.confirm(&id, &by, "a person at the host")? {
+                        true => count += 1,
+                        false => refused.push(format!("{id}: nothing waits for a confirmation under this id")),
+                    }
+                }
+                refused.truncate(MAX_REASONS);
+                let _ = reply.send(Answer::Done { count, refused });
+            }
+            Ask::Verify => {
+                let seen = super::heads::seen(&self.config.agent.state);
+                let _ = reply.send(match self.actions.verify(&seen) {
+                    Ok(count) => Answer::Done { count, refused: Vec::new() },
+                    Err(error) => Answer::Failed { reason: format!("{error:#}") },
+                });
+            }
+            Ask::Halted => {
+                self.look_at_halt()?;
+                let count = u64::from(self.power.halted.is_some());
+                let _ = reply.send(Answer::Done { count, refused: Vec::new() });
+                self.report()?;
+            }
             Ask::Stop { uninstall } => {
                 let _ = reply.send(Answer::Done { count: 1, refused: Vec::new() });
                 let farewell = if uninstall { Farewell::Uninstalled } else { Farewell::Stopped };

@@ -1,5 +1,7 @@
 //! The nftables blocker of `host`, opened when it is first needed: a module that is off has no table.
 
+use std::path::{Path, PathBuf};
+
 use sakimori_host::block_address::Blocker;
 use sakimori_model::Network;
 use sakimori_respond::ports::{AddressBlocker, BlockEntry, PortError};
@@ -9,12 +11,13 @@ pub struct LazyBlocker {
     table: String,
     open: Option<Blocker>,
     allow: Vec<Network>,
+    state: PathBuf,
 }
 
 impl LazyBlocker {
-    /// Touches nothing.
-    pub fn new(table: &str) -> Self {
-        Self { table: table.to_owned(), open: None, allow: Vec::new() }
+    /// Touches nothing. The state folder is where the mark that stops all answers would be.
+    pub fn new(table: &str, state: &Path) -> Self {
+        Self { table: table.to_owned(), open: None, allow: Vec::new(), state: state.to_owned() }
     }
 
     /// What the table never drops. Applied now where the table is open, else with it.
@@ -59,5 +62,9 @@ impl AddressBlocker for LazyBlocker {
 
     fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError> {
         self.with(Blocker::blocked)
+    }
+
+    fn halted(&mut self) -> Option<String> {
+        crate::halt::read(&self.state).map(|halted| halted.words())
     }
 }

@@ -96,9 +96,7 @@ impl Supervisor {
                 self.antimalware.forget_rules();
                 self.apply_antimalware();
                 self.apply_intrusion_prevention();
-                if let Some(link) = &mut self.link {
-                    link.versions(self.policy.number, number, &self.actions.head());
-                }
+                self.tell_versions();
                 self.report()?;
             }
         }

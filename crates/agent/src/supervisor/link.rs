@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use prost::Message as _;
 use sakimori_journal::Reader;
-use sakimori_model::{ActionState, Order};
 use sakimori_sys::cgroup::Group;
 use sakimori_wire::batch;
+use sakimori_wire::ipc::ToUplink::Versions;
 use sakimori_wire::ipc::{Farewell, FromUplink, ToUplink, UplinkStart};
 
 use super::worker::{self, Backoff, Kind, Process};
 use super::{Message, Supervisor};
 use crate::config::Config;
 use crate::enroll::Enrolled;
+use crate::halt::Halted;
 use crate::host_facts::HostFacts;
 use crate::modules::CATALOG;
 use crate::spool::Spool;
@@ -47,7 +48,8 @@ pub struct Link {
     next: u64,
     flying: VecDeque<(String, u64, usize)>,
     flying_bytes: usize,
-    versions: (u64, u64, Vec<u8>),
+    /// What the next hello says, a [`ToUplink::Versions`].
+    versions: Option<ToUplink>,
 }
 
 impl Link {
@@ -81,7 +83,7 @@ impl Link {
             next: 0,
             flying: VecDeque::new(),
             flying_bytes: 0,
-            versions: (0, 0, Vec::new()),
+            versions: None,
         }
     }
 
@@ -113,8 +115,9 @@ impl Link {
             to.send(message).is_ok()
         })?;
         process.send(&ToUplink::Start(Box::new(self.start.clone())), vec![folder]);
-        let (policy, bundle, ledger_head) = self.versions.clone();
-        process.send(&ToUplink::Versions { policy, bundle, ledger_head }, Vec::new());
+        // The worker waits for it.
+        let versions = self.versions.clone().context("nothing is known yet that a hello says")?;
+        process.send(&versions, Vec::new());
         self.process = Some(process);
         Ok(())
     }
@@ -143,15 +146,12 @@ impl Link {
         self.backoff.due()
     }
 
-    /// What the next hello says.
-    pub fn versions(&mut self, policy: u64, bundle: u64, ledger_head: &[u8]) {
-        let now = (policy, bundle, ledger_head.to_vec());
-        if self.versions == now {
-            return;
+    /// What the next hello says, a [`ToUplink::Versions`].
+    fn versions(&mut self, versions: ToUplink) {
+        if self.versions.as_ref() != Some(&versions) {
+            self.send(&versions);
+            self.versions = Some(versions);
         }
-        self.versions = now;
-        let (policy, bundle, ledger_head) = self.versions.clone();
-        self.send(&ToUplink::Versions { policy, bundle, ledger_head });
     }
 
     /// State for the manager.
@@ -167,7 +167,8 @@ impl Link {
         }
     }
 
-    fn send(&self, message: &ToUplink) {
+    /// To the worker.
+    pub fn send(&self, message: &ToUplink) {
         if let Some(process) = &self.process {
             process.send(message, Vec::new());
         }
@@ -245,10 +246,7 @@ impl Supervisor {
                     let events = self.actions.set_manager(peer, self.now())?;
                     self.spool_actions(events)?;
                 }
-                let head = self.actions.head();
-                if let Some(link) = &mut self.link {
-                    link.versions(self.policy.number, self.bundles.number(), &head);
-                }
+                self.tell_versions();
                 self.report()
             }
             FromUplink::Disconnected { reason } => {
@@ -263,44 +261,33 @@ impl Supervisor {
                 self.spool.received(&stream, sequence)?;
                 Ok(())
             }
-            FromUplink::Policy { number, json } => self.take_policy(number, &json),
+            FromUplink::Policy { number, json, signature } => self.take_sealed_policy(number, &json, signature),
             FromUplink::Bundle(bytes) => self.take_bundle(bytes),
             FromUplink::Order(order) => self.take_order(*order),
-            FromUplink::Undo { action, by } => self.take_undo(action, &by),
+            FromUplink::Undo { action, by, signatures } => self.take_undo(action, &by, &signatures),
+            FromUplink::OrderKey { key, signatures } => self.take_order_key(&key, &signatures),
+            FromUplink::Halt { number, halted, undo, by, reason, signatures } => {
+                let mark = Halted { at: self.now(), by, reason, undo, manager: true };
+                self.take_halt(number, halted, mark, &signatures)
+            }
+            FromUplink::Confirm { action, by, signatures } => self.take_confirm(&action, &by, &signatures),
+            FromUplink::Operators { addresses, signatures } => self.take_operators(addresses, &signatures),
+            FromUplink::Heads { audit, ledger } => self.take_heads(audit, ledger),
         }
     }
 
-    fn take_order(&mut self, order: Order) -> Result<()> {
-        let id = order.id.clone();
-        let events = self.actions.submit(vec![order], self.now())?;
-        self.spool_actions(events)?;
-        let (accepted, reason) = match self.actions.action(&id) {
-            None => (false, "it is not in the ledger".to_owned()),
-            Some(action) => (
-                !matches!(action.state, ActionState::Refused | ActionState::NoEffect | ActionState::Failed),
-                action.reason.clone().unwrap_or_default(),
-            ),
+    /// What the next hello says.
+    pub(super) fn tell_versions(&mut self) {
+        let versions = Versions {
+            policy: self.policy.number,
+            bundle: self.bundles.number(),
+            ledger: self.actions.head(),
+            order_key: self.power.order_key_id(),
+            halt: self.power.halt_number,
+            audit: self.heads.known(),
         };
-        self.reply(ToUplink::OrderReply { id, accepted, reason, undo: false });
-        Ok(())
-    }
-
-    /// It is told again until it is answered, so what cannot be undone is answered too.
-    fn take_undo(&mut self, id: String, by: &str) -> Result<()> {
-        let events = self.actions.undo(vec![id.clone()], by, self.now())?;
-        self.spool_actions(events)?;
-        let (accepted, reason) = match self.actions.action(&id) {
-            None => (false, "it is not in the ledger".to_owned()),
-            Some(action) if action.state == ActionState::Undone => (true, String::new()),
-            Some(action) => (false, format!("it is {}", action.state.name())),
-        };
-        self.reply(ToUplink::OrderReply { id, accepted, reason, undo: true });
-        Ok(())
-    }
-
-    fn reply(&self, reply: ToUplink) {
-        if let Some(link) = &self.link {
-            link.send(&reply);
+        if let Some(link) = &mut self.link {
+            link.versions(versions);
         }
     }
 }

@@ -18,17 +18,21 @@ mod ask;
 mod blocker;
 mod budgets;
 mod bundles;
+mod confirm;
 mod enrolment;
 mod farewell;
 pub mod find;
+pub mod heads;
 mod inputs;
 pub mod intrusion_prevention;
 mod link;
 mod logs;
 mod policy;
+mod power;
 pub mod proof;
 pub mod pump;
 mod saver;
+mod telling;
 mod vault;
 mod watch;
 pub mod worker;
@@ -40,7 +44,6 @@ use anyhow::{Context, Result, bail};
 use sakimori_model::{Event, Order, Timestamp, field};
 use sakimori_runtime::{Clock, Stop, SystemClock};
 use sakimori_wire::ipc::{Answer, Ask, Farewell, FromLogs, FromUplink};
-use sakimori_wire::status::{AgentStatus, SpoolStatus};
 
 use crate::config::Config;
 use crate::host_facts::HostFacts;
@@ -99,6 +102,8 @@ pub enum Message {
     BundleTried(Result<(), String>),
     /// What the process saw that opened the probe's test file: was it let?
     Tried(Result<bool, String>),
+    /// The checks after these provisional actions.
+    Checked(Vec<String>, confirm::Round),
     /// Something of real-time malware protection.
     Antimalware(antimalware::Told),
     /// The token file did not enrol this host: why.
@@ -117,6 +122,13 @@ pub struct Supervisor {
     spool: Spool,
     actions: Actions,
     policy: policy::InEffect,
+    power: power::Power,
+    checks: confirm::Checks,
+    heads: heads::Heads,
+    /// Was it told that the manager saw more of the ledger than there is?
+    cut_told: bool,
+    /// A switch of a setting ended: what applies is to be computed anew.
+    setting_ended: bool,
     bundles: Bundles,
     logs: Logs,
     link: Option<Link>,
@@ -185,9 +197,14 @@ impl Supervisor {
             most_bytes: config.spool.most_bytes,
             fetched: enrolled.is_some(),
         })?;
-        let policy = policy::InEffect::load(&config)?;
+        let mut policy = policy::InEffect::load(&config)?;
+        let power = power::Power::open(state, &config.agent.mandate, &agent, enrolled.as_ref())?;
+        policy.apply(power.mandate(), |_| false, false);
         let bundles = Bundles::open(state, enrolled.as_ref())?;
         let actions = Actions::open(&config, &agent, &policy.policy, clock.now())?;
+        let halted = crate::halt::read(state).is_some();
+        policy.apply(power.mandate(), |module| actions.is_reverted(module), halted);
+        let heads = heads::Heads::load(state);
         let (to, from) = sync_channel(MAX_WAITING);
         let budgets = Budgets::open(&config.budget);
         let by_token = ByToken::new(enrolled.is_none());
@@ -202,6 +219,11 @@ impl Supervisor {
             spool,
             actions,
             policy,
+            power,
+            checks: confirm::Checks::default(),
+            heads,
+            cut_told: false,
+            setting_ended: false,
             bundles,
             logs,
             link,
@@ -243,6 +265,7 @@ impl Supervisor {
         if !rustix::process::geteuid().is_root() {
             self.say("agent-limited", LIMITED.to_owned(), |_| {});
         }
+        self.begin_power()?;
         let pending = self.spool.take_pending_orders(now);
         let position = self.spool.stream(spool::ACTIONS_STREAM).position;
         let (events, problem) = self.actions.begin(pending, position.as_deref(), now)?;
@@ -258,6 +281,7 @@ impl Supervisor {
         self.apply_logs()?;
         self.apply_antimalware();
         self.apply_intrusion_prevention();
+        self.tell_versions();
         self.after()?;
         if let Some(link) = &mut self.link {
             link.start()?;
@@ -341,6 +365,10 @@ impl Supervisor {
                 self.enrol_failed(&reason);
                 Ok(())
             }
+            Message::Checked(ids, round) => {
+                self.checked(ids, round);
+                Ok(())
+            }
             Message::Stop(farewell) => {
                 if self.stopping.is_none() {
                     self.farewell = farewell;
@@ -372,6 +400,9 @@ impl Supervisor {
         }
         if self.look_due <= now {
             self.look_due = now + LOOK_EVERY;
+            self.look_at_halt()?;
+            self.look_at_mandate()?;
+            self.look_at_provisional()?;
             let events = self.actions.look(self.clock.now())?;
             self.spool_actions(events)?;
             self.look_at_inputs()?;
@@ -384,6 +415,9 @@ impl Supervisor {
         let events = self.actions.tick(self.clock.now())?;
         self.spool_actions(events)?;
         self.step_proof()?;
+        if std::mem::take(&mut self.setting_ended) {
+            self.apply_policy()?;
+        }
         if self.status_due <= now {
             self.status_due = now + STATUS_EVERY;
             self.report()?;
@@ -461,34 +495,6 @@ impl Supervisor {
         Ok(())
     }
 
-    fn spool_actions(&mut self, events: actions::Told) -> Result<()> {
-        let Some(position) = events.position else { return Ok(()) };
-        let now_head = postcard::to_stdvec(&position)?;
-        let mut group = Vec::new();
-        for action in &events.actions {
-            let mut event = sakimori_respond::event::of(action, events.at);
-            self.facts.mark(&mut event, &self.agent);
-            group.push(event);
-            // Small groups: an event with its whole record takes kilobytes while it is made.
-            if group.len() == 200 {
-                self.append_actions(std::mem::take(&mut group), &now_head);
-            }
-        }
-        if !group.is_empty() {
-            self.append_actions(group, &now_head);
-        }
-        if let Some(link) = &mut self.link {
-            link.versions(self.policy.number, self.bundles.number(), &self.actions.head());
-        }
-        Ok(())
-    }
-
-    fn append_actions(&mut self, group: Vec<Event>, position: &[u8]) {
-        if let Err(error) = self.spool.append_own(spool::ACTIONS_STREAM, group, Some(position.to_vec())) {
-            tracing::error!(error = format!("{error:#}"), "action records are not spooled");
-        }
-    }
-
     /// Spools a batch of a worker, if it is what it says; what it asks for is cut to what a worker may ask.
     fn spool_of_worker(&mut self, stream: &str, sequence: u64, bytes: &[u8], orders: &mut Vec<Order>) -> Result<()> {
         // Only a person's order has no alert, and no person speaks through a worker.
@@ -501,62 +507,6 @@ impl Supervisor {
             bail!("a batch is not what it says");
         }
         self.spool.append(bytes, orders, self.now()).map(|_| ())
-    }
-
-    /// Says something about the agent itself, as an event.
-    fn say(&mut self, action: &'static str, message: String, more: impl FnOnce(&mut Event)) {
-        tracing::info!(action, "{message}");
-        let mut event = Event::new();
-        event.set(field::TIMESTAMP, self.clock.now());
-        event.set(field::EVENT_KIND, "event");
-        event.set(field::EVENT_MODULE, "sakimori");
-        event.set(field::EVENT_DATASET, "sakimori.agent");
-        event.set(field::EVENT_ACTION, action);
-        event.push(field::EVENT_CATEGORY, "host");
-        event.push(field::EVENT_TYPE, "info");
-        event.set(field::MESSAGE, message);
-        self.facts.mark(&mut event, &self.agent);
-        more(&mut event);
-        self.said.push(event);
-    }
-
-    /// The agent's state.
-    fn status(&self) -> AgentStatus {
-        AgentStatus {
-            agent: self.agent.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            policy: self.policy.number,
-            bundle: self.bundles.number(),
-            connected: self.link.as_ref().is_some_and(Link::is_connected),
-            modules: crate::modules::CATALOG
-                .iter()
-                .map(|module| match module.id {
-                    "log_inspection" => self.logs.status(&self.policy.policy),
-                    "antimalware" => self.antimalware.status(&self.policy.policy),
-                    "intrusion_prevention" => self.intrusion_prevention.status(&self.policy.policy),
-                    _ => self.actions.status(&self.policy.policy),
-                })
-                .collect(),
-            inputs: self.logs.input_status(&self.spool),
-            spool: SpoolStatus {
-                bytes: self.spool.bytes(),
-                most_bytes: self.config.spool.most_bytes,
-                waiting: self.spool.waiting(),
-            },
-            blocks: self.actions.live(),
-            proofs: self.proof.status(),
-            budgets: self.budgets.status(),
-        }
-    }
-
-    fn report(&mut self) -> Result<()> {
-        let status = self.status();
-        if let Some(link) = &mut self.link
-            && link.is_connected()
-        {
-            link.status(serde_json::to_vec(&status)?);
-        }
-        Ok(())
     }
 
     fn now(&self) -> Timestamp {

@@ -1,10 +1,13 @@
 //! The policy in effect: the last one of the manager, kept in `policy.json` for a start without it, or this
-//! host's own over the default one. A number never goes back.
+//! host's own over the default one. A number never goes back. What applies is what was sent, as far as the host's
+//! mandate lets it, and without what was taken back since nothing confirmed it.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use sakimori_model::policy::Policy;
+use sakimori_respond::actions::prevent_mode;
+use sakimori_respond::mandate::Mandate;
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
@@ -14,10 +17,16 @@ use crate::files::write_atomically;
 /// A policy and its number; 0 for this host's own.
 #[derive(Debug)]
 pub struct InEffect {
-    /// It.
+    /// What applies.
     pub policy: Policy,
+    /// What was sent.
+    sent: Policy,
+    /// This host's own.
+    own: Policy,
     /// Its number.
     pub number: u64,
+    /// Paths that were sent and do not apply.
+    pub held: Vec<String>,
     /// What was wrong with the one on disk.
     pub problem: Option<String>,
 }
@@ -34,12 +43,16 @@ impl InEffect {
     /// # Errors
     /// Where this host's own layer is wrong.
     pub fn load(config: &Config) -> Result<Self> {
-        let own = |problem| Ok(Self { policy: config.local_policy()?, number: 0, problem });
+        let own = config.local_policy()?;
+        let sent = |sent: Policy, number, problem| {
+            Ok(Self { policy: sent.clone(), sent, own: own.clone(), number, held: Vec::new(), problem })
+        };
+        let own = |problem| sent(own.clone(), 0, problem);
         match std::fs::read(config.agent.state.join("policy.json")) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => own(None),
             Err(error) => own(Some(format!("cannot read policy.json: {error}; the host's own policy applies"))),
             Ok(bytes) => match serde_json::from_slice::<Kept>(&bytes) {
-                Ok(kept) => Ok(Self { policy: kept.policy, number: kept.number, problem: None }),
+                Ok(kept) => sent(kept.policy, kept.number, None),
                 Err(error) => own(Some(format!("policy.json is damaged: {error}; the host's own policy applies"))),
             },
         }
@@ -65,9 +78,31 @@ impl InEffect {
         }
         let kept = Kept { number, policy };
         write_atomically(&state.join("policy.json"), &serde_json::to_vec(&kept)?, 0o600)?;
-        self.policy = kept.policy;
+        self.policy = kept.policy.clone();
+        self.sent = kept.policy;
         self.number = number;
         Ok(true)
+    }
+
+    /// Computes what applies: the mandate holds what the manager sent, never what root at this host wrote; a module
+    /// whose switch to prevent was taken back only looks, and while all answers are stopped all do.
+    pub fn apply(&mut self, mandate: &Mandate, is_reverted: impl Fn(&str) -> bool, halted: bool) {
+        (self.policy, self.held) = match self.number {
+            0 => (self.sent.clone(), Vec::new()),
+            _ => mandate.hold(&self.sent, &self.own),
+        };
+        let acting: Vec<&str> = prevent_mode::acting(&self.policy).collect();
+        for module in acting.into_iter().filter(|module| is_reverted(module)) {
+            self.policy = prevent_mode::only_looking(&self.policy, module);
+            self.held.push(format!("modules.{module}.mode"));
+        }
+        self.held.sort();
+        self.held.dedup();
+        if halted {
+            for (module, _) in prevent_mode::MODULES {
+                self.policy = prevent_mode::only_looking(&self.policy, module);
+            }
+        }
     }
 }
 
@@ -90,6 +125,7 @@ pub fn own_id(state: &Path) -> Result<String> {
 impl Supervisor {
     /// A policy came down.
     pub(super) fn take_policy(&mut self, number: u64, json: &[u8]) -> Result<()> {
+        let before = self.policy.policy.clone();
         match self.policy.take(number, json, &self.config.agent.state) {
             Ok(false) => Ok(()),
             Err(error) => {
@@ -97,18 +133,49 @@ impl Supervisor {
                 Ok(())
             }
             Ok(true) => {
-                self.say("policy-applied", format!("policy {number} is in effect"), |_| {});
-                let events = self.actions.set_policy(&self.policy.policy, self.now())?;
-                self.spool_actions(events)?;
-                self.apply_logs()?;
-                self.apply_antimalware();
-                self.apply_intrusion_prevention();
-                if let Some(link) = &mut self.link {
-                    link.versions(number, self.bundles.number(), &self.actions.head());
-                }
+                self.begin_switches(&before, number)?;
+                self.apply_policy()?;
+                let held = match self.policy.held.as_slice() {
+                    [] => String::new(),
+                    held => format!("; this host does not let it change {}", held.join(", ")),
+                };
+                self.say("policy-applied", format!("policy {number} is in effect{held}"), |_| {});
+                self.tell_versions();
                 self.report()
             }
         }
+    }
+
+    /// A module that acts under the new policy and did not before does so provisionally.
+    fn begin_switches(&mut self, before: &Policy, number: u64) -> Result<()> {
+        let now = self.now();
+        self.policy.apply(self.power.mandate(), |_| false, false);
+        let acting: Vec<&str> = prevent_mode::acting(&self.policy.policy).collect();
+        let switched = prevent_mode::switched(before, &self.policy.policy);
+        for module in prevent_mode::MODULES.iter().map(|(name, _)| *name) {
+            let told = if switched.contains(&module) {
+                self.actions.begin_setting(prevent_mode::order(module, number, &self.agent), now)?
+            } else if !acting.contains(&module) {
+                self.actions.end_setting(&prevent_mode::setting(module), now)?
+            } else {
+                continue;
+            };
+            self.spool_actions(told)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything follow what applies now.
+    pub(super) fn apply_policy(&mut self) -> Result<()> {
+        let actions = &self.actions;
+        let halted = self.power.halted.is_some();
+        self.policy.apply(self.power.mandate(), |module| actions.is_reverted(module), halted);
+        let told = self.actions.set_policy(&self.policy.policy, self.now())?;
+        self.spool_actions(told)?;
+        self.apply_logs()?;
+        self.apply_antimalware();
+        self.apply_intrusion_prevention();
+        Ok(())
     }
 }
 

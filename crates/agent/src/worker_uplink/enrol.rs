@@ -65,6 +65,7 @@ fn checked(token: &EnrolmentToken, key_pem: String, reply: proto::EnrolReply) ->
         ca_pem: reply.ca_pem,
         agent_id: reply.agent_id,
         bundle_key: reply.bundle_key,
+        order_key: reply.order_key,
         link_address: reply.link_address,
     })
 }

@@ -53,6 +53,10 @@ pub fn run(channel: Channel) -> Result<()> {
     let identity = Identity::new(folder);
     let (to_session, from_supervisor) = unbounded_channel();
     let (to_supervisor, from_session) = tokio::sync::mpsc::channel(MAX_TOLD);
+    // What the first hello says follows at once; the session must not begin without it.
+    if let Some((bytes, _)) = channel.recv().context("cannot read from the supervisor")? {
+        let _ = to_session.send(postcard::from_bytes(&bytes).context("the second message is not understood")?);
+    }
     let reading = channel.try_clone().context("cannot copy the channel")?;
     std::thread::Builder::new().name("from-supervisor".into()).spawn(move || read(&reading, &to_session))?;
     let writing = std::thread::Builder::new()

@@ -13,7 +13,7 @@ use sakimori_wire::agent as proto;
 use sakimori_wire::agent::down::Message as Down;
 use sakimori_wire::agent::link_client::LinkClient;
 use sakimori_wire::agent::up::Message as Up;
-use sakimori_wire::ipc::{Farewell, FromUplink, ToUplink, UplinkStart};
+use sakimori_wire::ipc::{Farewell, FromUplink, Reply, ToUplink, UplinkStart};
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -57,9 +57,8 @@ pub struct Session {
     identity: Identity,
     from_supervisor: UnboundedReceiver<ToUplink>,
     to_supervisor: Sender<FromUplink>,
-    policy: u64,
-    bundle: u64,
-    ledger_head: Vec<u8>,
+    /// What a hello says, from the last `Versions`.
+    versions: proto::Hello,
     /// Connections that were told to the supervisor and that it has not answered by `Resume`.
     unanswered: u32,
     status: Option<Vec<u8>>,
@@ -78,9 +77,7 @@ impl Session {
             identity,
             from_supervisor,
             to_supervisor,
-            policy: 0,
-            bundle: 0,
-            ledger_head: Vec::new(),
+            versions: proto::Hello::default(),
             unanswered: 0,
             status: None,
         }
@@ -187,10 +184,14 @@ impl Session {
                 self.unanswered = self.unanswered.saturating_sub(1);
                 None
             }
-            ToUplink::Versions { policy, bundle, ledger_head } => {
-                self.policy = policy;
-                self.bundle = bundle;
-                self.ledger_head = ledger_head;
+            ToUplink::Versions { policy, bundle, ledger, order_key, halt, audit } => {
+                let (ledger_sequence, ledger_head) = ledger;
+                let audit = audit
+                    .into_iter()
+                    .map(|(chain, sequence, hash)| proto::AuditHead { chain, sequence, hash })
+                    .collect();
+                let hello = proto::Hello { policy, bundle, ledger_head, ledger_sequence, ..proto::Hello::default() };
+                self.versions = proto::Hello { order_key, halt, audit, ..hello };
                 None
             }
             ToUplink::Batch { bytes, .. } => {
@@ -200,8 +201,12 @@ impl Session {
                 self.status = Some(json.clone());
                 Some(message(Up::Status(proto::Status { json })))
             }
-            ToUplink::OrderReply { id, accepted, reason, undo } => {
-                Some(message(Up::OrderReply(proto::OrderReply { id, accepted, reason, undo })))
+            ToUplink::OrderReply(Reply { id, accepted, reason, undo, lacks, signers }) => {
+                Some(message(Up::OrderReply(proto::OrderReply { id, accepted, reason, undo, lacks, signers })))
+            }
+            ToUplink::Provisional { id, checks } => Some(message(Up::Provisional(proto::Provisional { id, checks }))),
+            ToUplink::LedgerAt { sequence, hash, head: (head_sequence, head) } => {
+                Some(message(Up::LedgerAt(proto::LedgerAt { sequence, hash, head_sequence, head })))
             }
         })
     }
@@ -218,7 +223,9 @@ impl Session {
                 FromUplink::Connected { peer, received }
             }
             Some(Down::Receipt(one)) => FromUplink::Receipt { stream: one.stream, sequence: one.sequence },
-            Some(Down::Policy(one)) => FromUplink::Policy { number: one.number, json: one.json },
+            Some(Down::Policy(one)) => {
+                FromUplink::Policy { number: one.number, json: one.json, signature: one.signature }
+            }
             Some(Down::Bundle(one)) => FromUplink::Bundle(one.bundle),
             Some(Down::Order(one)) => match serde_json::from_slice(&one.json) {
                 Ok(order) => FromUplink::Order(Box::new(order)),
@@ -227,7 +234,31 @@ impl Session {
                     return;
                 }
             },
-            Some(Down::Undo(one)) => FromUplink::Undo { action: one.action_id, by: one.by },
+            Some(Down::Undo(one)) => FromUplink::Undo { action: one.action_id, by: one.by, signatures: one.signatures },
+            Some(Down::OrderKey(one)) => FromUplink::OrderKey { key: one.key, signatures: one.signatures },
+            Some(Down::Halt(one)) => FromUplink::Halt {
+                number: one.number,
+                halted: one.halted,
+                undo: one.undo,
+                by: one.by,
+                reason: one.reason,
+                signatures: one.signatures,
+            },
+            Some(Down::Confirm(one)) => {
+                FromUplink::Confirm { action: one.action_id, by: one.by, signatures: one.signatures }
+            }
+            Some(Down::Operators(one)) => {
+                let addresses: Result<Vec<IpAddr>, _> = one.addresses.iter().map(|text| text.parse()).collect();
+                let Ok(addresses) = addresses else {
+                    tracing::warn!("the manager named addresses of operators that are none");
+                    return;
+                };
+                FromUplink::Operators { addresses, signatures: one.signatures }
+            }
+            Some(Down::Heads(one)) => {
+                let audit = one.audit.into_iter().map(|head| (head.chain, head.sequence, head.hash)).collect();
+                FromUplink::Heads { audit, ledger: one.ledger_sequence }
+            }
         };
         self.tell(told).await;
     }
@@ -289,9 +320,7 @@ impl Session {
                 .iter()
                 .map(|(id, version)| proto::EngineVersion { id: id.clone(), version: version.clone() })
                 .collect(),
-            policy: self.policy,
-            bundle: self.bundle,
-            ledger_head: self.ledger_head.clone(),
+            ..self.versions.clone()
         }
     }
 }

@@ -16,7 +16,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sakimori_content::{Draft, SigningKey};
-use sakimori_model::{Event, field};
+use sakimori_model::{Event, Order, field};
+use sakimori_respond::seal::Act;
 use sakimori_wire::agent as proto;
 use sakimori_wire::agent::down::Message as Down;
 use sakimori_wire::agent::enrolment_server::{Enrolment, EnrolmentServer};
@@ -40,6 +41,8 @@ struct Seen {
     batches: Vec<Batch>,
     replies: Vec<proto::OrderReply>,
     hellos: Vec<proto::Hello>,
+    provisional: Vec<proto::Provisional>,
+    ledger: Vec<proto::LedgerAt>,
     streams: Vec<Sender<Result<proto::Down, Status>>>,
     used_tokens: Vec<String>,
     goodbyes: Vec<proto::goodbye::Reason>,
@@ -57,6 +60,10 @@ pub struct Manager {
     address: SocketAddr,
     ca_der: Vec<u8>,
     key: SigningKey,
+    /// Seals what hosts are told.
+    pub order_key: SigningKey,
+    /// Enrols as a manager did that had no order key.
+    pub is_old: Arc<AtomicBool>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -71,6 +78,8 @@ struct Service {
     ca_pem: String,
     issuer: Arc<Issuer<'static, KeyPair>>,
     bundle_key: Vec<u8>,
+    order_key: Vec<u8>,
+    is_old: Arc<AtomicBool>,
 }
 
 impl Manager {
@@ -105,6 +114,7 @@ impl Manager {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let signing = sakimori_content::keys::generate().unwrap();
+        let order_key = sakimori_content::keys::generate().unwrap();
         let service = Service {
             acknowledge: Arc::new(AtomicBool::new(true)),
             revoked: Arc::default(),
@@ -115,6 +125,8 @@ impl Manager {
             ca_pem,
             issuer: Arc::new(issuer),
             bundle_key: signing.verifying_key().to_bytes().to_vec(),
+            order_key: order_key.verifying_key().to_bytes().to_vec(),
+            is_old: Arc::default(),
         };
         let manager = Self {
             acknowledge: Arc::clone(&service.acknowledge),
@@ -125,6 +137,8 @@ impl Manager {
             address,
             ca_der,
             key: signing,
+            order_key,
+            is_old: Arc::clone(&service.is_old),
             _runtime: runtime,
         };
         manager._runtime.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), service));
@@ -203,6 +217,65 @@ impl Manager {
             .collect()
     }
 
+    pub fn provisional(&self) -> Vec<String> {
+        self.seen.lock().unwrap().provisional.iter().map(|one| one.id.clone()).collect()
+    }
+    pub fn ledger(&self) -> Vec<proto::LedgerAt> {
+        self.seen.lock().unwrap().ledger.clone()
+    }
+    pub fn hello(&self) -> proto::Hello {
+        self.seen.lock().unwrap().hellos.last().unwrap().clone()
+    }
+
+    /// A seal of now for the one agent, by the key of orders.
+    pub fn seal(&self, act: Act<'_>) -> Vec<u8> {
+        seal_by(&self.order_key, "agent-1", act, 600)
+    }
+
+    /// An order with the manager's seal beside those of operators.
+    pub fn order(&self, order: &Order, operators: &[&SigningKey]) -> Down {
+        let mut order = order.clone();
+        order.signatures = operators.iter().map(|key| seal_by(key, "agent-1", Act::Order(&order), 600)).collect();
+        order.signatures.push(self.seal(Act::Order(&order)));
+        Down::Order(proto::OrderDown { json: serde_json::to_vec(&order).unwrap() })
+    }
+
+    pub fn undo(&self, action: &str, by: &str) -> Down {
+        let signatures = vec![self.seal(Act::Undo { action, by })];
+        Down::Undo(proto::UndoDown { action_id: action.into(), by: by.into(), signatures })
+    }
+
+    pub fn policy(&self, number: u64, policy: &sakimori_model::policy::Policy) -> Down {
+        let json = serde_json::to_vec(policy).unwrap();
+        let signature = self.seal(Act::Policy { number, json: &json });
+        Down::Policy(proto::PolicyDown { number, json, signature })
+    }
+
+    pub fn halt(&self, number: u64, halted: bool, undo: bool) -> Down {
+        let (by, reason) = ("ann".to_owned(), "drill".to_owned());
+        let signatures = vec![self.seal(Act::Halt { number, halted, undo, by: &by, reason: &reason })];
+        Down::Halt(proto::HaltDown { number, halted, undo, by, reason, signatures })
+    }
+
+    pub fn operators(&self, addresses: &[&str]) -> Down {
+        let parsed: Vec<std::net::IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let signatures = vec![self.seal(Act::Operators(&parsed))];
+        let addresses = addresses.iter().map(|text| (*text).to_owned()).collect();
+        Down::Operators(proto::OperatorsDown { addresses, signatures })
+    }
+
+    pub fn confirm(&self, action: &str, by: &str) -> Down {
+        let signatures = vec![self.seal(Act::Confirm { action, by })];
+        Down::Confirm(proto::ConfirmDown { action_id: action.into(), by: by.into(), signatures })
+    }
+
+    /// The order key, sealed by the bundle key.
+    pub fn order_key_down(&self) -> Down {
+        let key = self.order_key.verifying_key().to_bytes();
+        let signatures = vec![seal_by(&self.key, "agent-1", Act::OrderKey(&key), 600)];
+        Down::OrderKey(proto::OrderKeyDown { key: key.to_vec(), signatures })
+    }
+
     pub fn send(&self, message: Down) {
         let stream = self.seen.lock().unwrap().streams.last().cloned().unwrap();
         stream.blocking_send(Ok(proto::Down { message: Some(message) })).unwrap();
@@ -225,6 +298,12 @@ impl Manager {
     fn bundle_by(&self, number: u64, key: &SigningKey) -> Vec<u8> {
         sakimori_content::build(&sakimori_content::builtin(), Draft::from(number), key).unwrap()
     }
+}
+
+/// A seal of now, good for so many seconds.
+pub fn seal_by(key: &SigningKey, host: &str, act: Act<'_>, seconds: i64) -> Vec<u8> {
+    let now = sakimori_runtime::Clock::now(&sakimori_runtime::SystemClock);
+    sakimori_respond::seal::seal(key, host, act, now, now.plus_secs(seconds))
 }
 
 async fn serve(listener: TcpListener, acceptor: TlsAcceptor, service: Service) {
@@ -312,6 +391,7 @@ impl Enrolment for Service {
             ca_pem: self.ca_pem.clone(),
             bundle_key: self.bundle_key.clone(),
             link_address: self.address.to_string(),
+            order_key: if self.is_old.load(Ordering::SeqCst) { Vec::new() } else { self.order_key.clone() },
         }))
     }
 }
@@ -375,6 +455,8 @@ impl Link for Service {
                     Up::Status(status) => {
                         serde_json::from_slice::<sakimori_wire::status::AgentStatus>(&status.json).unwrap();
                     }
+                    Up::Provisional(one) => this.seen.lock().unwrap().provisional.push(one),
+                    Up::LedgerAt(one) => this.seen.lock().unwrap().ledger.push(one),
                     Up::OrderReply(reply) => this.seen.lock().unwrap().replies.push(reply),
                     Up::Goodbye(goodbye) => {
                         this.seen.lock().unwrap().goodbyes.push(goodbye.reason());

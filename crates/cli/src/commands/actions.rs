@@ -41,6 +41,13 @@ pub enum ActionsCommand {
         #[arg(long, conflicts_with_all = ["ids", "target"])]
         all: bool,
     },
+    /// Let a provisional action stay: a block of a network, a switch to prevent
+    #[command(after_help = "Example:\n  sakimori actions confirm 0198c…")]
+    Confirm {
+        /// Ids of actions
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
     /// Block an address by hand
     #[command(
         after_help = "Example:\n  sakimori actions block 203.0.113.7 --seconds 600 --reason 'seen in the web log'"
@@ -107,6 +114,17 @@ pub async fn run(api: &Api, command: Option<ActionsCommand>, json: bool) -> Resu
                     output::line(format!("{id} is being taken back: {} is let in again", target_of(&action)))?;
                 }
                 done.push(action);
+            }
+            if json { output::json(&done) } else { Ok(()) }
+        }
+        ActionsCommand::Confirm { ids } => {
+            let mut done = Vec::new();
+            for id in &ids {
+                let path = format!("/api/v1/actions/{}/confirm", part(id));
+                done.push(api.send(Method::POST, &path, &json!({})).await?);
+                if !json {
+                    output::line(format!("{id} is told to its host, where it stays once the checks there hold"))?;
+                }
             }
             if json { output::json(&done) } else { Ok(()) }
         }
@@ -198,6 +216,7 @@ fn show(action: &Value) -> Result<()> {
         ("planned", text(action, "planned_at")),
         ("done", text(action, "done_at")),
         ("until", text(action, "expires_at")),
+        ("taken back unless confirmed before", text(action, "confirm_by")),
         ("prolonged", text(action, "prolonged")),
         ("ended", text(action, "ended_at")),
         ("undone by", text(action, "undone_by")),

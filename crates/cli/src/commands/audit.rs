@@ -62,5 +62,21 @@ fn show(answer: &Value) -> Result<()> {
             vec![text(chain, "tenant"), text(chain, "entries"), state, text(chain, "head")]
         })
         .collect();
-    output::table(&["tenant", "entries", "state", "head"], &rows, "nothing was changed yet")
+    output::table(&["tenant", "entries", "state", "head"], &rows, "nothing was changed yet")?;
+    let list = |name: &str| answer.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    for witness in list("witnesses") {
+        if witness.get("agrees").and_then(Value::as_bool) != Some(true) {
+            let (agent, chain) = (text(&witness, "agent"), text(&witness, "chain"));
+            output::line(format!("NOT THE SAME: entry {} of {chain} as {agent} saw it", text(&witness, "sequence")))?;
+        }
+    }
+    for broken in list("breaks") {
+        output::line(format!(
+            "BROKEN: {} of {}: {}",
+            text(&broken, "kind"),
+            text(&broken, "agent"),
+            text(&broken, "detail")
+        ))?;
+    }
+    Ok(())
 }

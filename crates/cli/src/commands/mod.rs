@@ -9,10 +9,12 @@ pub mod bundle;
 pub mod config;
 pub mod doctor;
 pub mod events;
+pub mod halt;
 pub mod hunt;
 pub mod logs;
 pub mod manager;
 pub mod net;
+pub mod operator;
 pub mod policy;
 pub mod proof;
 pub mod rules;
@@ -45,6 +47,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Events(command) => with_api(&shared, async |api| events::run(&api, command, shared.json).await),
         Command::Alerts { command } => with_api(&shared, async |api| alerts::run(&api, command, shared.json).await),
         Command::Actions { command } => with_api(&shared, async |api| actions::run(&api, command, shared.json).await),
+        Command::Halt(args) => with_api(&shared, async |api| halt::halt(&api, args, shared.json).await),
+        Command::Resume(args) => with_api(&shared, async |api| halt::resume(&api, args, shared.json).await),
+        Command::Operator(command) => operator::run(&shared, command),
         Command::Audit { command } => with_api(&shared, async |api| audit::run(&api, command, shared.json).await),
         Command::Proof => with_api(&shared, async |api| proof::run(&api, shared.json).await),
         Command::Rules(command) => rules::run(&command, shared.json),

@@ -1,6 +1,7 @@
 //! Actions: what was done about alerts, taking it back, and ordering one by hand.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -19,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::Caller;
 use super::extract::{Body, Page, Query, limit, place};
 use super::problem::{self, Problem};
-use super::{App, agents};
+use super::{App, Done, agents};
 use crate::respond::{self, RespondError};
 
 /// Most actions that one request takes back; the answer says whether there are more.
@@ -168,6 +169,20 @@ pub async fn undo(
     Ok((StatusCode::ACCEPTED, Json(ActionView(action))))
 }
 
+/// `POST /actions/{id}/confirm`
+pub async fn confirm(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<ActionView>), Problem> {
+    let action = respond::confirm(&app.shared, caller.tenant(), &id, &caller.name).await?;
+    let change = app.shared.control.begin().await?;
+    let done: Done<'_, ()> =
+        Done { tenant: caller.tenant(), action: "actions:confirm", target: &id, before: None, after: None };
+    app.done(change, &caller, done).await?;
+    Ok((StatusCode::ACCEPTED, Json(ActionView(action))))
+}
+
 /// `POST /actions/undo`
 pub async fn undo_all(
     State(app): State<App>,
@@ -225,7 +240,8 @@ pub async fn order(
         .1
         .policy
         .response;
-    let (verdict, reason) = match judge(&app, &order, respect) {
+    let operators = crate::stream::operators(&app.shared, caller.tenant()).await?;
+    let (verdict, reason) = match judge(&app, &order, respect, operators) {
         Verdict::Allowed => ("allowed", String::new()),
         Verdict::Refused(reason) => ("refused", reason),
         Verdict::NoEffect(reason) => ("no_effect", reason),
@@ -248,6 +264,7 @@ fn read(new: &NewAction, known: &catalog::Descriptor, caller: &Caller, now: Time
         TargetKind::Network => Target::Network(new.target.parse().map_err(|error| wrong("target", error))?),
         TargetKind::Channel => Target::Channel(new.target.clone()),
         TargetKind::File => Target::File(new.target.clone()),
+        TargetKind::Setting => return Err(wrong("action", format!("{} is begun by a policy", known.id))),
     };
     if new.seconds.is_some_and(|seconds| !(1..=LONGEST).contains(&seconds)) {
         return Err(wrong("seconds", format!("expected 1 to {LONGEST}")));
@@ -279,10 +296,11 @@ fn read(new: &NewAction, known: &catalog::Descriptor, caller: &Caller, now: Time
 }
 
 /// What the manager can tell of an order before it is carried out.
-fn judge(app: &App, order: &Order, respect: Respect) -> Verdict {
+fn judge(app: &App, order: &Order, respect: Respect, operators: Vec<IpAddr>) -> Verdict {
     match order.action.as_str() {
         waf_block::ID => {
-            let context = waf_block::WafContext { allow: respect.allow, trusted_proxies: respect.trusted_proxies };
+            let (allow, trusted_proxies) = (respect.allow, respect.trusted_proxies);
+            let context = waf_block::WafContext { allow, trusted_proxies, operators };
             match waf_block::judge(order, &context) {
                 Verdict::Allowed if app.shared.waf.is_none() => {
                     Verdict::NoEffect("cloud actions are off until cloud.waf is configured".into())
@@ -297,7 +315,7 @@ fn judge(app: &App, order: &Order, respect: Respect) -> Verdict {
             Target::Network(network) => guard::shared(network, &respect.allow, &respect.trusted_proxies)
                 .map_or(Verdict::Allowed, Verdict::Refused),
             // The host knows its files.
-            Target::Channel(_) | Target::File(_) => Verdict::Allowed,
+            Target::Channel(_) | Target::File(_) | Target::Setting(_) => Verdict::Allowed,
         },
     }
 }

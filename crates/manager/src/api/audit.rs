@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use sakimori_model::Timestamp;
 use sakimori_store::control::audit::{self, Record, Verdict};
+use sakimori_store::control::heads;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -64,10 +65,40 @@ impl From<Record> for AuditEntry {
 /// How the chains stand.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Verified {
-    /// Are all of them whole?
+    /// Are all of them whole, and as the agents remember them?
     pub whole: bool,
     /// Each chain.
     pub chains: Vec<Chain>,
+    /// What agents remember of them.
+    pub witnesses: Vec<Witness>,
+    /// Forks and cuts that were found: of this log, and of ledgers of agents.
+    pub breaks: Vec<BreakView>,
+}
+
+/// What an agent remembers of a chain.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Witness {
+    /// The agent.
+    pub agent: String,
+    /// The chain.
+    pub chain: String,
+    /// The entry.
+    pub sequence: i64,
+    /// Is it the same here?
+    pub agrees: bool,
+}
+
+/// A fork or a cut.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BreakView {
+    /// Whose ledger, or who remembers otherwise.
+    pub agent: String,
+    /// `ledger`, or `audit:` and the chain.
+    pub kind: String,
+    /// The record.
+    pub sequence: i64,
+    /// What was found.
+    pub detail: String,
 }
 
 /// How one chain stands.
@@ -111,5 +142,20 @@ pub async fn list(
 pub async fn verify(State(app): State<App>, caller: Caller) -> Result<Json<Verified>, Problem> {
     let verdicts = audit::verify(app.shared.control.read(), &caller.scope()).await?;
     let chains: Vec<Chain> = verdicts.into_iter().map(Chain::from).collect();
-    Ok(Json(Verified { whole: chains.iter().all(|chain| chain.broken_at.is_none()), chains }))
+    let mut witnesses = Vec::new();
+    for head in heads::witnesses(app.shared.control.read(), &caller.scope()).await? {
+        let chain = head.kind.strip_prefix(heads::AUDIT).unwrap_or_default().to_owned();
+        let own = audit::hash_at(app.shared.control.read(), &chain, head.sequence).await?;
+        let agrees = own.as_ref() == Some(&head.hash);
+        witnesses.push(Witness { agent: head.agent, chain, sequence: head.sequence, agrees });
+    }
+    let breaks = heads::breaks(app.shared.control.read(), &caller.scope()).await?;
+    let breaks: Vec<BreakView> = breaks
+        .into_iter()
+        .map(|one| BreakView { agent: one.agent, kind: one.kind, sequence: one.sequence, detail: one.detail })
+        .collect();
+    let whole = chains.iter().all(|chain| chain.broken_at.is_none())
+        && witnesses.iter().all(|witness| witness.agrees)
+        && breaks.is_empty();
+    Ok(Json(Verified { whole, chains, witnesses, breaks }))
 }

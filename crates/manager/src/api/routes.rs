@@ -5,8 +5,8 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
-use super::{App, actions, agents, alerts, audit, backups, bundles, enrolment, events, extract, frame, health};
-use super::{playbooks, policies, proof, rules, session, tenants, tokens, users};
+use super::{App, actions, agents, alerts, audit, backups, bundles, enrolment, events, extract, frame, halt, health};
+use super::{orders, playbooks, policies, proof, rules, session, tenants, tokens, users};
 
 /// Open to everybody.
 const OPEN: &str = "";
@@ -70,6 +70,15 @@ pub fn table() -> Vec<Route> {
         post("/api/v1/actions/undo", "actions:undo", actions::undo_all).does("Takes back all actions of a kind").takes::<actions::UndoFilter>().answers::<actions::Undone>(202),
         get("/api/v1/actions/{id}", "actions:read", actions::get).does("Shows an action").answers::<actions::ActionView>(200),
         post("/api/v1/actions/{id}/undo", "actions:undo", actions::undo).does("Takes an action back").answers::<actions::ActionView>(202),
+
+        post("/api/v1/actions/{id}/confirm", "actions:order", actions::confirm).does("Lets a provisional action of a host stay").answers::<actions::ActionView>(202),
+
+        get("/api/v1/orders", "actions:read", orders::list).does("Lists what waits for its host, and what it lacks").answers::<orders::WaitingOrders>(200),
+        post("/api/v1/orders/{id}/signatures", "orders:sign", orders::sign).does("Adds an operator's signature to what waits").takes::<orders::NewSignature>().answers::<orders::WaitingOrder>(202),
+
+        get("/api/v1/halt", "actions:read", halt::get).does("Are all automatic answers stopped?").answers::<halt::HaltView>(200),
+        post("/api/v1/halt", "halt:write", halt::halt).does("Stops all automatic answers everywhere").takes::<halt::NewHalt>().answers::<halt::HaltView>(202),
+        post("/api/v1/halt/resume", "halt:write", halt::resume).does("Lets automatic answers go on").takes::<halt::NewHalt>().answers::<halt::HaltView>(202),
 
         get("/api/v1/playbooks", "playbooks:read", playbooks::list).does("Lists playbooks").answers::<playbooks::Playbooks>(200),
         get("/api/v1/rules", "rules:read", rules::list).does("Lists rules and how often they fired").answers::<rules::Rules>(200),

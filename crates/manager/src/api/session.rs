@@ -24,6 +24,7 @@ use super::password::{self, address_wait, user_wait};
 use super::problem::{self, Problem};
 use super::users::{UserView, write_password};
 use super::{App, Done, RequestId, secret};
+use crate::shared::Command;
 
 /// How long a session lasts, in seconds.
 const LASTS: i64 = 12 * 3_600;
@@ -118,6 +119,7 @@ pub async fn open(State(app): State<App>, request: Request) -> Result<Response, 
         .await?;
     change.commit().await?;
     app.shared.outbox_changed.notify_one();
+    app.shared.links.tell_all(&Command::Operators);
     let opened = Opened { token: token.clone(), expires: session.expires, user: view };
     let mut response = (StatusCode::CREATED, Json(opened)).into_response();
     set_cookie(response.headers_mut(), &token, LASTS, peer.is_some_and(|peer| peer.1))?;
@@ -181,6 +183,7 @@ pub async fn end(State(app): State<App>, peer: Option<Extension<Peer>>, caller: 
         let done: Done<'_, ()> =
             Done { tenant: &caller.home, action: "session:end", target: id, before: None, after: None };
         app.done(change, &caller, done).await?;
+        app.shared.links.tell_all(&Command::Operators);
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     set_cookie(response.headers_mut(), "", 0, peer.is_some_and(|peer| peer.0.1))?;

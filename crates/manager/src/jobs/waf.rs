@@ -12,6 +12,7 @@ use sakimori_respond::actions::waf_block::{self, SET_CAPACITY, desired};
 use sakimori_respond::ports::{AddressSet, PortError};
 use sakimori_respond::wide;
 use sakimori_store::control::actions::{self, Job};
+use sakimori_store::control::halts;
 use tracing::warn;
 
 use crate::metrics::Metrics;
@@ -132,6 +133,7 @@ fn until_next(jobs: &[Job], now: Timestamp) -> Duration {
 
 /// What was approved is running before the effect begins (D18).
 async fn begin(shared: &Shared, mut jobs: Vec<Job>, now: Timestamp) -> Result<Vec<Job>, String> {
+    refuse_halted(shared, &mut jobs, now).await?;
     if jobs.iter().any(|job| job.action.state == ActionState::Approved) {
         let write = async {
             let mut change = shared.control.begin().await?;
@@ -146,6 +148,28 @@ async fn begin(shared: &Shared, mut jobs: Vec<Job>, now: Timestamp) -> Result<Ve
         write.await.map_err(|error| error.to_string())?;
     }
     Ok(jobs)
+}
+
+/// What was not in effect when all answers were stopped does not begin.
+async fn refuse_halted(shared: &Shared, jobs: &mut Vec<Job>, now: Timestamp) -> Result<(), String> {
+    let begins = |job: &Job| matches!(job.action.state, ActionState::Approved | ActionState::Running);
+    let mut tenants: Vec<String> = jobs.iter().filter(|job| begins(job)).map(|job| job.tenant.clone()).collect();
+    tenants.sort_unstable();
+    tenants.dedup();
+    for tenant in tenants {
+        let write = async {
+            let Some(why) = halts::get(shared.control.read(), &tenant).await?.words() else { return Ok(()) };
+            let mut change = shared.control.begin().await?;
+            for job in jobs.iter_mut().filter(|job| job.tenant == tenant && begins(job)) {
+                let step = wide::because(&job.action.order.id.clone(), ActionState::Refused, why.clone());
+                advance(&mut change, &tenant, &mut job.action, step, now).await?;
+            }
+            change.commit().await
+        };
+        write.await.map_err(|error: sakimori_store::control::ControlError| error.to_string())?;
+    }
+    jobs.retain(|job| !job.action.state.is_final());
+    Ok(())
 }
 
 async fn settle(

@@ -2,6 +2,7 @@
 //! changed where it says no.
 
 use sakimori_manager::api::access::Permission;
+use sakimori_respond::seal::{self, Act};
 use sakimori_store::control::users::Role;
 use serde_json::{Value, json};
 
@@ -41,6 +42,8 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         | "get /api/v1/events/tail"
         | "get /api/v1/alerts"
         | "get /api/v1/actions"
+        | "get /api/v1/orders"
+        | "get /api/v1/halt"
         | "get /api/v1/playbooks"
         | "get /api/v1/rules"
         | "get /api/v1/bundles/current"
@@ -116,6 +119,22 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         "post /api/v1/actions/{id}/undo" => {
             attempt(format!("/api/v1/actions/{}/undo", world.action("default").await), Value::Null, 202)
         }
+        "post /api/v1/actions/{id}/confirm" => {
+            attempt(format!("/api/v1/actions/{}/confirm", world.provisional("default").await), Value::Null, 202)
+        }
+        "post /api/v1/orders/{id}/signatures" => {
+            let agent = world.agent("default").await;
+            let body = json!({"action": "block_address", "target": "192.0.0.0/16", "agent": agent});
+            let ordered = world.ask("POST", "/api/v1/actions", body).await;
+            let (id, order) = (ordered["id"].as_str()?, serde_json::from_value(ordered["order"].clone()).unwrap());
+            let key = sakimori_content::keys::generate().unwrap();
+            let (now, act) = (world.now(), Act::Order(&order));
+            let seal = seal::seal(&key, &agent, act, now, now.plus_secs(600));
+            let body = json!({"agent": agent, "kind": "order", "seal": hex::encode(seal)});
+            attempt(format!("/api/v1/orders/{id}/signatures"), body, 202)
+        }
+        "post /api/v1/halt" => attempt("/api/v1/halt", json!({"undo": true, "reason": "a test"}), 202),
+        "post /api/v1/halt/resume" => attempt("/api/v1/halt/resume", json!({}), 202),
         "post /api/v1/actions/undo" => {
             world.action("default").await;
             attempt("/api/v1/actions/undo", json!({"action": "waf_block"}), 202)

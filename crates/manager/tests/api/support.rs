@@ -149,9 +149,36 @@ impl World {
             prolonged: 0,
             grace_until: None,
             undone_by: None,
+            confirm_by: None,
         };
         let mut change = self.running.shared.control.begin().await.unwrap();
         actions::begin(&mut change, tenant, &action, now).await.unwrap();
+        change.commit().await.unwrap();
+        action.order.id
+    }
+
+    /// An action of a connected host that waits for its confirmation.
+    pub async fn provisional(&self, tenant: &str) -> String {
+        let agent = self.agent(tenant).await;
+        let (sender, receiver) = tokio::sync::mpsc::channel(64);
+        self.running.shared.links.add(&agent, 1, sender);
+        // As long as the test, as the stream of a host would.
+        std::mem::forget(receiver);
+        let now = self.now();
+        let mut action = actions::get(
+            self.running.shared.control.read(),
+            &sakimori_store::control::Scope::All,
+            &self.action(tenant).await,
+        )
+        .await
+        .unwrap()
+        .action;
+        action.order.id = sakimori_model::id::row_id();
+        action.order.action = "block_address".into();
+        action.place = agent;
+        action.confirm_by = Some(now.plus_secs(600));
+        let mut change = self.running.shared.control.begin().await.unwrap();
+        actions::put(change.connection(), tenant, &action, 1, now).await.unwrap();
         change.commit().await.unwrap();
         action.order.id
     }
@@ -216,6 +243,7 @@ impl World {
             "enrolment_tokens",
             "agents",
             "agent_orders",
+            "order_seals",
             "actions",
             "ledger",
         ];

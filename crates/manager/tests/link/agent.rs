@@ -87,6 +87,17 @@ impl World {
         config
     }
 
+    /// Status of a POST, as the first user.
+    pub async fn status(&self, manager: &Running, path: &str, body: Value) -> u16 {
+        self.raw(manager, reqwest::Method::POST, path, Some(body)).await.0
+    }
+
+    /// Id of the first user.
+    pub async fn user(&self, manager: &Running) -> String {
+        let page = self.ask(manager, "/api/v1/users").await;
+        page["items"][0]["id"].as_str().unwrap().to_owned()
+    }
+
     /// A request as the first user.
     pub async fn request(&self, manager: &Running, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         let client = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
@@ -99,15 +110,18 @@ impl World {
     }
 
     async fn call(&self, manager: &Running, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
+        let (status, text) = self.raw(manager, method, path, body).await;
+        assert!((200..300).contains(&status), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    async fn raw(&self, manager: &Running, method: reqwest::Method, path: &str, body: Option<Value>) -> (u16, String) {
         let mut request = self.request(manager, method, path).await;
         if let Some(body) = body {
             request = request.json(&body);
         }
         let answer = request.send().await.unwrap();
-        let status = answer.status();
-        let text = answer.text().await.unwrap();
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     pub async fn ask(&self, manager: &Running, path: &str) -> Value {
@@ -185,6 +199,9 @@ pub fn forged_identity(id: &str) -> (String, String) {
 #[derive(Clone)]
 pub struct Agent {
     pub id: String,
+    pub order_key: Vec<u8>,
+    /// What it says of itself at connect.
+    pub hello: proto::Hello,
     pub key_pem: String,
     pub certificate_pem: String,
     ca_pem: String,
@@ -206,6 +223,8 @@ impl Agent {
         let reply = EnrolmentClient::new(channel).enrol(ask).await?.into_inner();
         Ok(Self {
             id: reply.agent_id,
+            hello: proto::Hello { order_key: vec![1; 16], ..proto::Hello::default() },
+            order_key: reply.order_key,
             key_pem: key.serialize_pem(),
             certificate_pem: reply.certificate_pem,
             ca_pem: reply.ca_pem,
@@ -253,7 +272,7 @@ impl Agent {
             agent_version: "test".into(),
             host: Some(host),
             modules: vec![proto::ModuleVersion { id: "log_inspection".into(), config_schema: 1 }],
-            ..proto::Hello::default()
+            ..self.hello.clone()
         };
         up.send(proto::Up { message: Some(Up::Hello(hello)) }).await.unwrap();
         let down = LinkClient::new(channel)
@@ -347,6 +366,19 @@ impl Stream {
         }
     }
 
+    /// The next message that the test looks for.
+    pub async fn find<T>(&mut self, mut look: impl FnMut(Down) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = look(self.next().await.unwrap()) {
+                return found;
+            }
+        }
+    }
+
+    pub async fn say(&self, message: Up) {
+        let _ = self.up.send(proto::Up { message: Some(message) }).await;
+    }
+
     /// Id of the next action that is to be taken back.
     pub async fn undo(&mut self) -> String {
         loop {
@@ -357,7 +389,7 @@ impl Stream {
     }
 
     pub async fn answer(&self, id: &str, undo: bool) {
-        let reply = proto::OrderReply { id: id.into(), accepted: true, reason: String::new(), undo };
+        let reply = proto::OrderReply { id: id.into(), accepted: true, undo, ..proto::OrderReply::default() };
         let _ = self.up.send(proto::Up { message: Some(Up::OrderReply(reply)) }).await;
     }
 

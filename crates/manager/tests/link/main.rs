@@ -5,6 +5,7 @@
 mod agent;
 mod flood;
 mod living;
+mod power;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -261,6 +262,7 @@ fn blocked(place: &str, id: &str) -> Event {
         prolonged: 0,
         grace_until: None,
         undone_by: None,
+        confirm_by: None,
     };
     sakimori_respond::event::of(&action, at)
 }

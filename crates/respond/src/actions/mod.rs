@@ -3,6 +3,7 @@
 
 pub mod block_address;
 pub mod notify_webhook;
+pub mod prevent_mode;
 pub mod quarantine_file;
 pub mod waf_block;
 
@@ -57,6 +58,8 @@ pub enum TargetKind {
     Channel,
     /// A file on the host.
     File,
+    /// A setting of the policy.
+    Setting,
 }
 
 /// How an action is made safe to repeat (D19).
@@ -80,8 +83,13 @@ pub enum Runs {
 }
 
 /// All actions.
-pub const CATALOG: &[&Descriptor] =
-    &[&block_address::DESCRIPTOR, &quarantine_file::DESCRIPTOR, &waf_block::DESCRIPTOR, &notify_webhook::DESCRIPTOR];
+pub const CATALOG: &[&Descriptor] = &[
+    &block_address::DESCRIPTOR,
+    &quarantine_file::DESCRIPTOR,
+    &waf_block::DESCRIPTOR,
+    &notify_webhook::DESCRIPTOR,
+    &prevent_mode::DESCRIPTOR,
+];
 
 /// The action of this slug.
 pub fn find(id: &str) -> Option<&'static Descriptor> {

@@ -56,6 +56,8 @@ pub struct WafContext {
     pub allow: Vec<Network>,
     /// Proxies and load balancers: blocking one would block all that come through it.
     pub trusted_proxies: Vec<Network>,
+    /// Addresses from which operators are signed in now.
+    pub operators: Vec<std::net::IpAddr>,
 }
 
 /// May this address go into the WAF? The target is the client's address already; `via` is where it came
@@ -69,6 +71,9 @@ pub fn judge(order: &Order, context: &WafContext) -> Verdict {
     }
     if let Some(reason) = shared(network, &context.allow, &context.trusted_proxies) {
         return Verdict::Refused(reason);
+    }
+    if let Some(address) = context.operators.iter().find(|address| network.contains(**address)) {
+        return Verdict::Refused(format!("never blocked: an operator is signed in from {address}"));
     }
     if order.via.is_some_and(|proxy| network.contains(proxy)) {
         return Verdict::Refused(format!("never blocked: {network} is the proxy that the client came through"));
@@ -125,6 +130,7 @@ mod tests {
         WafContext {
             allow: vec!["198.51.100.0/28".parse().unwrap()],
             trusted_proxies: vec!["203.0.113.80".parse().unwrap()],
+            operators: vec!["203.0.113.99".parse().unwrap()],
         }
     }
 
@@ -153,6 +159,7 @@ mod tests {
     #[test]
     fn allow_list_and_probes_are_refused() {
         assert!(matches!(judge(&order("a", "198.51.100.3"), &context()), Verdict::Refused(_)));
+        assert!(matches!(judge(&order("a", "203.0.113.99"), &context()), Verdict::Refused(_)), "the operator");
         let mut probe = order("a", "203.0.113.9");
         probe.probe = true;
         assert!(matches!(judge(&probe, &context()), Verdict::Refused(_)));

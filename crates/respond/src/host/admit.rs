@@ -10,6 +10,7 @@ use super::{HostActions, Touched};
 use crate::actions::quarantine_file;
 use crate::guard::{Verdict, judge};
 use crate::ledger::LedgerError;
+use crate::mandate::Authority;
 use crate::ports::AddressBlocker;
 use crate::wide::{self, Limits};
 
@@ -18,16 +19,20 @@ impl<B: AddressBlocker> HostActions<B> {
     pub(super) fn admit(
         &mut self,
         order: Order,
+        authority: Authority,
         now: Timestamp,
         touched: &mut Touched,
     ) -> Result<Option<Arc<str>>, LedgerError> {
         if order.action == quarantine_file::ID {
-            return self.admit_file(order, now, touched);
+            return self.admit_file(order, authority, now, touched);
         }
-        let action = wide::plan(order, &self.place, now, &Limits::from(&self.policy));
+        let mut action = wide::plan(order, &self.place, now, &self.limits(authority));
+        if wide::needs_confirmation(&action.order) {
+            action.confirm_by = Some(wide::later(now, wide::CONFIRM_SECONDS));
+        }
         let id: Arc<str> = Arc::from(action.order.id.as_str());
         let mut absorbed = None;
-        let verdict = self.verdict(&action, now, &mut absorbed);
+        let verdict = self.verdict(&action, authority, now, &mut absorbed);
         let (state, reason) = match verdict {
             Verdict::Allowed => (ActionState::Approved, None),
             Verdict::Refused(reason) => (ActionState::Refused, Some(reason)),
@@ -36,7 +41,6 @@ impl<B: AddressBlocker> HostActions<B> {
         if let Some(change) = absorbed {
             self.change(change, now, touched)?;
         }
-        let mut action = action;
         action.apply(&Change { reason, ..wide::to(&id, state) }, now);
         self.begin(action, now, touched)?;
         if state != ActionState::Approved {
@@ -46,12 +50,45 @@ impl<B: AddressBlocker> HostActions<B> {
         Ok(Some(id))
     }
 
-    pub(super) fn verdict(&mut self, action: &Action, now: Timestamp, absorbed: &mut Option<Change>) -> Verdict {
+    /// As policy says, within the mandate where it is not root or operators who order.
+    fn limits(&self, authority: Authority) -> Limits {
+        let policy = Limits::from(&self.policy);
+        if self.is_free(authority) {
+            return policy;
+        }
+        let most = policy.expiry_most_seconds.min(self.mandate.alone.longest_seconds);
+        Limits { expiry_most_seconds: most, ..policy }
+    }
+
+    /// Has somebody spoken whom the mandate's own limits do not bind?
+    fn is_free(&self, authority: Authority) -> bool {
+        match authority {
+            Authority::Root => true,
+            Authority::Manager { operators } => {
+                self.mandate.operators.needed > 0 && operators >= self.mandate.operators.needed
+            }
+            Authority::Rules => false,
+        }
+    }
+
+    pub(super) fn verdict(
+        &mut self,
+        action: &Action,
+        authority: Authority,
+        now: Timestamp,
+        absorbed: &mut Option<Change>,
+    ) -> Verdict {
         let order = &action.order;
         let verdict = judge(order, &self.guard);
         let (Verdict::Allowed, Some(network)) = (&verdict, wide::network(order)) else { return verdict };
         if self.policy.state == Switch::Off {
             return Verdict::NoEffect("no effect: block_address is off".to_owned());
+        }
+        if let Some(why) = self.blocker.halted() {
+            return Verdict::Refused(why);
+        }
+        if let Some(objection) = self.mandate.objection(order, authority, now) {
+            return Verdict::Refused(objection.to_string());
         }
         if wide::is_over(action, now) {
             return Verdict::Refused("its time was up before it could be carried out".to_owned());
@@ -71,11 +108,10 @@ impl<B: AddressBlocker> HostActions<B> {
         if self.live_count >= self.policy.most as usize {
             return Verdict::Refused(format!("the most blocks at a time, {}, are in effect", self.policy.most));
         }
-        if !self.rate.take(now, self.policy.most_per_minute) {
-            return Verdict::Refused(format!(
-                "the most new blocks a minute, {}, were made",
-                self.policy.most_per_minute
-            ));
+        let policy = self.policy.most_per_minute;
+        let most = if self.is_free(authority) { policy } else { policy.min(self.mandate.alone.most_per_minute) };
+        if !self.rate.take(now, most) {
+            return Verdict::Refused(format!("the most new blocks a minute, {most}, were made"));
         }
         Verdict::Allowed
     }

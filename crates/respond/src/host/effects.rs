@@ -30,7 +30,19 @@ impl<B: AddressBlocker> HostActions<B> {
         self.ledger.sync()?;
         let (files, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_of_file(id));
         self.take_files(files, now, touched)?;
+        // What a crash kept from its record: the effect of a setting is that it is in the ledger.
+        let is_network = |host: &Self, id: &Arc<str>| {
+            host.ledger.get(id).is_none_or(|action| wide::network(&action.order).is_some())
+        };
+        let (ids, settings): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| is_network(self, id));
+        for id in settings {
+            self.owed.remove(&id);
+            self.change(wide::to(&id, ActionState::Done), now, touched)?;
+        }
         let targets: Vec<(Arc<str>, Network)> = self.targets(ids);
+        if let Some(why) = self.blocker.halted().filter(|_| !targets.is_empty()) {
+            return self.give_up(targets, &why, now, touched);
+        }
         let mut work = if targets.is_empty() { Vec::new() } else { vec![targets] };
         while let Some(mut group) = work.pop() {
             let entries = self.entries(group.iter().map(|(_, network)| *network), now);
@@ -52,6 +64,26 @@ impl<B: AddressBlocker> HostActions<B> {
                         self.failed(&id, &error, now, touched)?;
                     }
                 }
+            }
+        }
+        self.ledger.sync()
+    }
+
+    /// All answers were stopped before the effect: none takes place, and what a crash may have left of one goes.
+    fn give_up(
+        &mut self,
+        targets: Vec<(Arc<str>, Network)>,
+        why: &str,
+        now: Timestamp,
+        touched: &mut Touched,
+    ) -> Result<(), LedgerError> {
+        for (id, network) in targets {
+            self.owed.remove(&id);
+            self.change(wide::because(&id, ActionState::Refused, why), now, touched)?;
+            if !self.live.contains_key(&network)
+                && let Err(error) = self.blocker.unblock(&[network])
+            {
+                tracing::warn!(%error, %network, "what an interrupted block left cannot be removed; it has a timeout");
             }
         }
         self.ledger.sync()
@@ -110,14 +142,19 @@ impl<B: AddressBlocker> HostActions<B> {
             return self.ledger.sync();
         }
         let ending: HashSet<Arc<str>> = ids.iter().cloned().collect();
-        let targets = self.targets(ids);
+        let (networks, settings): (Vec<Arc<str>>, Vec<Arc<str>>) = ids
+            .into_iter()
+            .partition(|id| self.ledger.get(id).is_none_or(|action| wide::network(&action.order).is_some()));
+        self.settle_settings(settings, now, touched)?;
+        let targets = self.targets(networks);
         let networks: BTreeSet<Network> = targets.iter().map(|(_, network)| *network).collect();
         let covered =
             |network: &Network| self.live.get(network).is_some_and(|ids| ids.iter().any(|id| !ending.contains(id)));
         let (kept, gone): (Vec<Network>, Vec<Network>) = networks.into_iter().partition(covered);
         let kept = self.entries_without(kept.into_iter(), &ending, now);
         let mut outcome = if gone.is_empty() { Ok(()) } else { self.blocker.unblock(&gone) };
-        if outcome.is_ok() && !kept.is_empty() {
+        // While all answers are stopped the kernel keeps the longer time that it has; a start mends that.
+        if outcome.is_ok() && !kept.is_empty() && self.blocker.halted().is_none() {
             outcome = self.blocker.block(&kept);
         }
         match outcome {
@@ -140,6 +177,23 @@ impl<B: AddressBlocker> HostActions<B> {
                 Ok(())
             }
         }
+    }
+
+    /// The end of an action that has no effect in the kernel is its record.
+    fn settle_settings(
+        &mut self,
+        ids: Vec<Arc<str>>,
+        now: Timestamp,
+        touched: &mut Touched,
+    ) -> Result<(), LedgerError> {
+        for id in ids {
+            self.owed.remove(&id);
+            let change = self.ledger.get(&id).and_then(|action| wide::undone(action, now));
+            if let Some(change) = change {
+                self.change(change, now, touched)?;
+            }
+        }
+        self.ledger.sync()
     }
 
     /// Does what is due: with `all`, every owed effect whether its time to try again has come or not.
@@ -194,12 +248,12 @@ impl<B: AddressBlocker> HostActions<B> {
         if !extra.is_empty() {
             self.blocker.unblock(&extra)?;
         }
-        if missing.is_empty() { Ok(()) } else { self.blocker.block(&missing) }
+        if missing.is_empty() || self.blocker.halted().is_some() { Ok(()) } else { self.blocker.block(&missing) }
     }
 
     /// Brings the kernel's timeouts up to actions that were prolonged. What fails is tried again by the next tick.
     pub(super) fn refresh(&mut self, now: Timestamp) -> Result<(), LedgerError> {
-        if self.stale.is_empty() {
+        if self.stale.is_empty() || self.blocker.halted().is_some() {
             return Ok(());
         }
         self.ledger.sync()?;
@@ -231,7 +285,7 @@ impl<B: AddressBlocker> HostActions<B> {
         let left = |network: &Network| {
             let ids = self.live.get(network)?;
             let ids = ids.iter().filter(|id| !without.contains(*id));
-            ids.filter_map(|id| self.ledger.get(id)?.expires_at).map(|end| end.since(now)).max()
+            ids.filter_map(|id| self.ledger.get(id)?.end()).map(|end| end.since(now)).max()
         };
         let mut entries: Vec<BlockEntry> = networks
             .map(|network| {

@@ -13,6 +13,7 @@ use crate::actions::quarantine_file;
 use crate::event::Changes;
 use crate::guard::Verdict;
 use crate::ledger::LedgerError;
+use crate::mandate::Authority;
 use crate::ports::{AddressBlocker, Held, PortError, Taking};
 use crate::wide::{self, Limits};
 
@@ -21,15 +22,18 @@ impl<B: AddressBlocker> HostActions<B> {
     pub(super) fn admit_file(
         &mut self,
         order: Order,
+        authority: Authority,
         now: Timestamp,
         touched: &mut Touched,
     ) -> Result<Option<Arc<str>>, LedgerError> {
         let mut action = wide::plan(order, &self.place, now, &Limits::from(&self.policy));
         (action.expires_at, action.expires_at_most) = (None, None);
         let id: Arc<str> = Arc::from(action.order.id.as_str());
-        let verdict = match self.vault {
-            None => Verdict::NoEffect("no effect: this host has no quarantine".to_owned()),
-            Some(_) => quarantine_file::judge(&action.order, &self.antimalware, &mut self.taken, now),
+        let objection = self.mandate.objection(&action.order, authority, now).map(|objection| objection.to_string());
+        let verdict = match (&self.vault, self.blocker.halted().or(objection)) {
+            (None, _) => Verdict::NoEffect("no effect: this host has no quarantine".to_owned()),
+            (Some(_), Some(why)) => Verdict::Refused(why),
+            (Some(_), None) => quarantine_file::judge(&action.order, &self.antimalware, &mut self.taken, now),
         };
         let (state, reason) = match verdict {
             Verdict::Allowed => (ActionState::Approved, None),
@@ -58,6 +62,11 @@ impl<B: AddressBlocker> HostActions<B> {
     ) -> Result<(), LedgerError> {
         for id in ids {
             let Some(action) = self.ledger.get(&id).cloned() else { continue };
+            if let Some(why) = self.blocker.halted() {
+                self.owed.remove(&id);
+                self.change(wide::because(&id, ActionState::Refused, why), now, touched)?;
+                continue;
+            }
             let outcome = match &mut self.vault {
                 Some(vault) => vault.take(&action, now),
                 None => Err(PortError::permanent("this host has no quarantine")),

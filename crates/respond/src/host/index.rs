@@ -24,7 +24,7 @@ impl<B: AddressBlocker> HostActions<B> {
         if let Some(former) = self.ledger.get(&id).cloned() {
             self.unindex(&id, &former);
         }
-        let prolongs = change.state == ActionState::Done && change.expires_at.is_some();
+        let prolongs = change.state == ActionState::Done && (change.expires_at.is_some() || change.confirmed);
         let written = self.ledger.append(step(change), now);
         self.after(&id, now, touched);
         written?;
@@ -46,13 +46,13 @@ impl<B: AddressBlocker> HostActions<B> {
         if matches!(action.state, ActionState::Approved | ActionState::Running | ActionState::Undoing) {
             self.owed.entry(Arc::clone(&id)).or_insert(Owed { failures: 0, at: now });
         }
+        if let (ActionState::Done, Some(end)) = (action.state, action.end()) {
+            self.ends.insert((end, Arc::clone(&id)));
+        }
         let Some(network) = wide::network(&action.order) else { return };
         if wide::is_live(action.state) {
             self.live.entry(network).or_default().push(Arc::clone(&id));
             self.live_count += 1;
-        }
-        if let (ActionState::Done, Some(end)) = (action.state, action.expires_at) {
-            self.ends.insert((end, Arc::clone(&id)));
         }
         if let Some(until) = action.grace_until.filter(|until| *until > now) {
             let known = self.graces.entry(network).or_insert(until);
@@ -61,6 +61,9 @@ impl<B: AddressBlocker> HostActions<B> {
     }
 
     pub(super) fn unindex(&mut self, id: &Arc<str>, action: &Action) {
+        if let Some(end) = action.end() {
+            self.ends.remove(&(end, Arc::clone(id)));
+        }
         let Some(network) = wide::network(&action.order) else { return };
         if wide::is_live(action.state)
             && let Some(ids) = self.live.get_mut(&network)
@@ -70,9 +73,6 @@ impl<B: AddressBlocker> HostActions<B> {
             if ids.is_empty() {
                 self.live.remove(&network);
             }
-        }
-        if let Some(end) = action.expires_at {
-            self.ends.remove(&(end, Arc::clone(id)));
         }
     }
 }

@@ -302,6 +302,7 @@ mod tests {
             prolonged: 0,
             grace_until: None,
             undone_by: None,
+            confirm_by: None,
         }
     }
 

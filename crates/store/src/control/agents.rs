@@ -203,11 +203,13 @@ pub async fn revoke(connection: &mut Connection, scope: &Scope, id: &str, now: T
 /// # Errors
 /// `Missing`, or the database failed.
 pub async fn delete(connection: &mut Connection, scope: &Scope, id: &str) -> Result<()> {
-    sql::query("DELETE FROM agent_orders WHERE ($1 = '' OR tenant = $1) AND agent = $2")
-        .bind(scope.bound())
-        .bind(id)
-        .execute(&mut *connection)
-        .await?;
+    for sql in [
+        "DELETE FROM agent_orders WHERE ($1 = '' OR tenant = $1) AND agent = $2",
+        "DELETE FROM order_seals WHERE ($1 = '' OR tenant = $1) AND agent = $2",
+        "DELETE FROM heads WHERE ($1 = '' OR tenant = $1) AND agent = $2",
+    ] {
+        sql::query(sql).bind(scope.bound()).bind(id).execute(&mut *connection).await?;
+    }
     let sql = "DELETE FROM agents WHERE ($1 = '' OR tenant = $1) AND id = $2";
     let done = sql::query(sql).bind(scope.bound()).bind(id).execute(connection).await?;
     met(done, "agent")
@@ -222,9 +224,90 @@ pub struct Waiting {
     pub kind: String,
     /// JSON of the order, or who asked for the undo.
     pub payload: String,
+    /// Agent that it waits for.
+    pub agent: String,
+    /// When it was noted, in microseconds.
+    pub created: i64,
+    /// Operators who still have to sign it, as the agent said.
+    pub lacks: i64,
+    /// JSON list of those who may, `name ed25519:hex`.
+    pub signers: String,
 }
 
-from_columns!(Waiting: id, kind, payload);
+/// Most seals that are kept of one order.
+pub const MOST_SEALS: i64 = 15;
+
+/// Notes that an agent wants more signatures before it does something. False where nothing waited.
+///
+/// # Errors
+/// The database failed.
+pub async fn lacking(
+    connection: &mut Connection,
+    tenant: &str,
+    agent: &str,
+    waiting: (&str, &str),
+    lacks: i64,
+    signers: &str,
+) -> Result<bool> {
+    let sql = "UPDATE agent_orders SET lacks = $5, signers = $6 \
+               WHERE tenant = $1 AND agent = $2 AND id = $3 AND kind = $4 AND (lacks <> $5 OR signers <> $6)";
+    let (id, kind) = waiting;
+    let query = sql::query(sql).bind(tenant).bind(agent).bind(id).bind(kind).bind(lacks).bind(signers);
+    Ok(query.execute(connection).await? > 0)
+}
+
+/// Keeps an operator's seal on what waits; a newer one of the same key takes the place of the former. False where
+/// nothing waits, or as many as are kept are there.
+///
+/// # Errors
+/// The database failed.
+pub async fn put_seal(
+    connection: &mut Connection,
+    tenant: &str,
+    agent: &str,
+    waiting: (&str, &str),
+    key: &[u8],
+    seal: &[u8],
+    now: Timestamp,
+) -> Result<bool> {
+    let (id, kind) = waiting;
+    let sql = "SELECT COUNT(*) FROM agent_orders WHERE tenant = $1 AND agent = $2 AND id = $3 AND kind = $4";
+    let waits: i64 =
+        sql::query_scalar(sql).bind(tenant).bind(agent).bind(id).bind(kind).fetch_one(&mut *connection).await?;
+    let sql = "SELECT COUNT(*) FROM order_seals \
+               WHERE tenant = $1 AND agent = $2 AND id = $3 AND kind = $4 AND key_id <> $5";
+    let query = sql::query_scalar(sql).bind(tenant).bind(agent).bind(id).bind(kind).bind(key);
+    let others: i64 = query.fetch_one(&mut *connection).await?;
+    if waits == 0 || others >= MOST_SEALS {
+        return Ok(false);
+    }
+    let sql = "INSERT INTO order_seals (tenant, agent, id, kind, key_id, seal, created) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7) \
+               ON CONFLICT (tenant, agent, id, kind, key_id) DO UPDATE SET seal = excluded.seal";
+    let query = sql::query(sql).bind(tenant).bind(agent).bind(id).bind(kind).bind(key).bind(seal);
+    query.bind(now.micros()).execute(connection).await?;
+    Ok(true)
+}
+
+/// The seals of operators on what waits.
+///
+/// # Errors
+/// The database failed.
+pub async fn seals(pool: &Pool, tenant: &str, agent: &str, id: &str, kind: &str) -> Result<Vec<Vec<u8>>> {
+    let sql = "SELECT seal FROM order_seals WHERE tenant = $1 AND agent = $2 AND id = $3 AND kind = $4 ORDER BY key_id";
+    Ok(sql::query_scalar(sql).bind(tenant).bind(agent).bind(id).bind(kind).fetch_all(pool).await?)
+}
+
+/// What waits for the agents of a tenant, oldest first.
+///
+/// # Errors
+/// The database failed.
+pub async fn waiting(pool: &Pool, tenant: &str, limit: i64) -> Result<Vec<Waiting>> {
+    let sql = "SELECT * FROM agent_orders WHERE tenant = $1 ORDER BY created, id LIMIT $2";
+    Ok(sql::query_as(sql).bind(tenant).bind(limit).fetch_all(pool).await?)
+}
+
+from_columns!(Waiting: id, kind, payload, agent, created, lacks, signers);
 
 /// Notes it.
 ///
@@ -258,8 +341,7 @@ pub async fn put_order(
 /// # Errors
 /// The database failed.
 pub async fn orders(pool: &Pool, tenant: &str, agent: &str) -> Result<Vec<Waiting>> {
-    let sql =
-        "SELECT id, kind, payload FROM agent_orders WHERE tenant = $1 AND agent = $2 ORDER BY created LIMIT 10000";
+    let sql = "SELECT * FROM agent_orders WHERE tenant = $1 AND agent = $2 ORDER BY created LIMIT 10000";
     Ok(sql::query_as(sql).bind(tenant).bind(agent).fetch_all(pool).await?)
 }
 
@@ -269,6 +351,13 @@ pub async fn orders(pool: &Pool, tenant: &str, agent: &str) -> Result<Vec<Waitin
 /// The database failed.
 pub async fn answered(connection: &mut Connection, tenant: &str, agent: &str, id: &str, kind: &str) -> Result<bool> {
     let done = sql::query("DELETE FROM agent_orders WHERE tenant = $1 AND agent = $2 AND id = $3 AND kind = $4")
+        .bind(tenant)
+        .bind(agent)
+        .bind(id)
+        .bind(kind)
+        .execute(&mut *connection)
+        .await?;
+    sql::query("DELETE FROM order_seals WHERE tenant = $1 AND agent = $2 AND id = $3 AND kind = $4")
         .bind(tenant)
         .bind(agent)
         .bind(id)
@@ -285,6 +374,7 @@ mod tests {
     use crate::control::tests::{Base, on_both};
 
     on_both!(
+        seals_of_operators_stay_with_what_waits_bounded_and_go_with_it,
         a_tenant_neither_sees_nor_revokes_nor_deletes_an_agent_of_another,
         what_waits_for_an_agent_goes_once_and_alone_and_with_the_agent,
         who_is_silent_is_found_noted_once_and_there_again_by_its_hello,
@@ -337,6 +427,33 @@ mod tests {
         revoke(change.connection(), &one("b"), "agent-b", Timestamp::from_secs(9)).await.unwrap();
         change.commit().await.unwrap();
         assert_eq!(get(control.read(), &Scope::All, "agent-b").await.unwrap().revoked, Some(now), "the first stays");
+    }
+
+    async fn seals_of_operators_stay_with_what_waits_bounded_and_go_with_it(base: Base) {
+        let (_dir, control) = base.fresh().await;
+        add(&control, "a", "agent").await;
+        let now = Timestamp::from_secs(1);
+        let mut change = control.begin().await.unwrap();
+        let connection = change.connection();
+        assert!(!put_seal(connection, "a", "agent", ("x", "order"), &[1], &[1], now).await.unwrap(), "nothing waits");
+        put_order(connection, "a", "agent", "x", "order", "{}", now).await.unwrap();
+        assert!(lacking(connection, "a", "agent", ("x", "order"), 2, "[]").await.unwrap());
+        assert!(!lacking(connection, "a", "agent", ("x", "order"), 2, "[]").await.unwrap(), "said before");
+        assert!(!lacking(connection, "a", "agent", ("x", "undo"), 2, "[]").await.unwrap());
+        for key in 0..30_u8 {
+            let kept = put_seal(connection, "a", "agent", ("x", "order"), &[key], &[key, 0], now).await.unwrap();
+            assert_eq!(kept, i64::from(key) < MOST_SEALS);
+        }
+        assert!(put_seal(connection, "a", "agent", ("x", "order"), &[3], &[3, 1], now).await.unwrap(), "a newer one");
+        change.commit().await.unwrap();
+        let kept = seals(control.read(), "a", "agent", "x", "order").await.unwrap();
+        assert_eq!(kept.len(), usize::try_from(MOST_SEALS).unwrap());
+        assert!(kept.contains(&vec![3, 1]) && !kept.contains(&vec![3, 0]));
+        assert_eq!(waiting(control.read(), "a", 9).await.unwrap()[0].lacks, 2);
+        let mut change = control.begin().await.unwrap();
+        assert!(answered(change.connection(), "a", "agent", "x", "order").await.unwrap());
+        change.commit().await.unwrap();
+        assert!(seals(control.read(), "a", "agent", "x", "order").await.unwrap().is_empty());
     }
 
     async fn what_waits_for_an_agent_goes_once_and_alone_and_with_the_agent(base: Base) {

@@ -230,6 +230,24 @@ pub async fn verify(pool: &Pool, scope: &Scope) -> Result<Vec<Verdict>> {
     Ok(verdicts)
 }
 
+/// Hash of an entry, where it is there.
+///
+/// # Errors
+/// The database failed.
+pub async fn hash_at(pool: &Pool, tenant: &str, sequence: i64) -> Result<Option<Vec<u8>>> {
+    let sql = "SELECT hash FROM audit WHERE tenant = $1 AND sequence = $2";
+    Ok(sql::query_scalar(sql).bind(tenant).bind(sequence).fetch_optional(pool).await?)
+}
+
+/// Number and hash of the newest entry of a chain.
+///
+/// # Errors
+/// The database failed.
+pub async fn head(pool: &Pool, tenant: &str) -> Result<Option<(i64, Vec<u8>)>> {
+    let sql = "SELECT sequence, hash FROM audit WHERE tenant = $1 ORDER BY sequence DESC LIMIT 1";
+    Ok(sql::query_as(sql).bind(tenant).fetch_optional(pool).await?)
+}
+
 /// How many entries are read at a time.
 const PAGE: i64 = 1_000;
 

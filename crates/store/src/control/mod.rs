@@ -17,6 +17,8 @@ pub mod audit;
 mod copy;
 pub mod enrolment;
 pub mod flushes;
+pub mod halts;
+pub mod heads;
 pub mod outbox;
 pub mod policies;
 pub mod sessions;

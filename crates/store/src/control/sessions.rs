@@ -93,6 +93,16 @@ pub async fn by_secret(pool: &Pool, secret_hash: &Hash, now: Timestamp) -> Resul
     Ok(user.map(|user| (session, user)))
 }
 
+/// Addresses from which sessions over this tenant, or over all, are open; the newest first, at most so many.
+///
+/// # Errors
+/// The database failed.
+pub async fn addresses(pool: &Pool, tenant: &str, now: Timestamp, most: i64) -> Result<Vec<String>> {
+    let sql = "SELECT address FROM sessions WHERE tenant IN ($1, '*') AND expires > $2 AND address <> '' \
+               GROUP BY address ORDER BY MAX(created) DESC, address LIMIT $3";
+    Ok(sql::query_scalar(sql).bind(tenant).bind(now.micros()).bind(most).fetch_all(pool).await?)
+}
+
 /// Ends a session. One that is not there has ended already.
 ///
 /// # Errors
