@@ -1,0 +1,266 @@
+//! Promise 1 over the whole catalog: do, undo = before, read by a second reader that shares no code with the action:
+//! `nft -j` for the kernel, AWS's own SDK in Python for the WAF. An action without such a test fails this one.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use sakimori_cloud::aws::Account;
+use sakimori_cloud::aws::waf::{WafConfig, WafSets};
+use sakimori_host::block_address::Blocker;
+use sakimori_host::quarantine::{Bounds, Cause as FileCause, Quarantine};
+use sakimori_model::action::{Cause, Target};
+use sakimori_model::policy::{Mode, Policy, Switch, default_layer, merge};
+use sakimori_model::{Network, Order, Timestamp};
+use sakimori_respond::actions::{CATALOG, block_address, notify_webhook, prevent_mode, quarantine_file, waf_block};
+use sakimori_respond::guard::Surroundings;
+use sakimori_respond::host::{HostActions, Which};
+use sakimori_respond::ports::AddressSet;
+use sakimori_respond::wide::Undo;
+use sakimori_runtime::{Clock, SystemClock};
+
+/// Marks this test's own child, which has credentials for the simulator in its environment.
+const CHILD: &str = "SAKIMORI_UNDO_CHILD";
+
+#[test]
+fn every_action_of_the_catalog_is_taken_back_to_what_was_before() {
+    for descriptor in CATALOG {
+        match descriptor.id {
+            block_address::ID if std::env::var_os(CHILD).is_none() => blocks(),
+            block_address::ID => {}
+            quarantine_file::ID if std::env::var_os(CHILD).is_none() => files(),
+            quarantine_file::ID => {}
+            waf_block::ID => waf(),
+            prevent_mode::ID => settings(),
+            // A message that was sent stays sent, and says so.
+            notify_webhook::ID => assert_eq!(descriptor.undo, None),
+            other => panic!("the action {other} has no test that undoing it restores what was before: write one"),
+        }
+    }
+}
+
+fn policy() -> Policy {
+    let mut policy = merge(&[default_layer()]).unwrap().policy;
+    policy.modules.block_address.most_per_minute = 1_000_000;
+    policy
+}
+
+fn order(id: usize, network: Network) -> Order {
+    Order {
+        id: format!("o{id}"),
+        action: block_address::ID.into(),
+        target: Target::Network(network),
+        expiry: None,
+        cause: Cause { by: "test".into(), ..Cause::default() },
+        via: None,
+        probe: false,
+        inputs: Default::default(),
+        signatures: Vec::new(),
+    }
+}
+
+fn targets(most: usize) -> impl Strategy<Value = Vec<Network>> {
+    let one = (any::<u16>(), any::<bool>(), 0_u8..3).prop_map(|(bits, v4, wide)| {
+        let text = match (v4, wide) {
+            (true, 0) => format!("198.51.100.0/{}", 24 + bits % 8),
+            (true, _) => format!("203.0.113.{}", bits % 250),
+            (false, 0) => format!("2001:db8:{bits:x}::/64"),
+            (false, _) => format!("2001:db8::{bits:x}"),
+        };
+        text.parse().unwrap()
+    });
+    prop::collection::vec(one, 1..most)
+}
+
+/// Elements of all sets of a table, as the kernel tells `nft`.
+fn kernel(table: &str) -> BTreeSet<String> {
+    let out = Command::new("nft").args(["-j", "list", "table", "inet", table]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let dump: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let sets = dump["nftables"].as_array().unwrap().iter().filter_map(|one| one.get("set"));
+    sets.filter(|set| set["name"].as_str().is_some_and(|name| !name.contains("allow")))
+        .flat_map(|set| set["elem"].as_array().cloned().unwrap_or_default())
+        .map(|element| element.pointer("/elem/val").unwrap_or(&element).to_string())
+        .collect()
+}
+
+fn blocks() {
+    let able = rustix::process::geteuid().is_root() && Command::new("nft").arg("--version").output().is_ok();
+    if !able {
+        eprintln!("skipped: block_address needs root and the program nft");
+        return;
+    }
+    let table = format!("skm_undo{}", std::process::id());
+    let outcome = TestRunner::new(Config { cases: 12, ..Config::default() }).run(&targets(24), |networks| {
+        let dir = tempfile::tempdir().unwrap();
+        let (blocker, now) = (Blocker::open(&table).unwrap(), SystemClock.now());
+        let opened = HostActions::open(dir.path(), "host", &policy(), Surroundings::default(), blocker, now);
+        let mut host = opened.unwrap().0;
+        let before = kernel(&table);
+        // Something that is there already, and must be there afterwards.
+        host.submit(vec![order(usize::MAX, "192.0.2.99".parse().unwrap())], now).unwrap();
+        let standing = kernel(&table);
+        prop_assert_ne!(&standing, &before);
+        let orders: Vec<Order> = networks.iter().enumerate().map(|(id, network)| order(id, *network)).collect();
+        let ids: Vec<String> = orders.iter().map(|order| order.id.clone()).collect();
+        let done = host.submit(orders, now).unwrap();
+        prop_assert!(done.actions().iter().all(|action| action.state.name() == "done"), "{:?}", done);
+        prop_assert!(kernel(&table).len() > standing.len(), "something is blocked meanwhile");
+        host.undo(&Which::Ids(ids), Undo::Person("test"), now).unwrap();
+        prop_assert_eq!(&kernel(&table), &standing);
+        host.undo(&Which::All, Undo::Person("test"), now).unwrap();
+        prop_assert_eq!(&kernel(&table), &before);
+        Ok(())
+    });
+    Blocker::remove(&table).unwrap();
+    outcome.unwrap();
+}
+
+/// Everything about a file that `stat` and `sha256sum` tell, but the times that no call can set.
+fn seen(path: &Path) -> String {
+    let stat = Command::new("stat").args(["-c", "%a %u %g %s %h %F %Y %n"]).arg(path).output().unwrap();
+    let sum = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8_lossy(&[stat.stdout, sum.stdout].concat()).into_owned()
+}
+
+fn files() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: quarantine_file needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = Quarantine::open(&dir.path().join("store"), Bounds::default()).unwrap();
+    let one = (prop::collection::vec(any::<u8>(), 0..5_000), 0_u32..0o777, 0_u32..70_000, 0_i64..2_000_000_000);
+    let outcome =
+        TestRunner::new(Config { cases: 12, ..Config::default() }).run(&one, |(content, mode, owner, time)| {
+            let path = dir.path().join("file");
+            std::fs::write(&path, content).unwrap();
+            chown(&path, Some(owner), Some(owner / 2)).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let file = File::open(&path).unwrap();
+            let moment = std::time::UNIX_EPOCH + Duration::from_secs(time.unsigned_abs());
+            file.set_modified(moment).unwrap();
+            let before = seen(&path);
+            let cause = FileCause { rule: "test".into(), title: "test".into(), action: "o1".into() };
+            let taken = store.take(&file, &cause, SystemClock.now()).unwrap();
+            prop_assert!(!path.exists(), "it is out of reach meanwhile");
+            store.restore(&taken.item.id, None).unwrap();
+            prop_assert_eq!(seen(&path), before);
+            std::fs::remove_file(&path).unwrap();
+            Ok(())
+        });
+    outcome.unwrap();
+}
+
+struct Simulator {
+    child: Child,
+    python: PathBuf,
+    url: String,
+}
+
+impl Simulator {
+    fn start() -> Option<Self> {
+        let program = PathBuf::from(std::env::var_os("SAKIMORI_MOTO")?);
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(&program);
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        let one = Self { child, python: program.with_file_name("python3"), url: format!("http://127.0.0.1:{port}") };
+        let until = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < until, "the simulator does not answer");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Some(one)
+    }
+
+    /// What both sets hold, by AWS's own SDK.
+    fn holds(&self) -> BTreeSet<String> {
+        let script = format!(
+            "import boto3\n\
+             waf = boto3.client('wafv2', region_name='us-east-1', endpoint_url='{}',\n\
+             \x20   aws_access_key_id='test', aws_secret_access_key='test')\n\
+             for one in waf.list_ip_sets(Scope='REGIONAL')['IPSets']:\n\
+             \x20   found = waf.get_ip_set(Name=one['Name'], Scope='REGIONAL', Id=one['Id'])\n\
+             \x20   print('\\n'.join(found['IPSet']['Addresses']))\n",
+            self.url
+        );
+        let out = Command::new(&self.python).arg("-c").arg(script).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let text = String::from_utf8(out.stdout).unwrap();
+        // The same address has several spellings in IPv6.
+        text.split_whitespace().map(|text| text.parse::<Network>().unwrap().to_cidr()).collect()
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn waf() {
+    if std::env::var_os(CHILD).is_none() {
+        // Credentials come from the environment, which a process cannot change safely for itself.
+        let own = std::env::current_exe().unwrap();
+        let out = Command::new(own)
+            .args(["--exact", "every_action_of_the_catalog_is_taken_back_to_what_was_before", "--nocapture"])
+            .env(CHILD, "1")
+            .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{text}");
+        eprint!("{text}");
+        return;
+    }
+    let Some(simulator) = Simulator::start() else {
+        eprintln!("skipped: waf_block needs the AWS simulator, named by SAKIMORI_MOTO");
+        return;
+    };
+    sakimori_runtime::http::install_crypto();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let account =
+        Account { region: "us-east-1".into(), endpoint_url: Some(simulator.url.clone()), ..Account::default() };
+    let config = WafConfig { account, ip_set: "undo".into(), ..WafConfig::default() };
+    let sets = runtime.block_on(WafSets::open(config)).unwrap();
+    let now = Timestamp::from_secs(1_800_000_000);
+    let put = |live: &[Network]| {
+        let wanted = waf_block::desired(live.iter().map(|network| (*network, now)), waf_block::SET_CAPACITY);
+        runtime.block_on(sets.replace(&wanted.networks)).unwrap();
+    };
+    let outcome = TestRunner::new(Config { cases: 3, ..Config::default() }).run(&targets(12), |networks| {
+        let standing: Network = "192.0.2.99".parse().unwrap();
+        put(&[standing]);
+        let before = simulator.holds();
+        let all: Vec<Network> = networks.iter().copied().chain([standing]).collect();
+        put(&all);
+        prop_assert_eq!(simulator.holds(), all.iter().map(Network::to_cidr).collect::<BTreeSet<_>>());
+        put(&[standing]);
+        prop_assert_eq!(simulator.holds(), before);
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// A switch to prevent has its effect in what applies; the agent's tests show the host's side of it.
+fn settings() {
+    let mut looks = policy();
+    looks.modules.antimalware.state = Switch::On;
+    looks.modules.antimalware.mode = Mode::Detect;
+    let mut acts = looks.clone();
+    acts.modules.antimalware.mode = Mode::Prevent;
+    for module in prevent_mode::switched(&looks, &acts) {
+        let back = prevent_mode::only_looking(&acts, module);
+        assert_eq!(serde_json::to_value(&back).unwrap(), serde_json::to_value(&looks).unwrap(), "{module}");
+    }
+    assert!(!prevent_mode::switched(&looks, &acts).is_empty());
+}
