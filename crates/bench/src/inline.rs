@@ -101,6 +101,8 @@ impl World {
 
 /// Answers `/` with two bytes, `/counted?N` with N, `/open?N` with N and no length, and closes.
 fn serve(mut stream: TcpStream) {
+    // Head and body are two writes: the second must not wait for the first to be acknowledged.
+    let _ = stream.set_nodelay(true);
     let block = vec![b'x'; 1 << 20];
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
@@ -266,7 +268,7 @@ fn suricata(world: &World, rules: &Path) -> Result<Side> {
         }
     }
     let mut command = world.lab.command("server", "suricata")?;
-    command.args(["-q", "5", "--runmode", "single", "-c", "/etc/suricata/suricata.yaml", "-S"]).arg(&list);
+    command.args(["-q", "5", "--runmode", "workers", "-c", "/etc/suricata/suricata.yaml", "-S"]).arg(&list);
     command.arg("-l").arg(&logs).args(["--set", "nfq.fail-open=yes", "--set", "nfq.batchcount=20"]);
     let process = Process::start(command, &world.dir.path().join("side.log"))?;
     wait("Suricata inspects", PATIENCE, || {
