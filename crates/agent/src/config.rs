@@ -42,6 +42,8 @@ pub struct Config {
 pub struct Agent {
     /// Folder of all its state; root only.
     pub state: PathBuf,
+    /// `host:port` of the manager's agent channel, where that is another one than enrolment named: the manager moved.
+    pub manager: Option<String>,
     /// Proxy on the way to the manager, `http://host:port`.
     pub proxy: Option<String>,
     /// `host.name`; the kernel's where absent.
@@ -137,6 +139,7 @@ impl Default for Agent {
     fn default() -> Self {
         Self {
             state: "/var/lib/sakimori/agent".into(),
+            manager: None,
             proxy: None,
             host_name: None,
             enrolment_token: "/etc/sakimori/enrolment.token".into(),

@@ -59,7 +59,7 @@ fn enrolment(config: &Config) -> Finding {
             "sakimori-agent enroll TOKEN; images get a group's token in the token file (sakimori agents token --uses)",
         ),
         Ok(Some(enrolled)) => {
-            Finding::ok("agent/enrolment", format!("{} at {}", enrolled.agent_id, enrolled.link_address))
+            Finding::ok("agent/enrolment", format!("{} at {}", enrolled.agent_id, enrolled.manager(config)))
         }
         Ok(None) => Finding::problem(
             "agent/enrolment",

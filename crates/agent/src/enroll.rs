@@ -60,6 +60,11 @@ impl Enrolled {
         }
     }
 
+    /// Where the manager's agent channel is: what this host's configuration says goes before what enrolment said.
+    pub fn manager<'a>(&'a self, config: &'a Config) -> &'a str {
+        config.agent.manager.as_deref().unwrap_or(&self.link_address)
+    }
+
     /// The fact by which this machine is another one than was enrolled: its disk was copied, or put into another one.
     pub fn is_copied(&self) -> Option<&'static str> {
         self.machine.differs(&machine::read())

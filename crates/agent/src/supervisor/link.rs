@@ -63,7 +63,7 @@ impl Link {
         to: SyncSender<Message>,
     ) -> Self {
         let start = UplinkStart {
-            address: enrolled.link_address.clone(),
+            address: enrolled.manager(config).to_owned(),
             proxy: config.agent.proxy.clone(),
             agent: enrolled.agent_id.clone(),
             host: facts.to_proto().encode_to_vec(),

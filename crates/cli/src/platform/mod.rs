@@ -97,8 +97,13 @@ impl Paths {
 
     /// The agent's id, once it is enrolled.
     pub fn agent_id(&self) -> Option<String> {
+        self.enrolled("agent_id")
+    }
+
+    /// A field of what the agent knows since enrolment, where it is not empty.
+    fn enrolled(&self, field: &str) -> Option<String> {
         let found: Value = serde_json::from_slice(&std::fs::read(&self.enrolled).ok()?).ok()?;
-        Some(text(&found, "agent_id")).filter(|id| !id.is_empty())
+        Some(text(&found, field)).filter(|text| !text.is_empty())
     }
 
     /// A command line of the agent's.

@@ -60,7 +60,30 @@ pub fn configs(paths: &Paths, api: Option<SocketAddr>, link: Option<SocketAddr>)
         let agent = Table::from_iter([("state".to_owned(), state)]);
         write(&paths.agent_config, &Table::from_iter([("agent".to_owned(), Value::Table(agent))]))?;
     }
-    Ok(())
+    agent_follows(paths)
+}
+
+/// Tells this machine's agent where the manager is now, where it knows another address from its enrolment or from here.
+fn agent_follows(paths: &Paths) -> Result<()> {
+    let link = manager_config(paths)?.link;
+    let mut agent = read(&paths.agent_config)?;
+    let Some(Value::Table(table)) = agent.get_mut("agent") else { return Ok(()) };
+    let known =
+        table.get("manager").and_then(Value::as_str).map(str::to_owned).or_else(|| paths.enrolled("link_address"));
+    let here = reachable(link.listen).to_string();
+    if link.listen.port() == 0 || known.is_none_or(|known| known == here || known == link.advertise) {
+        return Ok(());
+    }
+    table.insert("manager".into(), Value::String(here));
+    write(&paths.agent_config, &agent)
+}
+
+/// What to connect to on this machine for an address that is listened on.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    address
 }
 
 fn read(path: &Path) -> Result<Table> {
@@ -106,11 +129,7 @@ pub fn access(paths: &Paths) -> Result<Option<String>> {
     let config = manager_config(paths)?;
     folder(&config.state_dir)?;
     let tls = config.api.tls || config.api.certificate.is_some() || !config.api.listen.ip().is_loopback();
-    let mut host = config.api.listen;
-    if host.ip().is_unspecified() {
-        host.set_ip(if host.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
-    }
-    let server = format!("{}://{host}", if tls { "https" } else { "http" });
+    let server = format!("{}://{}", if tls { "https" } else { "http" }, reachable(config.api.listen));
     let ca = tls.then(|| config.api.certificate.clone().unwrap_or_else(|| config.state_dir.join("ca/ca.pem")));
     let kept = Access::load(&paths.state).ok().flatten();
     block_on(async {
@@ -193,6 +212,26 @@ mod tests {
         let config = manager_config(&paths).unwrap();
         assert_eq!((config.lake.flush_seconds, config.api.listen.port()), (7, 7700));
         assert_eq!(config.state_dir, dir.path().join("manager"));
+    }
+
+    #[test]
+    fn this_machines_agent_is_told_where_the_manager_moved_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path());
+        let named =
+            || read(&paths.agent_config).unwrap()["agent"].get("manager").map(|at| at.as_str().unwrap().to_owned());
+        let at = |address: &str| configs(&paths, None, Some(address.parse().unwrap())).unwrap();
+        at("127.0.0.1:7701");
+        assert_eq!(named(), None, "a token will say it");
+        std::fs::create_dir(dir.path().join("agent")).unwrap();
+        std::fs::write(&paths.enrolled, r#"{"agent_id": "a", "link_address": "127.0.0.1:7701"}"#).unwrap();
+        at("127.0.0.1:7701");
+        assert_eq!(named(), None, "it is where enrolment said");
+        at("192.0.2.1:7601");
+        assert_eq!(named().as_deref(), Some("192.0.2.1:7601"));
+        at("0.0.0.0:7601");
+        assert_eq!(named().as_deref(), Some("127.0.0.1:7601"));
+        assert_eq!(read(&paths.agent_config).unwrap()["agent"]["state"].as_str(), dir.path().join("agent").to_str());
     }
 
     #[test]
