@@ -1,8 +1,11 @@
 //! `agents`: which hosts are protected and how they are, taking one out, and the tokens with which hosts join.
 
+use std::net::IpAddr;
+
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use reqwest::Method;
+use sakimori_wire::token::EnrolmentToken;
 use serde_json::json;
 
 use crate::api::{Api, part};
@@ -130,9 +133,23 @@ async fn make(api: &Api, new: &NewToken, json: bool) -> Result<()> {
     if json {
         return output::json(&made);
     }
-    output::line(text(&made, "token"))?;
+    let token = text(&made, "token");
+    output::line(&token)?;
+    if only_here(&token) {
+        anstream::eprintln!(
+            "it is good on this machine only, to which the manager listens; for others: sakimori down, then sakimori up \
+             --link ADDRESS:7601, with an address of this machine that they reach"
+        );
+    }
     anstream::eprintln!("this is shown once; on the host: sudo sakimori-agent enroll TOKEN");
     Ok(())
+}
+
+/// Does a token lead to no other machine's manager than one's own?
+fn only_here(token: &str) -> bool {
+    let Ok(token) = token.parse::<EnrolmentToken>() else { return false };
+    let address = token.host_port().and_then(|(host, _)| host.parse::<IpAddr>().ok());
+    address.is_some_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
 fn listed(found: &[serde_json::Value], names: &[&str], nothing: &str, json: bool) -> Result<()> {
@@ -146,6 +163,16 @@ fn listed(found: &[serde_json::Value], names: &[&str], nothing: &str, json: bool
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_says_whether_it_leads_to_another_machine() {
+        let leads = |address: &str| {
+            let token = EnrolmentToken { address: address.into(), ca_sha256: [7; 32], secret: "s".into() };
+            !only_here(&token.to_string())
+        };
+        assert!(leads("192.0.2.1:7601") && leads("manager.example:7601") && leads("[2001:db8::1]:7601"));
+        assert!(!leads("127.0.0.1:7601") && !leads("0.0.0.0:7601") && !leads("[::]:7601") && !leads("[::1]:7601"));
+    }
 
     #[test]
     fn a_time_has_a_number_and_a_unit() {
