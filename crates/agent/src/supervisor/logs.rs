@@ -110,10 +110,15 @@ impl Logs {
         self.backoff.due()
     }
 
-    /// Says stop: the worker sends a last snapshot and ends.
+    /// Says stop: the worker sends a last snapshot and ends. One that still loads its rules has nothing to save, and is
+    /// not waited for.
     pub fn stop(&mut self) {
         self.backoff.clear();
-        self.send(&ToLogs::Stop);
+        if self.live {
+            self.send(&ToLogs::Stop);
+        } else {
+            self.kill();
+        }
     }
 
     /// Ends the worker at once.
