@@ -25,6 +25,17 @@ build: packages ## build the programs
 up: build ## start the whole platform on this machine and prove that the loop works
 	@$(BIN)/sakimori up
 
+# SAKIMORI_BIN names a folder with programs that are built already.
+PREFIX ?= /usr/local
+install: ## build, and put the commands where every user and sudo find them (PREFIX=/usr/local)
+ifndef SAKIMORI_BIN
+	@$(MAKE) --no-print-directory build
+endif
+	@tools/install $(or $(SAKIMORI_BIN),$(BIN)) $(PREFIX)/bin
+
+uninstall: ## take them away again
+	@tools/install --remove $(PREFIX)/bin
+
 down: ## stop it and leave the host's nftables as it was
 	@if [ -x $(BIN)/sakimori ]; then $(BIN)/sakimori down; else echo "nothing is built here, so nothing of it runs"; fi
 
@@ -46,7 +57,6 @@ test: ## run every test
 	@$(BIN)/xtask costs
 	@tools/tests $(VENV)/bin/moto_server $(BIN)
 
-# SAKIMORI_BIN names a folder with a program that is built already.
 deb: ## pack sakimori-agent as a Debian package, for hosts to be protected
 ifndef SAKIMORI_BIN
 	@tools/packages run
@@ -70,4 +80,4 @@ bench: ## build release binaries and print how to measure with them
 fuzz: ## run each fuzz target for a minute (SECONDS=…; needs cargo-fuzz)
 	@tools/fuzz $(or $(SECONDS),60)
 
-.PHONY: help packages build up down demo test lint deb parity bench fuzz
+.PHONY: help packages build up install uninstall down demo test lint deb parity bench fuzz

@@ -4,7 +4,6 @@
 //! ```text
 //! manager 192.0.2.1 ── 192.0.2.2 host (Debian, systemd, sshd) 198.51.100.1 ── 198.51.100.2 attacker
 //! ```
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,6 +17,9 @@ use sakimori_sys::lab::{End, Lab};
 /// How long a condition may take on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How many seconds a line of shell may take: longer than what it runs waits by itself.
+const LINE: &str = "300";
+
 /// Calls that the agent makes and nspawn does not know by itself.
 const CALLS: &str = "--system-call-filter=fanotify_init fanotify_mark landlock_create_ruleset landlock_add_rule \
     landlock_restrict_self pidfd_open pidfd_send_signal close_range";
@@ -25,6 +27,8 @@ const CALLS: &str = "--system-call-filter=fanotify_init fanotify_mark landlock_c
 pub struct Debian {
     pub dir: tempfile::TempDir,
     pub lab: Lab,
+    /// Folder of the programs on the manager's machine.
+    pub commands: PathBuf,
     child: Child,
     leader: u32,
 }
@@ -69,29 +73,25 @@ impl Debian {
         let lab = lab();
         let dir = tempfile::tempdir().unwrap();
         let child = nspawn(&root, &lab, dir.path());
-        let mut debian = Self { dir, lab, child, leader: 0 };
-        if !harness::needs(debian.wait_for_leader(), "a kernel in which systemd-nspawn boots") {
+        let mut debian = Self { dir, lab, commands: programs(), child, leader: 0 };
+        if !debian.boots() {
+            let log = fs::read_to_string(debian.dir.path().join("nspawn.log")).unwrap_or_default();
+            let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
+            harness::needs(false, &format!("a machine on which systemd-nspawn boots ({last})"));
             return None;
         }
-        debian.wait("it is up", |debian| {
-            let out = debian.host("systemctl is-system-running");
-            String::from_utf8_lossy(&out.stdout).trim() == "running"
-        });
         // The guides say sudo; here everybody is root.
         debian.file_on_host("/usr/local/bin/sudo", "#!/bin/sh\nexec \"$@\"\n", 0o755);
         Some(debian)
     }
 
-    /// The init process of the container, once it has a name space of its own and answers.
-    fn wait_for_leader(&mut self) -> bool {
+    /// Waits until all its services are started, or have failed where this machine refuses them something.
+    fn boots(&mut self) -> bool {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
-            let nspawn = self.child.id();
-            let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).unwrap_or_default();
-            for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
-                self.leader = pid;
-                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                if name.trim() == "systemd" && self.host("true").status.success() {
+            if self.find_leader() {
+                let out = self.host("systemctl is-system-running || true");
+                if ["running", "degraded"].contains(&String::from_utf8_lossy(&out.stdout).trim()) {
                     return true;
                 }
             }
@@ -100,16 +100,36 @@ impl Debian {
         false
     }
 
+    /// The init process of the container, once it is there.
+    fn find_leader(&mut self) -> bool {
+        let nspawn = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).unwrap_or_default();
+        for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            self.leader = pid;
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            if name.trim() == "systemd" {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Runs a line of shell on the protected host.
     pub fn host(&self, line: &str) -> Output {
         let leader = self.leader.to_string();
         let mut command = Command::new("nsenter");
-        command.args(["--target", &leader, "--all", "--", "/bin/bash", "-eu", "-o", "pipefail", "-c"]);
+        command.args(["--target", &leader, "--all", "--root", "--", "timeout", "--kill-after=5", LINE]);
+        command.args(["/bin/bash", "-eu", "-o", "pipefail", "-c"]);
         command.arg(format!("cd /root\n{line}"));
         run(command.env_clear().env("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/root"))
     }
 
-    /// Runs a line of shell on the manager's machine: this file system, with the programs of the build.
+    /// Where `make install` puts the commands.
+    pub fn prefix(&self) -> PathBuf {
+        self.dir.path().join("usr")
+    }
+
+    /// Runs a line of shell on the manager's machine, which has this file system.
     pub fn manager(&self, line: &str) -> Output {
         let state = self.dir.path().join("state");
         run(self.beside("manager", line).env("SAKIMORI_STATE", state).env("SAKIMORI_BIN", programs()))
@@ -121,19 +141,19 @@ impl Debian {
     }
 
     fn beside(&self, namespace: &str, line: &str) -> Command {
-        let mut command = self.lab.command(namespace, "/bin/bash").unwrap();
+        let mut command = self.lab.command(namespace, "timeout").unwrap();
         let tools = self.dir.path().join("tools");
         if !tools.is_dir() {
             fs::create_dir(&tools).unwrap();
             write(&tools.join("sudo"), "#!/bin/sh\nexec \"$@\"\n", 0o755);
         }
-        let path =
-            format!("{}:{}:{}", tools.display(), programs().display(), std::env::var("PATH").unwrap_or_default());
-        command.args(["-eu", "-o", "pipefail", "-c", line]).current_dir(tree());
+        let commands = self.commands.display();
+        let path = format!("{}:{commands}:{}", tools.display(), std::env::var("PATH").unwrap_or_default());
+        command.args(["--kill-after=5", LINE, "/bin/bash", "-eu", "-o", "pipefail", "-c", line]).current_dir(tree());
         for name in ["SAKIMORI_SERVER", "SAKIMORI_TOKEN", "SAKIMORI_TENANT", "SAKIMORI_AGENT_CONFIG"] {
             command.env_remove(name);
         }
-        command.env("PATH", path).env("XDG_CACHE_HOME", self.dir.path().join("cache"));
+        command.env("PATH", path).env("PREFIX", self.prefix()).env("XDG_CACHE_HOME", self.dir.path().join("cache"));
         command
     }
 
@@ -169,11 +189,15 @@ impl Debian {
         let until = Instant::now() + PATIENCE;
         while !condition(self) {
             if Instant::now() > until {
-                let journal = self.host("journalctl --no-pager -n 60");
-                panic!("waited in vain: {what}\n{}", String::from_utf8_lossy(&journal.stdout));
+                panic!("waited in vain: {what}\n{}", self.journal());
             }
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// The last that the host logged.
+    pub fn journal(&self) -> String {
+        String::from_utf8_lossy(&self.host("journalctl --no-pager -n 60").stdout).into_owned()
     }
 
     /// Shuts the host down, as a scale-in does, and waits until it is off.
@@ -192,6 +216,7 @@ impl Debian {
 
 impl Drop for Debian {
     fn drop(&mut self) {
+        self.commands = programs();
         let _ = self.manager("sakimori down");
         if matches!(self.child.try_wait(), Ok(None)) {
             // What of it is left goes with its first process.
