@@ -1,6 +1,12 @@
 //! Batches of the spool that a detection snapshot does not cover, in order, for a worker that starts.
 
-use super::*;
+use std::collections::{BTreeMap, VecDeque};
+
+use anyhow::Result;
+use sakimori_journal::Reader;
+use sakimori_wire::batch;
+
+use super::{CHUNK, Spool, is_own};
 
 /// Batches of a journal that a detection snapshot does not cover, in their order, for a replay.
 pub struct Replay {

@@ -1,16 +1,40 @@
-//! What the manager is told when the agent ends: whether its host goes down with it.
+//! What ends the agent, and what the manager is told then: whether its host goes down with it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result};
+use sakimori_runtime::Stop;
 use sakimori_wire::ipc::Farewell;
+
+use super::Message;
 
 /// How long systemd may take to say.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// SIGINT and SIGTERM become a message.
+///
+/// # Errors
+/// No thread can be started.
+pub fn on_signal(to: SyncSender<Message>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot start tokio")?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(Stop::new().on_signal()) {
+                tracing::error!(%error, "cannot listen to signals");
+                return;
+            }
+            let _ = to.send(Message::Stop(of_signal()));
+        })
+        .context("cannot start a thread")?;
+    Ok(())
+}
+
 /// Why a signal to end came: systemd ends all units when the host goes down.
-pub fn of_signal() -> Farewell {
+fn of_signal() -> Farewell {
     if Path::new("/run/systemd/system").is_dir() && says(&["systemctl", "is-system-running"], "stopping") {
         Farewell::HostStops
     } else {

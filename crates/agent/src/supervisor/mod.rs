@@ -27,11 +27,13 @@ mod inputs;
 pub mod intrusion_prevention;
 mod link;
 mod logs;
+mod outliving;
 mod policy;
 mod power;
 pub mod proof;
 pub mod pump;
 mod saver;
+mod spooling;
 mod telling;
 mod vault;
 mod watch;
@@ -42,7 +44,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use sakimori_model::{Event, Order, Timestamp, field};
-use sakimori_runtime::{Clock, Stop, SystemClock};
+use sakimori_runtime::{Clock, SystemClock};
 use sakimori_wire::ipc::{Answer, Ask, Farewell, FromLogs, FromUplink};
 
 use crate::config::Config;
@@ -163,7 +165,7 @@ pub struct Supervisor {
 pub fn run(config: Config) -> Result<()> {
     let mut supervisor = Supervisor::open(config)?;
     crate::control::listen(&supervisor.config.control_socket(), supervisor.to.clone())?;
-    on_signal(supervisor.to.clone())?;
+    farewell::on_signal(supervisor.to.clone())?;
     supervisor.begin()?;
     let outcome = supervisor.turn();
     let _ = std::fs::remove_file(supervisor.config.control_socket());
@@ -479,53 +481,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A spool whose disk is full takes nothing new; it is tried again, and both changes are told.
-    fn look_at_disk(&mut self) -> Result<()> {
-        self.spool.look_for_room()?;
-        let full = self.spool.is_disk_full();
-        if full != self.told_full {
-            self.told_full = full;
-            let text = if full {
-                "the disk of the spool is full: logs are not read until there is room; free some below the state folder"
-            } else {
-                "the disk of the spool has room again"
-            };
-            self.say(if full { "disk-full" } else { "disk-has-room" }, text.to_owned(), |_| {});
-        }
-        Ok(())
-    }
-
-    /// Spools a batch of a worker, if it is what it says; what it asks for is cut to what a worker may ask.
-    fn spool_of_worker(&mut self, stream: &str, sequence: u64, bytes: &[u8], orders: &mut Vec<Order>) -> Result<()> {
-        // Only a person's order has no alert, and no person speaks through a worker.
-        orders.retain(|order| !order.cause.alert.is_empty());
-        orders.truncate(MAX_ORDERS);
-        let header = sakimori_wire::batch::peek(bytes);
-        let is_its_own = header
-            .is_ok_and(|header| header.stream == stream && header.sequence == sequence && header.origin == self.agent);
-        if !is_its_own {
-            bail!("a batch is not what it says");
-        }
-        self.spool.append(bytes, orders, self.now()).map(|_| ())
-    }
-
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
-}
-
-/// SIGINT and SIGTERM become a message.
-fn on_signal(to: SyncSender<Message>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot start tokio")?;
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            if let Err(error) = runtime.block_on(Stop::new().on_signal()) {
-                tracing::error!(%error, "cannot listen to signals");
-                return;
-            }
-            let _ = to.send(Message::Stop(farewell::of_signal()));
-        })
-        .context("cannot start a thread")?;
-    Ok(())
 }

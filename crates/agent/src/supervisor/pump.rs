@@ -1,12 +1,11 @@
 //! Pumps as the supervisor and the `pump` command see them: one process a queue, which listens in the state folder under
 //! its queue's number and bits, and outlives this one.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -17,6 +16,7 @@ use sakimori_sys::cgroup::Group;
 use sakimori_sys::channel::Channel;
 use sakimori_sys::nft::queue::Marks;
 
+use super::outliving::Outliving;
 use crate::config::Config;
 
 /// How long a pump may take to listen.
@@ -65,25 +65,15 @@ pub fn connect(config: &Config, queue: u16, mark_bit: u8, group: Option<&Group>)
         return Ok(channel);
     }
     let _ = std::fs::remove_file(&path);
-    let mut child = start(&path, queue, mark_bit)?;
-    // As the keeper: it has no budget, and is passed over when memory runs out.
-    if let Some(Err(error)) = group.map(|group| group.add(child.id())) {
-        tracing::warn!(%error, "a pump shares the agent's budget");
-    }
-    if let Err(error) = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "-1000") {
-        tracing::warn!(%error, "a pump is not spared when memory runs out");
-    }
+    let bits = [queue.to_string(), mark_bit.to_string()];
+    let arguments = [path.as_os_str()].into_iter().chain(bits.iter().map(OsStr::new));
+    let mut pump = Outliving::start("pump", arguments, group)?;
     let until = Instant::now() + START;
     loop {
         match open() {
-            Ok(channel) => {
-                // Waited for by a thread, so that it leaves no corpse when it ends before this process.
-                let waited = std::thread::Builder::new().name("pump".into()).spawn(move || child.wait());
-                waited.context("cannot start a thread")?;
-                return Ok(channel);
-            }
+            Ok(channel) => return pump.leave().map(|()| channel),
             Err(error) => {
-                if let Ok(Some(status)) = child.try_wait() {
+                if let Some(status) = pump.ended() {
                     anyhow::bail!("the pump of queue {queue} ended ({status}); does another program read this queue?");
                 }
                 if Instant::now() > until {
@@ -93,22 +83,6 @@ pub fn connect(config: &Config, queue: u16, mark_bit: u8, group: Option<&Group>)
             }
         }
     }
-}
-
-fn start(socket: &Path, queue: u16, mark_bit: u8) -> Result<std::process::Child> {
-    // By this name the kernel finds the file itself, whatever became of its path.
-    Command::new("/proc/self/exe")
-        .arg0("sakimori-pump")
-        .arg("pump")
-        .arg(socket)
-        .args([queue.to_string(), mark_bit.to_string()])
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .context("cannot start a pump")
 }
 
 /// Reads what a pump tells, in a thread. `take` gets each message, and `None` at the end.
