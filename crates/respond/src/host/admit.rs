@@ -30,17 +30,28 @@ impl<B: AddressBlocker> HostActions<B> {
         if wide::needs_confirmation(&action.order) {
             action.confirm_by = Some(wide::later(now, wide::CONFIRM_SECONDS));
         }
-        let id: Arc<str> = Arc::from(action.order.id.as_str());
         let mut absorbed = None;
         let verdict = self.verdict(&action, authority, now, &mut absorbed);
+        if let Some(change) = absorbed {
+            self.change(change, now, touched)?;
+        }
+        self.decide(action, verdict, now, touched)
+    }
+
+    /// Writes what was decided. The id where it is to run.
+    pub(super) fn decide(
+        &mut self,
+        mut action: Action,
+        verdict: Verdict,
+        now: Timestamp,
+        touched: &mut Touched,
+    ) -> Result<Option<Arc<str>>, LedgerError> {
+        let id: Arc<str> = Arc::from(action.order.id.as_str());
         let (state, reason) = match verdict {
             Verdict::Allowed => (ActionState::Approved, None),
             Verdict::Refused(reason) => (ActionState::Refused, Some(reason)),
             Verdict::NoEffect(reason) => (ActionState::NoEffect, Some(reason)),
         };
-        if let Some(change) = absorbed {
-            self.change(change, now, touched)?;
-        }
         action.apply(&Change { reason, ..wide::to(&id, state) }, now);
         self.begin(action, now, touched)?;
         if state != ActionState::Approved {

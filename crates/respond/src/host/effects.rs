@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use sakimori_model::ledger::Change;
 use sakimori_model::{ActionState, Network, Timestamp};
 
 use super::{HostActions, Owed, Touched};
@@ -21,9 +22,7 @@ impl<B: AddressBlocker> HostActions<B> {
         now: Timestamp,
         touched: &mut Touched,
     ) -> Result<(), LedgerError> {
-        for id in &ids {
-            self.owed.entry(Arc::clone(id)).or_insert(Owed { failures: 0, at: now });
-        }
+        self.owe(&ids, now);
         if ids.is_empty() {
             return self.ledger.sync();
         }
@@ -36,8 +35,7 @@ impl<B: AddressBlocker> HostActions<B> {
         };
         let (ids, settings): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| is_network(self, id));
         for id in settings {
-            self.owed.remove(&id);
-            self.change(wide::to(&id, ActionState::Done), now, touched)?;
+            self.settled(wide::to(&id, ActionState::Done), now, touched)?;
         }
         let targets: Vec<(Arc<str>, Network)> = self.targets(ids);
         if let Some(why) = self.blocker.halted().filter(|_| !targets.is_empty()) {
@@ -50,8 +48,7 @@ impl<B: AddressBlocker> HostActions<B> {
             match outcome {
                 Ok(()) => {
                     for (id, _) in group {
-                        self.owed.remove(&id);
-                        self.change(wide::to(&id, ActionState::Done), now, touched)?;
+                        self.settled(wide::to(&id, ActionState::Done), now, touched)?;
                     }
                 }
                 // One entry that the kernel refuses must not fail the others: find it by halving.
@@ -78,8 +75,7 @@ impl<B: AddressBlocker> HostActions<B> {
         touched: &mut Touched,
     ) -> Result<(), LedgerError> {
         for (id, network) in targets {
-            self.owed.remove(&id);
-            self.change(wide::because(&id, ActionState::Refused, why), now, touched)?;
+            self.settled(wide::because(&id, ActionState::Refused, why), now, touched)?;
             if !self.live.contains_key(&network)
                 && let Err(error) = self.blocker.unblock(&[network])
             {
@@ -107,8 +103,7 @@ impl<B: AddressBlocker> HostActions<B> {
                 Ok(())
             }
             None => {
-                self.owed.remove(id);
-                self.change(wide::because(id, ActionState::Failed, error.to_string()), now, touched)?;
+                self.settled(wide::because(id, ActionState::Failed, error.to_string()), now, touched)?;
                 // Any part of a failed call may have taken effect.
                 let target = self.ledger.get(id).and_then(|action| wide::network(&action.order));
                 if let Some(target) = target.filter(|target| !self.live.contains_key(target))
@@ -129,9 +124,7 @@ impl<B: AddressBlocker> HostActions<B> {
         now: Timestamp,
         touched: &mut Touched,
     ) -> Result<(), LedgerError> {
-        for id in &ids {
-            self.owed.entry(Arc::clone(id)).or_insert(Owed { failures: 0, at: now });
-        }
+        self.owe(&ids, now);
         self.ledger.sync()?;
         if ids.is_empty() {
             return Ok(());
@@ -145,7 +138,9 @@ impl<B: AddressBlocker> HostActions<B> {
         let (networks, settings): (Vec<Arc<str>>, Vec<Arc<str>>) = ids
             .into_iter()
             .partition(|id| self.ledger.get(id).is_none_or(|action| wide::network(&action.order).is_some()));
-        self.settle_settings(settings, now, touched)?;
+        // The end of an action that has no effect in the kernel is its record.
+        self.all_undone(settings, now, touched)?;
+        self.ledger.sync()?;
         let targets = self.targets(networks);
         let networks: BTreeSet<Network> = targets.iter().map(|(_, network)| *network).collect();
         let covered =
@@ -159,13 +154,7 @@ impl<B: AddressBlocker> HostActions<B> {
         }
         match outcome {
             Ok(()) => {
-                for (id, _) in targets {
-                    self.owed.remove(&id);
-                    let change = self.ledger.get(&id).and_then(|action| wide::undone(action, now));
-                    if let Some(change) = change {
-                        self.change(change, now, touched)?;
-                    }
-                }
+                self.all_undone(targets.into_iter().map(|(id, _)| id), now, touched)?;
                 self.ledger.sync()
             }
             Err(error) => {
@@ -179,21 +168,33 @@ impl<B: AddressBlocker> HostActions<B> {
         }
     }
 
-    /// The end of an action that has no effect in the kernel is its record.
-    fn settle_settings(
+    /// From now on these effects are to be carried out or taken back, by this call or a later one.
+    fn owe(&mut self, ids: &[Arc<str>], now: Timestamp) {
+        for id in ids {
+            self.owed.entry(Arc::clone(id)).or_insert(Owed { failures: 0, at: now });
+        }
+    }
+
+    /// What was owed is done, or is given up: writes which.
+    pub(super) fn settled(&mut self, change: Change, now: Timestamp, touched: &mut Touched) -> Result<(), LedgerError> {
+        self.owed.remove(change.action.as_str());
+        self.change(change, now, touched)
+    }
+
+    /// The effects of these are taken back.
+    pub(super) fn all_undone(
         &mut self,
-        ids: Vec<Arc<str>>,
+        ids: impl IntoIterator<Item = Arc<str>>,
         now: Timestamp,
         touched: &mut Touched,
     ) -> Result<(), LedgerError> {
         for id in ids {
-            self.owed.remove(&id);
-            let change = self.ledger.get(&id).and_then(|action| wide::undone(action, now));
-            if let Some(change) = change {
-                self.change(change, now, touched)?;
+            match self.ledger.get(&id).and_then(|action| wide::undone(action, now)) {
+                Some(change) => self.settled(change, now, touched)?,
+                None => drop(self.owed.remove(&id)),
             }
         }
-        self.ledger.sync()
+        Ok(())
     }
 
     /// Does what is due: with `all`, every owed effect whether its time to try again has come or not.

@@ -28,25 +28,13 @@ impl<B: AddressBlocker> HostActions<B> {
     ) -> Result<Option<Arc<str>>, LedgerError> {
         let mut action = wide::plan(order, &self.place, now, &Limits::from(&self.policy));
         (action.expires_at, action.expires_at_most) = (None, None);
-        let id: Arc<str> = Arc::from(action.order.id.as_str());
         let objection = self.mandate.objection(&action.order, authority, now).map(|objection| objection.to_string());
         let verdict = match (&self.vault, self.blocker.halted().or(objection)) {
             (None, _) => Verdict::NoEffect("no effect: this host has no quarantine".to_owned()),
             (Some(_), Some(why)) => Verdict::Refused(why),
             (Some(_), None) => quarantine_file::judge(&action.order, &self.antimalware, &mut self.taken, now),
         };
-        let (state, reason) = match verdict {
-            Verdict::Allowed => (ActionState::Approved, None),
-            Verdict::Refused(reason) => (ActionState::Refused, Some(reason)),
-            Verdict::NoEffect(reason) => (ActionState::NoEffect, Some(reason)),
-        };
-        action.apply(&Change { reason, ..wide::to(&id, state) }, now);
-        self.begin(action, now, touched)?;
-        if state != ActionState::Approved {
-            return Ok(None);
-        }
-        self.change(wide::to(&id, ActionState::Running), now, touched)?;
-        Ok(Some(id))
+        self.decide(action, verdict, now, touched)
     }
 
     pub(super) fn is_of_file(&self, id: &str) -> bool {
@@ -63,8 +51,7 @@ impl<B: AddressBlocker> HostActions<B> {
         for id in ids {
             let Some(action) = self.ledger.get(&id).cloned() else { continue };
             if let Some(why) = self.blocker.halted() {
-                self.owed.remove(&id);
-                self.change(wide::because(&id, ActionState::Refused, why), now, touched)?;
+                self.settled(wide::because(&id, ActionState::Refused, why), now, touched)?;
                 continue;
             }
             let outcome = match &mut self.vault {
@@ -73,13 +60,11 @@ impl<B: AddressBlocker> HostActions<B> {
             };
             match outcome {
                 Ok(Taking::Taken { former, remark }) => {
-                    self.owed.remove(&id);
                     let change = Change { former: Some(former), reason: remark, ..wide::to(&id, ActionState::Done) };
-                    self.change(change, now, touched)?;
+                    self.settled(change, now, touched)?;
                 }
                 Ok(Taking::Gone(reason)) => {
-                    self.owed.remove(&id);
-                    self.change(wide::because(&id, ActionState::NoEffect, reason), now, touched)?;
+                    self.settled(wide::because(&id, ActionState::NoEffect, reason), now, touched)?;
                 }
                 Err(error) => self.failed(&id, &error, now, touched)?,
             }
@@ -101,16 +86,11 @@ impl<B: AddressBlocker> HostActions<B> {
                 (Some(_), None) => Ok(()),
                 (None, _) => Err(PortError::permanent("this host has no quarantine")),
             };
-            self.owed.remove(&id);
             match outcome {
-                Ok(()) => {
-                    if let Some(change) = wide::undone(&action, now) {
-                        self.change(change, now, touched)?;
-                    }
-                }
+                Ok(()) => self.all_undone([id], now, touched)?,
                 Err(error) => {
                     let reason = format!("it is still in quarantine: {error}");
-                    self.change(wide::because(&id, ActionState::Done, reason), now, touched)?;
+                    self.settled(wide::because(&id, ActionState::Done, reason), now, touched)?;
                 }
             }
         }
@@ -135,8 +115,7 @@ impl<B: AddressBlocker> HostActions<B> {
             }
             let reason = "given back while the agent did not run";
             self.change(wide::because(&id, ActionState::Undoing, reason), now, touched)?;
-            self.owed.remove(&id);
-            self.change(wide::to(&id, ActionState::Undone), now, touched)?;
+            self.settled(wide::to(&id, ActionState::Undone), now, touched)?;
         }
         self.ledger.sync()
     }
