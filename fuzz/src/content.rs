@@ -5,15 +5,7 @@ use sakimori_content::{bundle, keys};
 /// A rule bundle. The signature is not looked at, so that what lies behind it is reached. The first byte says whether
 /// the rest is the bundle, or what a bundle holds: its manifest and files, each behind its length.
 pub fn bundle_read(bytes: &[u8]) {
-    let Some((kind, rest)) = bytes.split_first() else { return };
-    let built;
-    let bytes = if kind & 1 == 0 {
-        rest
-    } else {
-        built = packed(rest);
-        &built
-    };
-    if let Ok(bundle) = bundle::read_untrusted(bytes) {
+    if let Ok(bundle) = bundle::read_untrusted(&super::whole_or_packed(bytes, packed)) {
         assert!(bundle.number > 0);
         assert!(bundle.files.keys().all(|path| !path.starts_with('/') && !path.contains("..")), "paths stay inside");
     }

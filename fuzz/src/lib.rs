@@ -14,6 +14,8 @@ pub mod respond;
 pub mod store;
 pub mod wire;
 
+use std::borrow::Cow;
+
 /// A function that takes any bytes, and panics where something does not hold.
 pub type Target = fn(&[u8]);
 
@@ -62,6 +64,15 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// The text, where the bytes are one.
 fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
+}
+
+/// A case whose first byte says whether the rest is the input, or what is packed in one.
+fn whole_or_packed(bytes: &[u8], pack: impl Fn(&[u8]) -> Vec<u8>) -> Cow<'_, [u8]> {
+    match bytes.split_first() {
+        Some((kind, rest)) if kind & 1 == 1 => pack(rest).into(),
+        Some((_, rest)) => rest.into(),
+        None => bytes.into(),
+    }
 }
 
 /// The moment at which everything here happens.

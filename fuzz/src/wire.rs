@@ -15,14 +15,7 @@ use super::text;
 /// A batch, as an agent may send it: refused or read, and what was read can be written again. The first byte says
 /// whether the rest is the batch, or what is packed in one; the second is then its count.
 pub fn batch_decode(bytes: &[u8]) {
-    let Some((kind, rest)) = bytes.split_first() else { return };
-    let built;
-    let bytes = if kind & 1 == 0 {
-        rest
-    } else {
-        built = packed(rest);
-        &built
-    };
+    let bytes = &super::whole_or_packed(bytes, packed);
     let header = batch::peek(bytes);
     if let Ok(batch) = batch::decode(bytes) {
         assert_eq!(header.as_ref(), Ok(&batch.header), "a look at the header says what reading all says");

@@ -23,6 +23,24 @@ fn enroll(host: &Host, manager: &Manager) {
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 }
 
+/// A manager and an enrolled agent that does not run yet, where this is root.
+fn enrolled(config: &str) -> Option<(Manager, Host)> {
+    if !is_root() {
+        return None;
+    }
+    let (manager, host) = (Manager::start(), Host::new(config));
+    enroll(&host, &manager);
+    Some((manager, host))
+}
+
+/// The same, and the agent is connected.
+fn connected(config: &str) -> Option<(Manager, Host)> {
+    let (manager, mut host) = enrolled(config)?;
+    host.start();
+    host.wait("connected", |_| manager.hellos() == 1);
+    Some((manager, host))
+}
+
 #[test]
 fn enrolment_verifies_the_manager_and_keeps_the_key_from_others() {
     if !is_root() {
@@ -54,12 +72,7 @@ fn enrolment_verifies_the_manager_and_keeps_the_key_from_others() {
 
 #[test]
 fn batches_arrive_once_however_often_the_stream_breaks() {
-    if !is_root() {
-        return;
-    }
-    let manager = Manager::start();
-    let mut host = Host::new(NO_BLOCKS);
-    enroll(&host, &manager);
+    let Some((manager, mut host)) = enrolled(NO_BLOCKS) else { return };
     host.append("auth.log", numbered(0, 5_000));
     host.start();
     host.wait("connected", |_| manager.hellos() == 1);
@@ -88,12 +101,7 @@ fn batches_arrive_once_however_often_the_stream_breaks() {
 
 #[test]
 fn a_policy_comes_down_and_never_goes_back() {
-    if !is_root() {
-        return;
-    }
-    let manager = Manager::start();
-    let mut host = Host::new(NO_BLOCKS);
-    enroll(&host, &manager);
+    let Some((manager, mut host)) = enrolled(NO_BLOCKS) else { return };
     host.append("other.log", numbered(0, 3));
     host.start();
     host.wait("connected", |_| manager.hellos() == 1);
@@ -118,14 +126,7 @@ fn a_policy_comes_down_and_never_goes_back() {
 
 #[test]
 fn a_bundle_is_verified_tried_and_never_goes_back() {
-    if !is_root() {
-        return;
-    }
-    let manager = Manager::start();
-    let mut host = Host::new(NO_BLOCKS);
-    enroll(&host, &manager);
-    host.start();
-    host.wait("connected", |_| manager.hellos() == 1);
+    let Some((manager, mut host)) = connected(NO_BLOCKS) else { return };
     let bundle = |number| Down::Bundle(proto::BundleDown { number, bundle: manager.bundle(number) });
     manager.send(bundle(5));
     host.wait("the bundle is in use", |host| host.status().unwrap().bundle == 5);
@@ -172,14 +173,7 @@ fn now_text() -> String {
 
 #[test]
 fn orders_are_judged_answered_and_undone() {
-    if !is_root() {
-        return;
-    }
-    let manager = Manager::start();
-    let mut host = Host::new("");
-    enroll(&host, &manager);
-    host.start();
-    host.wait("connected", |_| manager.hellos() == 1);
+    let Some((manager, mut host)) = connected("") else { return };
     let down = |order: &Order| manager.order(order, &[]);
     manager.send(down(&order("one", "203.0.113.9", 600)));
     manager.send(down(&order("two", "127.0.0.1", 600)));
@@ -210,14 +204,7 @@ fn orders_are_judged_answered_and_undone() {
 
 #[test]
 fn a_revoked_agent_stays_off_and_still_reads_and_spools() {
-    if !is_root() {
-        return;
-    }
-    let manager = Manager::start();
-    let mut host = Host::new(NO_BLOCKS);
-    enroll(&host, &manager);
-    host.start();
-    host.wait("connected", |_| manager.hellos() == 1);
+    let Some((manager, mut host)) = connected(NO_BLOCKS) else { return };
     manager.revoked.store(true, Ordering::SeqCst);
     manager.break_streams();
     host.wait("the agent was refused once", |_| manager.refusals() == 1);
@@ -232,12 +219,7 @@ fn a_revoked_agent_stays_off_and_still_reads_and_spools() {
 
 #[test]
 fn a_full_spool_stops_the_reading_and_loses_nothing() {
-    if !is_root() {
-        return;
-    }
-    let manager = Manager::start();
-    let mut host = Host::new(&format!("{NO_BLOCKS}\n[spool]\nmost_bytes = 200000"));
-    enroll(&host, &manager);
+    let Some((manager, mut host)) = enrolled(&format!("{NO_BLOCKS}\n[spool]\nmost_bytes = 200000")) else { return };
     manager.acknowledge.store(false, Ordering::SeqCst);
     // Lines that do not compress, so that they fill the spool.
     let line = |number: u64| {

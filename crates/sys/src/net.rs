@@ -153,20 +153,28 @@ const MAX_LISTENERS: usize = 256;
 /// `/proc` cannot be read.
 pub fn listeners() -> io::Result<BTreeSet<SocketAddr>> {
     let mut all = BTreeSet::new();
+    each_socket(|line| {
+        if all.len() < MAX_LISTENERS {
+            all.extend(parse_listener(line));
+        }
+    })?;
+    Ok(all)
+}
+
+/// The lines of this thread's network namespace about TCP sockets, of both families, so many of each at the most.
+fn each_socket(mut take: impl FnMut(&str)) -> io::Result<()> {
     for name in ["tcp", "tcp6"] {
         let file = match std::fs::File::open(format!("/proc/thread-self/net/{name}")) {
             Ok(file) => file,
+            // A kernel without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound && name == "tcp6" => continue,
             Err(error) => return Err(error),
         };
         for line in BufReader::new(file).lines().skip(1).take(MAX_CONNECTIONS) {
-            if all.len() >= MAX_LISTENERS {
-                break;
-            }
-            all.extend(parse_listener(&line?));
+            take(&line?);
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 fn parse_listener(line: &str) -> Option<SocketAddr> {
@@ -182,17 +190,7 @@ fn parse_listener(line: &str) -> Option<SocketAddr> {
 /// Connections of the network namespace of this thread.
 fn connections() -> io::Result<Vec<Connection>> {
     let mut all = Vec::new();
-    for name in ["tcp", "tcp6"] {
-        let file = match std::fs::File::open(format!("/proc/thread-self/net/{name}")) {
-            Ok(file) => file,
-            // A kernel without IPv6.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && name == "tcp6" => continue,
-            Err(error) => return Err(error),
-        };
-        for line in BufReader::new(file).lines().skip(1).take(MAX_CONNECTIONS) {
-            all.extend(parse_connection(&line?));
-        }
-    }
+    each_socket(|line| all.extend(parse_connection(line)))?;
     Ok(all)
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sakimori_sys::harness;
 use sakimori_sys::lab::{End, Lab};
 use sakimori_sys::nfqueue::{Options, Queue, Verdict};
 use sakimori_sys::nft::Nft;
@@ -41,8 +42,7 @@ fn plan(open: bool) -> Plan {
 
 /// Two hosts; the rules are in `server`.
 fn lab(open: bool) -> Option<Lab> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: it needs root");
+    if !harness::root() {
         return None;
     }
     let mut lab = Lab::new("skmqueue").unwrap();
@@ -82,6 +82,27 @@ fn answer(lab: &Lab, stop: &AtomicBool, judge: impl Fn(&[u8], u8) -> (bool, Opti
         count
     })
     .unwrap()
+}
+
+/// Runs something while each packet is answered as `judge` says; gives how many there were.
+fn while_answering(
+    lab: &Lab,
+    judge: impl Fn(&[u8], u8) -> (bool, Option<Mark>) + Send + Sync,
+    run: impl FnOnce(),
+) -> usize {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let ended = Stop(&stop);
+        let reader = scope.spawn(|| answer(lab, &stop, judge));
+        run();
+        drop(ended);
+        reader.join().unwrap()
+    })
+}
+
+/// Does the word stand in the packet?
+fn has(packet: &[u8], word: &[u8]) -> bool {
+    packet.windows(word.len()).any(|part| part == word)
 }
 
 /// A server that echoes what it reads, in its namespace, for so many connections.
@@ -131,23 +152,16 @@ fn this_kernel_has_one_of_the_two_forms_and_trying_leaves_nothing_behind() {
 #[test]
 fn packets_of_both_families_pass_are_dropped_and_refused_as_their_verdict_says() {
     let Some(lab) = lab(false) else { return };
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let ended = Stop(&stop);
-        let reader = scope.spawn(|| {
-            answer(&lab, &stop, |packet, hook| {
-                let has = |word: &[u8]| packet.windows(word.len()).any(|part| part == word);
-                match hook {
-                    1 if has(b"BAD") => (true, Some(Mark::DropFlow)),
-                    1 if has(b"REJECT") => (true, Some(Mark::Reject)),
-                    1 if has(b"GONE") => (false, None),
-                    // A SYN to port 81, where nobody listens; an answer by the kernel would pass as well.
-                    1 if packet[9] == 6 && packet[22..24] == [0, 81] => (true, Some(Mark::Reject)),
-                    3 if packet[9] == 6 && packet[20..22] == [0, 81] => (false, None),
-                    _ => (true, None),
-                }
-            })
-        });
+    let judge = |packet: &[u8], hook| match hook {
+        1 if has(packet, b"BAD") => (true, Some(Mark::DropFlow)),
+        1 if has(packet, b"REJECT") => (true, Some(Mark::Reject)),
+        1 if has(packet, b"GONE") => (false, None),
+        // A SYN to port 81, where nobody listens; an answer by the kernel would pass as well.
+        1 if packet[9] == 6 && packet[22..24] == [0, 81] => (true, Some(Mark::Reject)),
+        3 if packet[9] == 6 && packet[20..22] == [0, 81] => (false, None),
+        _ => (true, None),
+    };
+    let packets = while_answering(&lab, judge, || {
         for address in ["10.9.0.1:80", "[fd09::1]:80"] {
             let server = echo(&lab, address, 4);
             assert_eq!(said(&mut connect(&lab, address).unwrap(), b"hello").unwrap(), b"hello");
@@ -181,9 +195,8 @@ fn packets_of_both_families_pass_are_dropped_and_refused_as_their_verdict_says()
             let error = socket.recv(&mut [0; 10]).unwrap_err();
             assert!(matches!(error.raw_os_error(), Some(libc::EHOSTUNREACH | libc::EACCES)), "{error}");
         }
-        drop(ended);
-        assert!(reader.join().unwrap() > 30);
     });
+    assert!(packets > 30);
     let dropped = lab.inside("server", || Nft::open().unwrap().bypassed(TABLE).unwrap().dropped).unwrap();
     assert!(dropped.packets > 0);
 }
@@ -191,23 +204,16 @@ fn packets_of_both_families_pass_are_dropped_and_refused_as_their_verdict_says()
 #[test]
 fn a_connection_that_is_done_leaves_the_queue_and_replies_can_leave_it_alone() {
     let Some(lab) = lab(false) else { return };
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let ended = Stop(&stop);
-        let reader = scope.spawn(|| {
-            answer(&lab, &stop, |packet, hook| {
-                let has = |word: &[u8]| packet.windows(word.len()).any(|part| part == word);
-                match hook {
-                    1 if has(b"DONE") => (true, Some(Mark::Done)),
-                    1 if has(b"MORE") => (true, Some(Mark::RepliesDone)),
-                    1 if has(b"AGAIN") => (true, Some(Mark::Inspect)),
-                    // Whatever of these words is seen again would be lost.
-                    _ if has(b"UNSEEN") => (false, None),
-                    3 if has(b"SEEN") => (false, None),
-                    _ => (true, None),
-                }
-            })
-        });
+    let judge = |packet: &[u8], hook| match hook {
+        1 if has(packet, b"DONE") => (true, Some(Mark::Done)),
+        1 if has(packet, b"MORE") => (true, Some(Mark::RepliesDone)),
+        1 if has(packet, b"AGAIN") => (true, Some(Mark::Inspect)),
+        // Whatever of these words is seen again would be lost.
+        _ if has(packet, b"UNSEEN") => (false, None),
+        3 if has(packet, b"SEEN") => (false, None),
+        _ => (true, None),
+    };
+    while_answering(&lab, judge, || {
         let server = echo(&lab, "10.9.0.1:80", 2);
         let mut done = connect(&lab, "10.9.0.1:80").unwrap();
         assert_eq!(said(&mut done, b"DONE").unwrap(), b"DONE");
@@ -218,8 +224,6 @@ fn a_connection_that_is_done_leaves_the_queue_and_replies_can_leave_it_alone() {
         assert_eq!(said(&mut replies, b"AGAIN").unwrap(), b"AGAIN");
         assert!(said(&mut replies, b"SEEN").is_err(), "its reply is looked at again");
         server.join().unwrap();
-        drop(ended);
-        reader.join().unwrap();
     });
     let accepted = lab.inside("server", || Nft::open().unwrap().bypassed(TABLE).unwrap().accepted).unwrap();
     assert!(accepted.packets > 0 && accepted.bytes > 0);
@@ -228,18 +232,14 @@ fn a_connection_that_is_done_leaves_the_queue_and_replies_can_leave_it_alone() {
 #[test]
 fn packets_come_whole_and_a_large_transfer_passes() {
     let Some(lab) = lab(false) else { return };
-    let stop = AtomicBool::new(false);
     let longest = std::sync::atomic::AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        let ended = Stop(&stop);
-        let reader = scope.spawn(|| {
-            answer(&lab, &stop, |packet, _| {
-                longest.fetch_max(packet.len(), Ordering::SeqCst);
-                (true, None)
-            })
-        });
+    let judge = |packet: &[u8], _| {
+        longest.fetch_max(packet.len(), Ordering::SeqCst);
+        (true, None)
+    };
+    while_answering(&lab, judge, || {
         let listener = lab.inside("server", || TcpListener::bind("10.9.0.1:80").unwrap()).unwrap();
-        let sender = scope.spawn(move || {
+        let sender = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.write_all(&vec![5; 16 << 20]).unwrap();
         });
@@ -248,8 +248,6 @@ fn packets_come_whole_and_a_large_transfer_passes() {
         stream.read_to_end(&mut all).unwrap();
         assert!(all.len() == 16 << 20 && all.iter().all(|byte| *byte == 5));
         sender.join().unwrap();
-        drop(ended);
-        reader.join().unwrap();
     });
     assert!(longest.load(Ordering::SeqCst) > 3_000, "no packet came whole: {longest:?}");
 }

@@ -31,7 +31,6 @@ pub struct Net {
 impl Net {
     pub fn new() -> Option<Self> {
         if !super::is_root() {
-            eprintln!("skipped: it needs root");
             return None;
         }
         let mut lab = Lab::new("skminline").unwrap();
