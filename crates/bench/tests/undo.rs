@@ -25,6 +25,7 @@ use sakimori_respond::host::{HostActions, Which};
 use sakimori_respond::ports::AddressSet;
 use sakimori_respond::wide::Undo;
 use sakimori_runtime::{Clock, SystemClock};
+use sakimori_sys::harness;
 
 /// Marks this test's own child, which has credentials for the simulator in its environment.
 const CHILD: &str = "SAKIMORI_UNDO_CHILD";
@@ -92,9 +93,8 @@ fn kernel(table: &str) -> BTreeSet<String> {
 }
 
 fn blocks() {
-    let able = rustix::process::geteuid().is_root() && Command::new("nft").arg("--version").output().is_ok();
-    if !able {
-        eprintln!("skipped: block_address needs root and the program nft");
+    let has_nft = Command::new("nft").arg("--version").output().is_ok();
+    if !harness::root() || !harness::needs(has_nft, "the program nft") {
         return;
     }
     let table = format!("skm_undo{}", std::process::id());
@@ -131,8 +131,7 @@ fn seen(path: &Path) -> String {
 }
 
 fn files() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: quarantine_file needs root");
+    if !harness::root() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -222,10 +221,9 @@ fn waf() {
         eprint!("{text}");
         return;
     }
-    let Some(simulator) = Simulator::start() else {
-        eprintln!("skipped: waf_block needs the AWS simulator, named by SAKIMORI_MOTO");
-        return;
-    };
+    let simulator = Simulator::start();
+    harness::needs(simulator.is_some(), "the AWS simulator in SAKIMORI_MOTO (make test sets it)");
+    let Some(simulator) = simulator else { return };
     sakimori_runtime::http::install_crypto();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let account =

@@ -13,6 +13,7 @@ use sakimori_host::keeper::pump::{Settings, run};
 use sakimori_host::keeper::pump_message::{COUNTS, Count, FromPump, ToPump};
 use sakimori_host::queue_packets;
 use sakimori_sys::channel::Channel;
+use sakimori_sys::harness;
 use sakimori_sys::lab::{End, Lab};
 use sakimori_sys::nft::queue::{Marks, Plan};
 use sakimori_sys::ring::{Taker, Woken, Word};
@@ -31,8 +32,7 @@ struct Setting {
 
 impl Setting {
     fn new(silence: Silence) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: it needs root");
+        if !harness::root() {
             return None;
         }
         let mut lab = Lab::new("skmpump").unwrap();
