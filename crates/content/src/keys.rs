@@ -3,7 +3,7 @@
 //!
 //! Ed25519 (RFC 8032). The file holds the 32 bytes of the private key as hexadecimal text after a word that
 //! says what it is; only its owner may read it, and a file that others can read is refused, because whoever
-//! has it can give rules to every host.
+//! has it can give rules to every host. A pipe is read as well, so that a key can come out of what keeps it sealed.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
@@ -198,6 +198,17 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert!(matches!(load_or_make(&path), Err(KeyError::NotAKey { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "sakimori-bundle-key:00ff\n");
+    }
+
+    #[test]
+    fn a_key_comes_out_of_a_pipe_from_what_keeps_it_sealed() {
+        use std::os::fd::AsRawFd;
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let key = generate().unwrap();
+        writeln!(writer, "{}{}", Use::Operator.word(), hex::encode(key.to_bytes())).unwrap();
+        drop(writer);
+        let path = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+        assert_eq!(load_for(&path, Use::Operator).unwrap().to_bytes(), key.to_bytes());
     }
 
     #[test]
