@@ -57,6 +57,7 @@ fn tests(filter: &str) {
         ("nothing_hangs_when_the_agent_and_the_judge_use_the_disk", no_deadlock),
         ("a_policy_that_only_looks_refuses_nothing", only_looks),
         ("when_the_agent_ends_the_keeper_nobody_is_asked", ended),
+        ("an_end_counts_also_of_one_who_has_left", last_word),
         ("many_at_once_are_all_answered", many),
         ("a_stranger_is_no_agent", stranger),
     ];
@@ -509,6 +510,27 @@ fn ended() {
     assert!(lab.keeper.wait().unwrap().success());
     assert_eq!(act("open", &bad), "ok");
     assert!(sakimori_host::opens::own_files().len() >= 3);
+}
+
+fn last_word() {
+    let mut lab = Lab::new();
+    lab.end();
+    // Written while nobody was there: the keeper has something to tell to whoever comes.
+    lab.file("meanwhile", b"clean");
+    let opens = Opens::connect(&lab.outside.path().join("socket")).unwrap();
+    opens.answers().end().unwrap();
+    drop(opens);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while lab.keeper.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "the keeper did not hear it");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // One that is asked to end, and waited for, has ended.
+    let mut lab = Lab::new();
+    lab.end();
+    lab.file("meanwhile", b"clean");
+    Opens::connect(&lab.outside.path().join("socket")).unwrap().end(Duration::from_secs(30)).unwrap();
+    assert!(lab.keeper.wait().unwrap().success());
 }
 
 fn many() {

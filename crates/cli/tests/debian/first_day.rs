@@ -57,7 +57,7 @@ fn a_newcomer_walks_through_the_guide() {
     }
     assert!(!debian.ruleset().contains("sakimori"), "{}", debian.ruleset());
     assert!(!token.0.exists());
-    debian.wait("nothing of it runs", |debian| !debian.host("pgrep -a sakimori").status.success());
+    debian.wait("nothing of it runs", |debian| !debian.host("pgrep -af '^(/usr/bin/)?sakimori-'").status.success());
 }
 
 /// A file that does not outlast the test, whatever becomes of it.

@@ -195,9 +195,10 @@ impl Debian {
         }
     }
 
-    /// The last that the host logged.
+    /// What runs on the host, and the last that it logged.
     pub fn journal(&self) -> String {
-        String::from_utf8_lossy(&self.host("journalctl --no-pager -n 60").stdout).into_owned()
+        let line = "ps -e -o pid,user,cgroup:80,args || true; journalctl --no-pager -n 60";
+        String::from_utf8_lossy(&self.host(line).stdout).into_owned()
     }
 
     /// Shuts the host down, as a scale-in does, and waits until it is off.

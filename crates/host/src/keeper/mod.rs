@@ -222,7 +222,7 @@ impl Keeper {
             let Some(one) = self.waiting.get_mut(&id) else { continue };
             let message = FromKeeper::Ask { id, question: one.question, pid: one.pid };
             if agent.send(&message.encode(), &[one.file.as_fd()]).is_err() {
-                return self.gone();
+                return self.hear_out();
             }
             one.asked = true;
             self.asked += 1;
@@ -307,7 +307,17 @@ impl Keeper {
     fn tell(&mut self, message: FromKeeper) {
         let Some(agent) = &self.agent else { return };
         if agent.send(&message.encode(), &[]).is_err() {
-            self.gone();
+            self.hear_out();
+        }
+    }
+
+    /// Nothing can be told to it any more; of what it said before it left, an end counts.
+    fn hear_out(&mut self) {
+        while let Some(agent) = &self.agent {
+            match agent.recv_timeout(Duration::ZERO) {
+                Ok(Waited::Frame((body, _))) => self.ended |= matches!(ToKeeper::decode(&body), Some(ToKeeper::End)),
+                _ => self.gone(),
+            }
         }
     }
 

@@ -75,6 +75,23 @@ impl Opens {
         Answers(self.channel.clone())
     }
 
+    /// Ends the keeper, and waits until it has ended: nobody is asked any more.
+    ///
+    /// # Errors
+    /// It does not listen, or has not ended after this long.
+    pub fn end(self, limit: Duration) -> io::Result<()> {
+        self.tell(&ToKeeper::End, None)?;
+        let until = Instant::now() + limit;
+        loop {
+            match self.channel.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Waited::Frame(_)) => {}
+                Ok(Waited::TimedOut) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the keeper does not end")),
+                // One that ends reads no more of what is on its way.
+                Ok(Waited::Closed) | Err(_) => return Ok(()),
+            }
+        }
+    }
+
     /// What to do when nobody answers, also when this agent is gone.
     pub fn silence(&self, silence: Silence) -> io::Result<()> {
         self.tell(&ToKeeper::Silence(silence), None)
