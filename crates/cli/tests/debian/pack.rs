@@ -97,7 +97,8 @@ fn works_under_its_unit(debian: &mut Debian) {
     assert!(figure <= MOST_EXPOSED, "{security}");
     // The industry's test file, in pieces so that no scanner takes this source for it.
     let eicar = format!("X5O!P%@AP[4\\PZX54(P^)7CC)7}}$EICAR-{}-TEST-FILE!$H+H*", "STANDARD-ANTIVIRUS");
-    debian.file_on_host("/srv/upload.com", eicar, 0o644);
+    // From inside: a path is told as its writer's root has it.
+    debian.on_host(&format!("printf %s '{eicar}' > /srv/upload.com"));
     assert!(!debian.host("cat /srv/upload.com").status.success(), "a malicious file is not opened");
     debian.wait("it is in quarantine", |debian| !debian.host("test -e /srv/upload.com").status.success());
     debian.on_host("sakimori-agent quarantine list | grep upload.com");
