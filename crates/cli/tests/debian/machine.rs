@@ -153,6 +153,10 @@ impl Debian {
         for name in ["SAKIMORI_SERVER", "SAKIMORI_TOKEN", "SAKIMORI_TENANT", "SAKIMORI_AGENT_CONFIG"] {
             command.env_remove(name);
         }
+        // Of the `make test` that may run this: its variables would go before those that are given here.
+        for name in ["MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL"] {
+            command.env_remove(name);
+        }
         command.env("PATH", path).env("PREFIX", self.prefix()).env("XDG_CACHE_HOME", self.dir.path().join("cache"));
         command
     }
