@@ -315,8 +315,10 @@ proptest! {
         let lab = lab();
         let path = lab.folder.path().join(name);
         std::fs::write(&path, &content).unwrap();
-        // An ordinary user's files are his own.
-        if harness::lacks_root().is_none() {
+        // An ordinary user's files are his own, and he reads them here.
+        let is_root = harness::lacks_root().is_none();
+        let mode = if is_root { mode } else { mode | 0o400 };
+        if is_root {
             std::os::unix::fs::chown(&path, Some(uid), Some(uid / 2)).unwrap();
         }
         attribute(&path, "user.any", &value);
