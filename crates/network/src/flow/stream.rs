@@ -12,6 +12,11 @@ use crate::decode::Overlap;
 
 /// Most pieces of one stream.
 const MOST_PIECES: usize = 4096;
+/// Most emptied pieces that are kept for use, and how large one may be.
+const MOST_SPARE: usize = 4;
+const LARGEST_SPARE: usize = 2048;
+/// What a piece takes besides its bytes.
+const PIECE_COST: usize = 96;
 /// Most bytes that one stream may hold beyond what was consumed.
 const MOST_HELD: usize = 4 << 20;
 
@@ -48,6 +53,8 @@ pub(crate) struct Stream {
     pub timestamps: bool,
     pieces: BTreeMap<u64, Piece>,
     held: usize,
+    /// Emptied pieces, so that a stream that goes on takes no new memory.
+    spare: Vec<Vec<u8>>,
     /// Highest byte that was ever inserted.
     pub right: u64,
     pub app_progress: u64,
@@ -161,7 +168,9 @@ impl Stream {
     fn put(&mut self, at: u64, origin: u64, data: &[u8]) {
         if !data.is_empty() {
             self.held += data.len();
-            self.pieces.insert(at, Piece { origin, data: data.to_vec() });
+            let mut kept = self.spare.pop().unwrap_or_default();
+            kept.extend_from_slice(data);
+            self.pieces.insert(at, Piece { origin, data: kept });
         }
     }
 
@@ -229,8 +238,12 @@ impl Stream {
                 break;
             }
             let start = *start;
-            if let Some(piece) = self.pieces.remove(&start) {
+            if let Some(mut piece) = self.pieces.remove(&start) {
                 self.held -= piece.data.len();
+                if self.spare.len() < MOST_SPARE && piece.data.capacity() <= LARGEST_SPARE {
+                    piece.data.clear();
+                    self.spare.push(piece.data);
+                }
             }
         }
         // A long piece of which only the end is needed.
@@ -247,9 +260,10 @@ impl Stream {
         }
     }
 
-    /// Bytes that are kept.
-    pub(crate) fn held(&self) -> usize {
-        self.held
+    /// Bytes that are kept, with what keeping a piece takes.
+    pub(crate) fn kept(&self) -> usize {
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        self.held + self.pieces.len() * PIECE_COST + spare
     }
 
     /// Would a segment lie beyond what comes next, and so have to be kept?
@@ -317,7 +331,7 @@ mod tests {
         stream.app_progress = 6;
         stream.raw_progress = 6;
         stream.prune(0, true);
-        assert_eq!(stream.held(), 0);
+        assert_eq!(stream.held, 0);
     }
 
     #[test]

@@ -144,7 +144,8 @@ impl Http1 {
             self.upgrade = Some(AppProto::Http2);
         }
         self.request.multipart = multipart;
-        self.request.decoders = super::body::decoders(codings.as_deref(), self.settings.decompress_layers);
+        self.request.decoders =
+            super::body::decoders(codings.as_deref(), self.settings.decompress_layers, Dir::ToServer);
         self.request.state = match (chunked, counted) {
             _ if self.connect => State::Ignore,
             (true, _) => State::ChunkLength,
