@@ -275,6 +275,10 @@ impl Core {
             self.counters.dropped += 1;
             return refusal(flow, dir);
         }
+        if std::mem::take(&mut flow.urgent) && self.settings.outcome.prevent {
+            self.counters.dropped += 1;
+            return Verdict::Drop;
+        }
         if std::mem::take(&mut flow.not_kept) {
             // What cannot be kept would be read by its receiver and by nobody here; the sender sends it again.
             self.counters.not_kept += 1;

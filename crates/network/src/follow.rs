@@ -32,7 +32,7 @@ impl Core {
         let mut kept = Vec::new();
         let mut shift = false;
         if urgent && settings.urgent == Urgent::Drop {
-            flow.not_kept = true;
+            flow.urgent = true;
             return false;
         }
         // The urgent byte is no part of the stream: what follows moves up by one.
@@ -102,6 +102,8 @@ impl Core {
                 Next::Gap(length) => {
                     stream.app_progress += length;
                     stream.gap_seen = true;
+                    // What came before and after it is not looked at together any more: raw bytes are due.
+                    stream.trigger = true;
                     let status = match flow.parser.as_mut() {
                         Some(parser) if parser.bears_gaps() => parser.gap(dir, length as usize, &mut flow.txs),
                         Some(_) => Status::Failed,

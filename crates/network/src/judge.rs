@@ -48,7 +48,8 @@ impl Core {
         if let (Some(to), Some(session)) = (due, flow.tcp.as_mut()) {
             let stream = session.stream(dir);
             stream.raw_progress = stream.raw_progress.max(to);
-            stream.trigger = false;
+            // Behind a gap there may be more that is due.
+            stream.trigger = stream.first_from(stream.raw_progress).is_some_and(|next| next < stream.acked());
         }
         self.scratch = bytes;
         self.pruned(flow);

@@ -12,8 +12,6 @@ use tricks::Found;
 const HIDDEN: &[(&str, &str)] = &[
     ("path encoded twice", "servers decode once; it is the event http.double_encoded_uri"),
     ("slash encoded twice", "the same"),
-    ("slash as overlong UTF-8", "no server that is kept up takes it for a slash"),
-    ("bare carriage returns in a header", "they end a line here, and servers refuse them"),
     ("answer in UTF-16", "bodies are not turned into another alphabet"),
     ("answer in UTF-7", "the same"),
     ("uuencode in the text", "it is no part of MIME"),

@@ -72,6 +72,8 @@ pub(crate) struct Flow {
     pub released: bool,
     /// A segment of the packet in hand could not be kept.
     pub not_kept: bool,
+    /// The packet in hand has urgent data, which the policy does not let through.
+    pub urgent: bool,
     /// What it kept when it was last looked at.
     pub counted: usize,
 }
@@ -108,6 +110,7 @@ impl Flow {
             had_bulk: false,
             released: false,
             not_kept: false,
+            urgent: false,
             counted: 0,
         }
     }

@@ -3,6 +3,7 @@
 //! The bytes of a direction that are not consumed yet lie in a bounded buffer; a small machine a direction eats
 //! lines and bodies from it. Requests open transactions, answers find theirs by order.
 
+mod best_fit;
 mod body;
 mod brotli;
 mod coding;
@@ -57,6 +58,8 @@ struct Side {
     decoders: Vec<coding::Decoder>,
     /// The transaction that is read.
     tx: Option<u64>,
+    /// Bytes are missing in the line that is read.
+    torn: bool,
     ended: bool,
     header_bytes: usize,
     multipart: Option<body::Multipart>,
@@ -71,6 +74,7 @@ impl Side {
             lf_cr: false,
             decoders: Vec::new(),
             tx: None,
+            torn: false,
             ended: false,
             header_bytes: 0,
             multipart: None,
@@ -177,7 +181,8 @@ impl Parser for Http1 {
     fn gap(&mut self, dir: Dir, length: usize, txs: &mut Transactions) -> Status {
         let side = self.side(dir);
         if matches!(side.state, State::Line) && dir == Dir::ToServer && !side.buffer.is_empty() {
-            // What is left of a request line is still worth a look.
+            // What is left of a request line is still worth a look, but its bytes were not in a row.
+            side.torn = true;
             return Status::Going;
         }
         side.buffer.clear();

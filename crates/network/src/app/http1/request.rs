@@ -54,6 +54,7 @@ impl Http1 {
         self.request.tx = Some(tx.id);
         let text = chomp(&line);
         let parts = request_parts(text);
+        let torn = std::mem::take(&mut self.request.torn);
         let connect = parts.method.eq_ignore_ascii_case(b"CONNECT");
         let (uri, notes) = normalise(parts.target, all, connect);
         if notes.double_encoded {
@@ -69,7 +70,7 @@ impl Http1 {
             message.target = parts.target.to_vec();
             message.uri = uri;
             message.protocol = parts.protocol.to_vec();
-            message.request_frame = line;
+            message.request_frame = if torn { Vec::new() } else { line };
         }
         tx.reach(Dir::ToServer, 1);
         self.connect = connect;

@@ -3,7 +3,7 @@
 use super::{Http1, http};
 use crate::app::{Dir, Transactions};
 
-/// A line with its end, by the rules of the header section: LF, CR LF, LF CR, and a CR alone.
+/// A line with its end, by the rules of the header section: LF, CR LF, LF CR, and in answers a CR alone.
 struct Line {
     /// Bytes of the line with its end.
     length: usize,
@@ -13,7 +13,7 @@ struct Line {
 }
 
 /// The next line of a header section; `None` while its end is not known.
-fn header_line(buffer: &[u8], lf_cr: bool, ended: bool) -> Option<Line> {
+fn header_line(buffer: &[u8], lf_cr: bool, ended: bool, dir: Dir) -> Option<Line> {
     let mut from = 0;
     loop {
         let at = from + memchr::memchr2(b'\r', b'\n', buffer.get(from..)?)?;
@@ -29,6 +29,8 @@ fn header_line(buffer: &[u8], lf_cr: bool, ended: bool) -> Option<Line> {
                     return Some(Line { length: at + if mix { 4 } else { 2 }, lone_cr: false, lf_cr: false });
                 }
                 Some(b'\r') => from = at + 1,
+                // Servers take it for a part of the value, or refuse the request.
+                Some(_) if dir == Dir::ToServer => from = at + 1,
                 _ => return Some(Line { length: at + 1, lone_cr: true, lf_cr: false }),
             }
         } else {
@@ -62,7 +64,7 @@ impl Http1 {
             protocol.eq_ignore_ascii_case(b"HTTP/1.1")
         };
         let side = self.side(dir);
-        let Some(line) = header_line(&side.buffer, side.lf_cr, side.ended) else {
+        let Some(line) = header_line(&side.buffer, side.lf_cr, side.ended, dir) else {
             if !side.ended {
                 return None;
             }
