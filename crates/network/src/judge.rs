@@ -73,6 +73,10 @@ impl Core {
         while flow.txs.list.front().is_some_and(finished) {
             flow.txs.list.pop_front();
         }
+        if flow.txs.list.is_empty() {
+            // Most flows are quiet most of the time.
+            flow.txs.list.shrink_to_fit();
+        }
         if flow.txs.list.len() > 64 {
             flow.txs.list.retain(|tx| !finished(tx));
         }

@@ -243,7 +243,7 @@ impl Parser for Dns {
     }
 
     fn kept(&self) -> usize {
-        self.buffers.iter().map(Vec::len).sum()
+        self.buffers.iter().map(Vec::capacity).sum()
     }
 
     fn gap(&mut self, dir: Dir, _: usize, _: &mut Transactions) -> Status {

@@ -169,7 +169,7 @@ impl Parser for Ftp {
     }
 
     fn kept(&self) -> usize {
-        size_of::<Self>() + self.buffers.iter().map(Vec::len).sum::<usize>()
+        size_of::<Self>() + self.buffers.iter().map(Vec::capacity).sum::<usize>()
     }
 
     fn gap(&mut self, _: Dir, _: usize, _: &mut Transactions) -> Status {

@@ -338,7 +338,10 @@ impl Parser for Smtp {
     }
 
     fn kept(&self) -> usize {
-        size_of::<Self>() + self.buffers.iter().map(Vec::len).sum::<usize>() + self.partial.len() + self.waiting.len()
+        size_of::<Self>()
+            + self.buffers.iter().map(Vec::capacity).sum::<usize>()
+            + self.partial.len()
+            + self.waiting.len()
     }
 
     fn gap(&mut self, _: Dir, _: usize, _: &mut Transactions) -> Status {

@@ -108,8 +108,11 @@ impl Tx {
 
     /// Bytes that it keeps: what its sender can make large, and an allowance for the rest.
     fn kept(&self) -> usize {
-        let files = self.files.iter().flatten().map(|file| size_of::<File>() + file.name.len() + file.data.len());
-        let states = self.state.iter().map(|state| state.open.len() * 16 + state.done.len() * 4 + state.seen.len());
+        let files = self.files.iter().flatten().map(|file| size_of::<File>() + file.name.len() + file.data.capacity());
+        let states = self
+            .state
+            .iter()
+            .map(|state| state.open.capacity() * 16 + state.done.capacity() * 4 + state.seen.capacity());
         let kind = match &self.kind {
             Kind::Http(http) => http.kept(),
             Kind::Http2(http, info) => http.kept() + info.kept(),
@@ -192,7 +195,8 @@ impl Transactions {
 
     /// Bytes that they keep.
     pub(crate) fn kept(&self) -> usize {
-        self.list.iter().map(Tx::kept).sum()
+        let room = (self.list.capacity() - self.list.len()) * size_of::<Tx>();
+        room + self.list.iter().map(Tx::kept).sum::<usize>()
     }
 
     pub(crate) fn last(&mut self) -> Option<&mut Tx> {

@@ -113,7 +113,7 @@ impl Headers {
     /// Bytes that they keep.
     pub(crate) fn kept(&self) -> usize {
         // As they came, and once more in their parts.
-        2 * self.raw.len() + self.list.len() * size_of::<Header>()
+        2 * self.raw.capacity() + self.list.capacity() * size_of::<Header>()
     }
 
     /// All headers as `name: value` lines, without those that the test leaves out.

@@ -95,8 +95,8 @@ impl HttpTx {
     /// Bytes that it keeps.
     pub(crate) fn kept(&self) -> usize {
         let lines = 2 * (self.request_line.len() + self.response_line.len()) + 2 * self.target.len();
-        let bodies = self.request_body.len() + self.request_frame.len() + self.response_frame.len();
-        size_of::<Self>() + lines + bodies + self.request.kept() + self.response.kept()
+        let bodies = [&self.request_body, &self.request_frame, &self.response_frame].map(Vec::capacity);
+        size_of::<Self>() + lines + bodies.iter().sum::<usize>() + self.request.kept() + self.response.kept()
     }
 
     pub(crate) fn headers(&self, dir: Dir) -> &Headers {

@@ -229,7 +229,7 @@ impl Parser for Http1 {
     fn kept(&self) -> usize {
         let side = |side: &Side| {
             let part = side.multipart.as_ref().map_or(0, body::Multipart::kept);
-            side.buffer.len() + part + side.decoders.iter().map(Decoder::kept).sum::<usize>()
+            side.buffer.capacity() + part + side.decoders.iter().map(Decoder::kept).sum::<usize>()
         };
         size_of::<Self>() + side(&self.request) + side(&self.response)
     }

@@ -365,7 +365,7 @@ impl Parser for Http2 {
     }
 
     fn kept(&self) -> usize {
-        let buffers: usize = self.buffers.iter().map(Vec::len).sum();
+        let buffers: usize = self.buffers.iter().map(Vec::capacity).sum();
         let blocks: usize = self.blocks.iter().flatten().map(|block| block.data.len()).sum();
         size_of::<Self>()
             + buffers
