@@ -5,7 +5,7 @@
 //! Both sides look twice: as they watch, and as they stand between (Suricata: `--simulate-ips`), each with its own
 //! defaults.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +24,7 @@ pub struct Options {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
-    /// A table for a guide.
+    /// For a guide: a table of those that not both see, and a list of those that both do.
     #[arg(long, conflicts_with = "json")]
     markdown: bool,
     /// Leave the capture and its rules in this folder.
@@ -57,6 +57,7 @@ pub fn run(options: &Options) -> Result<()> {
         eprintln!("suricata is not installed: not asked (Debian: apt-get install -t bookworm-backports suricata)");
     }
     let (mut missed, mut ours) = (0, [0; 2]);
+    let mut both: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     if options.markdown {
         println!("| area | trick | Sakimori | Suricata 7 |\n|---|---|---|---|");
     } else if !options.json {
@@ -78,11 +79,17 @@ pub fn run(options: &Options) -> Result<()> {
         if options.json {
             let line = serde_json::json!({"area": trick.area, "trick": trick.name, "sakimori": us, "suricata": them});
             println!("{line}");
+        } else if options.markdown && (us, them) == ("seen", Some("seen")) {
+            both.entry(trick.area).or_default().push(trick.name);
         } else if options.markdown {
             println!("| {} | {} | {us} | {} |", trick.area, trick.name, them.unwrap_or("not asked"));
         } else {
             println!("{:<8}{:<76}{us:<20}{}", trick.area, trick.name, them.unwrap_or("not asked"));
         }
+    }
+    if !both.is_empty() {
+        println!("\nSeen by both, watching and between:\n");
+        both.iter().for_each(|(area, names)| println!("- {area}: {}.", names.join("; ")));
     }
     if !options.json {
         println!();

@@ -13,6 +13,9 @@ use crate::rules::{Action, LoadOptions, Rule, RuleSet};
 /// The generator of the engine's own rules.
 pub const GENERATOR: u32 = 90;
 
+/// The signature of the first of them.
+const FIRST: u32 = 9_000_001;
+
 /// Microseconds between two notices of a kind.
 const BETWEEN: i64 = 60_000_000;
 
@@ -32,12 +35,12 @@ pub(crate) struct Counts {
 }
 
 const RULES: &str = "\
-alert ip any any -> any any (msg:\"Sakimori: too many flows, the quietest are not followed any more\"; gid:90; sid:1; rev:1; priority:2;)
-alert ip any any -> any any (msg:\"Sakimori: memory of flows is full, the quietest are not followed any more\"; gid:90; sid:2; rev:1; priority:2;)
-alert ip any any -> any any (msg:\"Sakimori: memory of fragments is full, the oldest are given up\"; gid:90; sid:3; rev:1; priority:2;)
-alert ip any any -> any any (msg:\"Sakimori: segments before their turn could not be kept\"; gid:90; sid:4; rev:1; priority:2;)
-alert ip any any -> any any (msg:\"Sakimori: too many hosts to remember, what rules counted and noted is forgotten\"; gid:90; sid:5; rev:1; priority:2;)
-alert ip any any -> any any (msg:\"Sakimori: a set of values is full, further ones are not added\"; gid:90; sid:6; rev:1; priority:2;)
+alert ip any any -> any any (msg:\"Sakimori: too many flows, the quietest are not followed any more\"; gid:90; sid:9000001; rev:1; priority:2;)
+alert ip any any -> any any (msg:\"Sakimori: memory of flows is full, the quietest are not followed any more\"; gid:90; sid:9000002; rev:1; priority:2;)
+alert ip any any -> any any (msg:\"Sakimori: memory of fragments is full, the oldest are given up\"; gid:90; sid:9000003; rev:1; priority:2;)
+alert ip any any -> any any (msg:\"Sakimori: segments before their turn could not be kept\"; gid:90; sid:9000004; rev:1; priority:2;)
+alert ip any any -> any any (msg:\"Sakimori: too many hosts to remember, what rules counted and noted is forgotten\"; gid:90; sid:9000005; rev:1; priority:2;)
+alert ip any any -> any any (msg:\"Sakimori: a set of values is full, further ones are not added\"; gid:90; sid:9000006; rev:1; priority:2;)
 ";
 
 /// What was told, and when.
@@ -62,7 +65,7 @@ impl Notices {
         self.seen = counts;
         let Counts { flows, memory, fragments, segments, hosts, sets } = counts;
         let all = [flows, memory, fragments, segments, hosts, sets];
-        for ((sid, count), (told, last)) in (1..).zip(all).zip(&mut self.told) {
+        for ((sid, count), (told, last)) in (FIRST..).zip(all).zip(&mut self.told) {
             if count <= *told || time < last.saturating_add(BETWEEN) {
                 continue;
             }

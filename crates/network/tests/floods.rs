@@ -45,7 +45,7 @@ impl Flood {
     /// The engine's own alerts: which, and what they say.
     fn told(&self) -> Vec<(u32, String)> {
         let own = self.alerts.iter().filter(|alert| alert.rule.gid == GENERATOR);
-        own.map(|alert| (alert.rule.sid, String::from_utf8(alert.payload.clone()).unwrap())).collect()
+        own.map(|alert| (alert.rule.sid - 9_000_000, String::from_utf8(alert.payload.clone()).unwrap())).collect()
     }
 }
 
