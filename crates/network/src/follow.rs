@@ -60,6 +60,7 @@ impl Core {
         if shift {
             let stream = session.stream(dir);
             stream.base = stream.base.wrapping_add(1);
+            stream.shifted = true;
         }
         let closing = tcp.flags & tcp_flag::RST != 0;
         let closed = session.state == State::Closed;

@@ -20,13 +20,14 @@ struct Talk {
     engine: Engine,
     alerts: Vec<Alert>,
     port: u16,
+    urgent: u8,
     time: i64,
 }
 
 impl Talk {
     fn new(text: &str) -> Self {
         let engine = Engine::new(Settings::inline(), rules(text));
-        Self { engine, alerts: Vec::new(), port: 40_000, time: START }
+        Self { engine, alerts: Vec::new(), port: 40_000, urgent: 0, time: START }
     }
 
     fn open(text: &str) -> Self {
@@ -71,7 +72,7 @@ impl Talk {
         packet.extend(ports.1.to_be_bytes());
         packet.extend(seq.to_be_bytes());
         packet.extend(ack.to_be_bytes());
-        packet.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        packet.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, self.urgent]);
         packet.extend(payload);
         self.time += 100;
         let frame = Frame { time: self.time, link: 101, data: &packet, cut: false, vouched: true };
@@ -269,4 +270,17 @@ fn who_resets_a_connection_and_goes_on_is_remarkable_and_still_judged() {
     assert_eq!(talk.up(1, 1, 20, b""), Verdict::Accept);
     assert_eq!(talk.up(1, 1, 24, b"GET /evil HTTP/1.1\r\n\r\n"), Verdict::DropFlow);
     assert_eq!(talk.sids(), [1, 2]);
+}
+
+#[test]
+fn what_is_sent_again_around_urgent_data_goes_on() {
+    let mut talk = Talk::open(URI);
+    assert_eq!(talk.up(1, 1, 24, b"GET /go"), Verdict::Accept);
+    talk.urgent = 1;
+    assert_eq!(talk.up(8, 1, 24 | 32, b"!od HTTP/1.1\r\n"), Verdict::Accept);
+    talk.urgent = 0;
+    // The server has got neither, and both come once more.
+    assert_eq!(talk.up(1, 1, 24, b"GET /go"), Verdict::Accept);
+    talk.urgent = 1;
+    assert_eq!(talk.up(8, 1, 24 | 32, b"!od HTTP/1.1\r\n"), Verdict::Accept);
 }

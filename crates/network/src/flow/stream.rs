@@ -67,6 +67,8 @@ pub(crate) struct Stream {
     pub fin: bool,
     /// Segments that could not be kept.
     pub lost: u64,
+    /// Urgent bytes were taken out, so that places of what was sent before them are not where they were.
+    pub shifted: bool,
     /// Whether a segment lay over another with other bytes.
     pub different_overlap: bool,
 }
