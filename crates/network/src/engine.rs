@@ -390,7 +390,7 @@ impl Core {
 fn laid(packet: &Packet<'_>, flow: &mut Flow, dir: Dir, out: &mut Vec<u8>) -> bool {
     let (Some(tcp), Some(session)) = (packet.tcp, flow.tcp.as_mut()) else { return false };
     let stream = session.stream(dir);
-    if !std::mem::take(&mut stream.different_overlap) || stream.shifted {
+    if !std::mem::take(&mut stream.different_overlap) {
         return false;
     }
     let Some(left) = stream.offset(tcp.seq) else { return false };

@@ -29,20 +29,16 @@ impl Core {
             payload = &[];
         }
         let urgent = tcp.flags & tcp_flag::URG != 0 && tcp.urgent > 0;
-        let mut kept = Vec::new();
-        let mut shift = false;
         if urgent && settings.urgent == Urgent::Drop {
             flow.urgent = true;
             return false;
         }
         // The urgent byte is no part of the stream: what follows moves up by one.
         if urgent && settings.urgent == Urgent::Oob && usize::from(tcp.urgent) <= payload.len() {
-            kept.extend(
-                payload.iter().enumerate().filter(|(at, _)| at + 1 != usize::from(tcp.urgent)).map(|(_, byte)| *byte),
-            );
-            payload = &kept;
-            shift = true;
+            session.stream(dir).take_out(tcp.seq.wrapping_add(u32::from(tcp.urgent) - 1));
         }
+        let kept = session.stream(dir).without_urgent(tcp.seq, payload);
+        let payload = kept.as_ref();
         let mut added = false;
         if !payload.is_empty() {
             flow.first_data.get_or_insert(dir);
@@ -56,11 +52,6 @@ impl Core {
                 added = !full && stream.insert(seq, payload, first, settings.depth, from);
                 flow.not_kept = !added;
             }
-        }
-        if shift {
-            let stream = session.stream(dir);
-            stream.base = stream.base.wrapping_add(1);
-            stream.shifted = true;
         }
         let closing = tcp.flags & tcp_flag::RST != 0;
         let closed = session.state == State::Closed;
