@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sakimori_network::{AppProto, Engine, LoadOptions, RuleSet, Settings, capture as captures, exercise};
+use sakimori_network::{AppProto, Engine, LoadOptions, Prepared, RuleSet, Settings, capture as captures, exercise};
 
 const RULES: &str = r#"
 alert ip any any -> any any (content:"a"; byte_jump:1,0,relative; content:"b"; distance:0; sid:1;)
@@ -49,6 +49,48 @@ pub fn frames(bytes: &[u8]) {
         static SET: Arc<RuleSet> = Arc::new(RuleSet::load(&[("fuzz", RULES)], &LoadOptions::default(), &|_| None));
     }
     SET.with(|set| judge(set, bytes));
+}
+
+/// The same as an engine that stands between, with room for little: flows and fragments are pushed out all the time,
+/// segments are dropped, rules are changed. What it keeps stays within its limit.
+pub fn inline(bytes: &[u8]) {
+    const LIMIT: usize = 64 << 10;
+    thread_local! {
+        static SET: Arc<RuleSet> = Arc::new(RuleSet::load(&[("fuzz", RULES)], &LoadOptions::default(), &|_| None));
+    }
+    let Ok(frames) = captures::frames(bytes) else { return };
+    let mut settings = Settings::inline();
+    settings.stream.checksums = false;
+    settings.stream.bulk = Some(1 << 10);
+    (settings.flow.most, settings.flow.memory) = (6, LIMIT);
+    (settings.defrag.trackers, settings.defrag.memory) = (2, 4 << 10);
+    let rules = SET.with(Arc::clone);
+    let mut engine = Engine::new(settings.clone(), Arc::clone(&rules));
+    let mut alerts = Vec::new();
+    let mut now = i64::MIN;
+    for (number, frame) in (1..).zip(frames.map_while(Result::ok)) {
+        engine.frame(&frame, number, &mut alerts);
+        // A flow that speaks at this very moment stays, however much it keeps.
+        if frame.time > now {
+            let one = bytes.len() as u64 * 16 + (1 << 20);
+            assert!(engine.counters().kept <= LIMIT as u64 + one, "{}", engine.counters().kept);
+        }
+        now = frame.time;
+        if number % 16 == 0 {
+            engine.change_rules(Prepared::new(Arc::clone(&rules), &settings));
+        }
+    }
+    engine.finish(&mut alerts);
+    assert_eq!(engine.counters().kept, 0, "flows that are gone keep nothing");
+}
+
+/// threshold.config and classification.config, and a rule that they are about.
+pub fn thresholds(bytes: &[u8]) {
+    let Some(text) = super::text(bytes) else { return };
+    let options =
+        LoadOptions { thresholds: text.to_owned(), classification: text.to_owned(), ..LoadOptions::default() };
+    let set = RuleSet::load(&[("fuzz", RULES)], &options, &|_| None);
+    judge(&Arc::new(set), SMALL);
 }
 
 fn judge(rules: &Arc<RuleSet>, file: &[u8]) {

@@ -6,7 +6,9 @@
 mod api;
 mod cost;
 mod demo;
+mod evasion;
 mod exactly_once;
+mod floods;
 mod inline;
 mod log_to_block;
 mod many_blocks;
@@ -30,6 +32,10 @@ enum Command {
     Demo(demo::Options),
     /// What malware protection costs: unpack and build a project with and without it; clamonacc beside it
     ProtectionCost(cost::Options),
+    /// Attacks in disguise: which are seen here, and which by Suricata
+    Evasion(evasion::Options),
+    /// A million half-open connections, a million names: packets a second, and the most memory
+    Floods(floods::Options),
     /// Send lines through an agent while agent and manager are killed again and again; count what arrives
     ExactlyOnce(exactly_once::Options),
     /// A download and requests through the packet queue against past it; Suricata beside it
@@ -48,6 +54,8 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::ProtectionCost(options) => cost::run(&options),
+        Command::Evasion(options) => evasion::run(&options),
+        Command::Floods(options) => floods::run(&options),
         Command::ExactlyOnce(options) => exactly_once::run(&options),
         Command::Inline(options) => inline::run(&options),
         Command::LogToBlock(options) => log_to_block::run(&options),

@@ -3,75 +3,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::app::{AppProto, Dir};
+use crate::alert::Alert;
+use crate::app::Dir;
 use crate::capture::Frame;
-use crate::decode::{Decoder, ICMP, ICMP6, Packet, SCTP, TCP, UDP, tcp_flag};
-use crate::detect::{Detector, Judgement, Raised, Subject};
-use crate::flow::tcp::{ExceptionPolicy, Judged, Session, State};
-use crate::flow::{Flow, FlowTable, FlowVerdict, Key};
-use crate::rules::{Action, Rule, RuleSet};
+use crate::decode::{Checksum, Decoder, ICMP, ICMP6, Packet, SCTP, TCP, UDP, tcp_flag};
+use crate::detect::{Detector, Subject};
+use crate::flow::tcp::{Judged, Session, State};
+use crate::flow::{ExceptionPolicy, Flow, FlowTable, FlowVerdict, Key};
+use crate::notice::{Counts, Notices};
+use crate::rules::RuleSet;
 use crate::settings::Settings;
-
-/// What is done with a packet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verdict {
-    #[default]
-    Accept,
-    /// The rest of the flow needs no inspection.
-    AcceptFlow,
-    /// What the server sends needs none until further notice.
-    AcceptReplies,
-    /// It needs inspection again.
-    InspectReplies,
-    Drop,
-    /// Drop this and the rest of the flow.
-    DropFlow,
-    /// Drop and answer its sender: by RST, or ICMP where there is none.
-    Reject,
-}
-
-/// One alert.
-#[derive(Clone, Debug)]
-pub struct Alert {
-    pub rule: Arc<Rule>,
-    /// What the rule did; a rate filter may have changed it.
-    pub action: Action,
-    /// Whether the packet was stopped by this (or would have been, where nothing can be dropped).
-    pub blocked: bool,
-    /// Number of the frame from 1; 0 at the end of a flow.
-    pub packet: u64,
-    /// Microseconds since 1970.
-    pub time: i64,
-    pub src: IpAddr,
-    pub dst: IpAddr,
-    pub sport: u16,
-    pub dport: u16,
-    /// IP protocol number.
-    pub proto: u8,
-    pub app: Option<AppProto>,
-    pub to_server: bool,
-    pub flow: Option<u64>,
-    /// Transaction within the flow.
-    pub tx: Option<u64>,
-    pub vlan: Vec<u16>,
-    /// Bytes around the match: of the packet, or of the stream.
-    pub payload: Vec<u8>,
-    pub http: Option<HttpSummary>,
-    /// Packets that the rule wants to be kept from now on.
-    pub tag: Option<crate::rules::Tag>,
-}
-
-/// The request that an alert is about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HttpSummary {
-    pub method: String,
-    pub host: String,
-    pub uri: String,
-    pub user_agent: String,
-    pub status: String,
-    /// Value of `X-Forwarded-For`, as it came.
-    pub forwarded_for: String,
-}
+use crate::verdict::{Verdict, refusal};
 
 /// What happened, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,8 +25,10 @@ pub struct Counters {
     pub dropped: u64,
     /// Matches beyond what one packet may have.
     pub discarded: u64,
-    /// Flows that had to go because the table was full.
+    /// Flows that had to go because there were too many, or they kept too much.
     pub flows_pushed_out: u64,
+    /// Bytes that flows keep: a sum of what is large, not of all.
+    pub kept: u64,
     /// Fragments' packets that were given up.
     pub fragments_given_up: u64,
     /// Flows whose content cannot be seen since it is encrypted.
@@ -99,9 +43,6 @@ pub struct Counters {
     pub not_kept: u64,
 }
 
-/// Most bytes of payload that an alert carries.
-const ALERT_PAYLOAD: usize = 4096;
-
 /// Inspects packets. One engine a thread.
 pub struct Engine {
     decoder: Decoder,
@@ -115,10 +56,15 @@ pub(crate) struct Core {
     pub counters: Counters,
     pub out: Vec<Alert>,
     pub scratch: Vec<u8>,
+    /// Bytes on their way to a parser.
+    pub due_bytes: Vec<u8>,
     /// Data connections that were announced.
     pub expected: Vec<(i64, crate::app::Expected)>,
-    /// Bytes that the streams of all flows keep.
+    /// Bytes that all flows keep.
     pub held: usize,
+    /// Flows that had to go because all together kept too much.
+    pub heavy: u64,
+    notices: Notices,
 }
 
 /// Rules made ready for an engine; the long part of a change of rules, which can be done beside it.
@@ -140,8 +86,11 @@ impl Engine {
             counters: Counters::default(),
             out: Vec::new(),
             scratch: Vec::new(),
+            due_bytes: Vec::new(),
             expected: Vec::new(),
             held: 0,
+            heavy: 0,
+            notices: Notices::new(),
         };
         Self { decoder, core }
     }
@@ -161,7 +110,9 @@ impl Engine {
             packets += 1;
             verdict = verdict.with(core.packet(packet));
         });
+        core.make_room(frame.time);
         alerts.append(&mut core.out);
+        core.notices.tell(core.counts(decoder.defrag.given_up), number, frame.time, alerts);
         // What is said of one flow among several in a tunnel is not said of the tunnel.
         if packets > 1 { verdict.of_packet() } else { verdict }
     }
@@ -182,8 +133,7 @@ impl Engine {
     pub fn finish(&mut self, alerts: &mut Vec<Alert>) {
         for id in self.core.flows.ids() {
             if let Some(flow) = self.core.flows.remove(id) {
-                self.core.held = self.core.held.saturating_sub(flow.held());
-                self.core.end_flow(flow);
+                self.core.let_go(flow);
             }
         }
         alerts.append(&mut self.core.out);
@@ -191,7 +141,8 @@ impl Engine {
 
     pub fn counters(&self) -> Counters {
         Counters {
-            flows_pushed_out: self.core.flows.pushed_out,
+            flows_pushed_out: self.core.flows.pushed_out + self.core.heavy,
+            kept: self.core.held as u64,
             fragments_given_up: self.decoder.defrag.given_up,
             ..self.core.counters
         }
@@ -202,8 +153,7 @@ impl Core {
     fn packet(&mut self, packet: Packet<'_>) -> Verdict {
         self.counters.packets += 1;
         while let Some(flow) = self.flows.expired(packet.time) {
-            self.held = self.held.saturating_sub(flow.held());
-            self.end_flow(flow);
+            self.let_go(flow);
         }
         let with_flow = packet.version != 0
             && !packet.is_fragment
@@ -215,12 +165,39 @@ impl Core {
             return self.conclude(&judgement, &subject, None);
         }
         let (key, mut flow) = self.flow_of(&packet);
-        let before = flow.held();
         let verdict = self.in_flow(&packet, &mut flow);
         let verdict = self.relieved(&packet, &mut flow, verdict);
-        self.held = self.held.saturating_sub(before) + flow.held();
+        let kept = flow.kept();
+        self.held = self.held.saturating_sub(flow.counted) + kept;
+        flow.counted = kept;
         self.flows.put(key, flow);
         verdict
+    }
+
+    /// A flow that is not in the table any more.
+    fn let_go(&mut self, flow: Box<Flow>) {
+        self.held = self.held.saturating_sub(flow.counted);
+        self.end_flow(flow);
+    }
+
+    /// While all flows together keep too much, the quietest go.
+    fn make_room(&mut self, now: i64) {
+        while self.held > self.settings.flow.memory {
+            let Some(gone) = self.flows.quietest(now) else { return };
+            self.heavy += 1;
+            self.let_go(gone);
+        }
+    }
+
+    fn counts(&self, fragments: u64) -> Counts {
+        Counts {
+            flows: self.flows.pushed_out,
+            memory: self.heavy,
+            fragments,
+            segments: self.counters.not_kept,
+            hosts: self.detector.hosts.forgotten,
+            sets: self.detector.sets.full,
+        }
     }
 
     fn bare<'a>(&self, packet: &'a Packet<'a>) -> Subject<'a> {
@@ -251,14 +228,12 @@ impl Core {
                 return (known, flow);
             }
             self.flows.forget(&known);
-            self.held = self.held.saturating_sub(flow.held());
-            self.end_flow(flow);
+            self.let_go(flow);
         }
         self.counters.flows += 1;
         let (flow, gone) = self.flows.open(key, packet);
         if let Some(gone) = gone {
-            self.held = self.held.saturating_sub(gone.held());
-            self.end_flow(gone);
+            self.let_go(gone);
         }
         (key, flow)
     }
@@ -285,13 +260,13 @@ impl Core {
         let mut alien = false;
         match packet.proto {
             TCP if flow.proto == TCP => {
-                let wrong = packet.checksum == crate::decode::Checksum::Wrong;
+                let wrong = [packet.checksum, packet.ip_checksum].contains(&Checksum::Wrong);
                 if wrong && self.settings.stream.checksums && self.settings.decode.checksums {
                     events.push("stream.pkt_broken_checksum");
                 } else {
                     in_stream = self.tcp(packet, flow, &mut dir, &mut events);
                 }
-                alien = !events.is_empty() && !packet.payload.is_empty();
+                alien = !events.is_empty() && !in_stream && !packet.payload.is_empty();
             }
             UDP if flow.proto == UDP => self.datagram(packet, flow, dir),
             _ => {}
@@ -299,6 +274,10 @@ impl Core {
         if flow.verdict == FlowVerdict::Drop {
             self.counters.dropped += 1;
             return refusal(flow, dir);
+        }
+        if std::mem::take(&mut flow.urgent) && self.settings.outcome.prevent {
+            self.counters.dropped += 1;
+            return Verdict::Drop;
         }
         if std::mem::take(&mut flow.not_kept) {
             // What cannot be kept would be read by its receiver and by nobody here; the sender sends it again.
@@ -316,162 +295,25 @@ impl Core {
             Some(session) => was_established || (session.established() && !packet.payload.is_empty()),
             None => flow.proto != TCP && flow.both_seen(),
         };
-        // Where an overlap gave the segment other bytes, those are what the receiver gets.
+        // Where an overlap gave the segment other bytes, those that came first are what is judged.
         let mut bytes = Vec::new();
-        if in_stream && self.settings.stream.inline {
-            self.laid(packet, flow, dir, &mut bytes);
-        }
-        if bytes.is_empty() {
-            let verdict = self.judge(packet, flow, dir, established, in_stream, &events);
-            // Bytes that do not belong to the connection are not judged with it, and its receiver might take them.
-            if alien && verdict == Verdict::Accept && self.settings.outcome.prevent && self.settings.stream.inline {
-                self.counters.dropped += 1;
-                self.counters.alien += 1;
-                return Verdict::Drop;
-            }
-            return verdict;
-        }
-        let mut laid = packet.clone();
-        laid.payload = &bytes;
-        self.judge(&laid, flow, dir, established, in_stream, &events)
-    }
-
-    /// The stream's bytes in place of a segment's, if they differ.
-    fn laid(&mut self, packet: &Packet<'_>, flow: &mut Flow, dir: Dir, out: &mut Vec<u8>) {
-        let (Some(tcp), Some(session)) = (packet.tcp, flow.tcp.as_mut()) else { return };
-        let stream = session.stream(dir);
-        if !std::mem::take(&mut stream.different_overlap) {
-            return;
-        }
-        if let Some(left) = stream.offset(tcp.seq) {
-            stream.copy(left, left + packet.payload.len() as u64, out);
-        }
-        if out.len() != packet.payload.len() {
-            out.clear();
-        }
-    }
-
-    /// Detection on a packet of a flow, and what follows.
-    pub(crate) fn judge(
-        &mut self,
-        packet: &Packet<'_>,
-        flow: &mut Flow,
-        dir: Dir,
-        established: bool,
-        in_stream: bool,
-        events: &[&'static str],
-    ) -> Verdict {
-        let mut bytes = std::mem::take(&mut self.scratch);
-        bytes.clear();
-        let due = self.due(packet, flow, dir, in_stream, &mut bytes);
-        let subject = Subject {
-            packet,
-            dir,
-            established,
-            stream: due.map(|_| bytes.as_slice()),
-            in_stream,
-            events,
-            no_payload: flow.no_payload,
+        let differs = in_stream && self.settings.stream.inline && laid(packet, flow, dir, &mut bytes);
+        let verdict = if bytes.is_empty() {
+            self.judge(packet, flow, dir, established, in_stream, &events)
+        } else {
+            let mut laid = packet.clone();
+            laid.payload = &bytes;
+            self.judge(&laid, flow, dir, established, in_stream, &events)
         };
-        let judgement = self.detector.inspect(&subject, Some(flow));
-        if let Some(action) = judgement.blocked.filter(|_| flow.verdict == FlowVerdict::Drop) {
-            let (here, there) = (dir as usize, dir.other() as usize);
-            for (at, wanted) in [(here, action != Action::RejectDst), (there, action != Action::Reject)] {
-                if let Some(refused) = flow.refused.get_mut(at).filter(|_| action != Action::Drop) {
-                    *refused = wanted;
-                }
-            }
+        // Bytes that do not belong to the connection, or that say something else than those which were judged, are not
+        // judged with it, and its receiver might take them.
+        let prevents = self.settings.outcome.prevent && self.settings.stream.inline;
+        if (alien || differs) && verdict == Verdict::Accept && prevents {
+            self.counters.dropped += 1;
+            self.counters.alien += 1;
+            return Verdict::Drop;
         }
-        let verdict = self.conclude(&judgement, &subject, Some(flow));
-        if let (Some(to), Some(session)) = (due, flow.tcp.as_mut()) {
-            let stream = session.stream(dir);
-            stream.raw_progress = stream.raw_progress.max(to);
-            stream.trigger = false;
-        }
-        self.scratch = bytes;
-        self.pruned(flow);
         verdict
-    }
-
-    /// Lets go of what was looked at.
-    fn pruned(&mut self, flow: &mut Flow) {
-        let inline = self.settings.stream.inline;
-        let passed = flow.verdict == FlowVerdict::Pass;
-        let done = flow.app.is_some() && flow.no_payload || passed;
-        if let Some(session) = flow.tcp.as_mut() {
-            for (dir, chunk) in [
-                (Dir::ToServer, self.settings.stream.to_server_chunk),
-                (Dir::ToClient, self.settings.stream.to_client_chunk),
-            ] {
-                session.stream(dir).prune(if inline { chunk } else { 0 }, !done);
-            }
-        }
-        let finished = |tx: &crate::app::Tx| tx.state.iter().all(|state| state.finished);
-        while flow.txs.list.front().is_some_and(finished) {
-            flow.txs.list.pop_front();
-        }
-        if flow.txs.list.len() > 64 {
-            flow.txs.list.retain(|tx| !finished(tx));
-        }
-    }
-
-    /// Alerts and verdict of what detection found.
-    fn conclude(&mut self, judgement: &Judgement, subject: &Subject<'_>, flow: Option<&Flow>) -> Verdict {
-        self.counters.discarded += judgement.discarded as u64;
-        for raised in &judgement.alerts {
-            if let Some(alert) = self.alert(raised, judgement, subject, flow) {
-                self.counters.alerts += 1;
-                self.out.push(alert);
-            }
-        }
-        match judgement.blocked {
-            Some(action) if self.settings.outcome.prevent => {
-                self.counters.dropped += 1;
-                match (action, flow) {
-                    (_, Some(flow)) if flow.verdict == FlowVerdict::Drop => refusal(flow, subject.dir),
-                    (Action::Reject | Action::RejectBoth, _) => Verdict::Reject,
-                    _ => Verdict::Drop,
-                }
-            }
-            _ if judgement.passed && flow.is_some_and(|flow| flow.verdict == FlowVerdict::Pass) => Verdict::AcceptFlow,
-            _ => Verdict::Accept,
-        }
-    }
-
-    fn alert(
-        &self,
-        raised: &Raised,
-        judgement: &Judgement,
-        subject: &Subject<'_>,
-        flow: Option<&Flow>,
-    ) -> Option<Alert> {
-        let rule = self.detector.rules.rules.get(raised.rule as usize)?.clone();
-        let packet = subject.packet;
-        let payload = subject.stream.filter(|_| raised.in_stream).unwrap_or(packet.payload);
-        let tag = rule.effects.iter().find_map(|effect| match effect {
-            crate::rules::model::Effect::Tag(tag) => Some(*tag),
-            _ => None,
-        });
-        Some(Alert {
-            tag,
-            rule,
-            action: raised.action,
-            blocked: raised.action.blocks() && judgement.blocked.is_some(),
-            packet: packet.number,
-            time: packet.time,
-            src: packet.src,
-            dst: packet.dst,
-            sport: packet.sport,
-            dport: packet.dport,
-            proto: packet.proto,
-            app: flow.and_then(|flow| flow.app),
-            to_server: subject.dir == Dir::ToServer,
-            flow: flow.map(|flow| flow.id),
-            tx: raised.tx,
-            vlan: packet.vlan.iter().take(packet.vlans.into()).copied().collect(),
-            payload: payload.get(..ALERT_PAYLOAD.min(payload.len())).unwrap_or_default().to_vec(),
-            http: flow.and_then(|flow| crate::event::http_summary(flow, raised.tx)),
-        })
     }
 
     /// The session of a TCP packet moves on, its bytes go to the stream and on to the application. Gives whether
@@ -512,6 +354,7 @@ impl Core {
             events.push(event);
             return false;
         }
+        events.extend(session.remark.take());
         let added = self.take_segment(packet, flow, *dir);
         *dir = flow.dir(packet);
         added
@@ -542,41 +385,21 @@ impl Core {
     }
 }
 
-impl Verdict {
-    /// The graver of two.
-    fn with(self, other: Self) -> Self {
-        let weight = |verdict: Self| match verdict {
-            Self::Accept => 0,
-            Self::AcceptFlow | Self::AcceptReplies | Self::InspectReplies => 1,
-            Self::Drop => 2,
-            Self::DropFlow => 3,
-            Self::Reject => 4,
-        };
-        if weight(other) > weight(self) { other } else { self }
+/// The stream's bytes in place of a segment's, if they differ. Gives whether they do and the receiver has not got them
+/// already.
+fn laid(packet: &Packet<'_>, flow: &mut Flow, dir: Dir, out: &mut Vec<u8>) -> bool {
+    let (Some(tcp), Some(session)) = (packet.tcp, flow.tcp.as_mut()) else { return false };
+    let stream = session.stream(dir);
+    if !std::mem::take(&mut stream.different_overlap) {
+        return false;
     }
-
-    /// Without what it says of a flow.
-    fn of_packet(self) -> Self {
-        match self {
-            Self::AcceptFlow | Self::AcceptReplies | Self::InspectReplies => Self::Accept,
-            Self::DropFlow => Self::Drop,
-            other => other,
-        }
+    let Some(left) = stream.offset(tcp.seq) else { return false };
+    let right = left + packet.payload.len() as u64;
+    stream.copy(left, right, out);
+    if out.len() != packet.payload.len() {
+        out.clear();
     }
-
-    /// Whether the packet goes on.
-    pub fn accepts(self) -> bool {
-        matches!(self, Self::Accept | Self::AcceptFlow | Self::AcceptReplies | Self::InspectReplies)
-    }
-}
-
-/// What becomes of a packet of a flow that is dropped. Where one side is still to be refused, its packets must come.
-fn refusal(flow: &Flow, dir: Dir) -> Verdict {
-    match flow.refused {
-        [false, false] => Verdict::DropFlow,
-        sides if sides.get(dir as usize).copied().unwrap_or(false) => Verdict::Reject,
-        _ => Verdict::Drop,
-    }
+    right > stream.acked()
 }
 
 /// A SYN on a connection that is over is a new one.

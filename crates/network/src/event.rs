@@ -4,8 +4,8 @@ use base64::Engine as _;
 use sakimori_model::{Event, Timestamp, field};
 use serde_json::json;
 
+use crate::alert::{Alert, HttpSummary};
 use crate::app::Kind;
-use crate::engine::{Alert, HttpSummary};
 use crate::flow::Flow;
 
 /// The request of the transaction, or of the flow's last.
@@ -71,7 +71,10 @@ impl Alert {
             ("sakimori.network.payload", json!(base64::engine::general_purpose::STANDARD.encode(&self.payload))),
             ("sakimori.network.payload_printable", json!(printable)),
         ] {
-            if !value.is_null() {
+            // What the engine tells of itself is about nobody.
+            let ends = ["source.", "destination.", "client.", "server."];
+            let nobody = self.src.is_unspecified() && ends.iter().any(|end| name.starts_with(end));
+            if !value.is_null() && !nobody {
                 event.set_path(name, value);
             }
         }

@@ -4,13 +4,11 @@ use crate::app::{AppProto, Dir, Found, FtpData, Status, parser, probe};
 use crate::decode::{Packet, TCP, tcp_flag};
 use crate::engine::Core;
 use crate::flow::stream::Next;
-use crate::flow::tcp::{ExceptionPolicy, State, Urgent};
-use crate::flow::{Flow, FlowVerdict};
+use crate::flow::tcp::State;
+use crate::flow::{ExceptionPolicy, Flow, FlowVerdict, Urgent};
 
 /// Most bytes that wait while the protocol is not known.
 const MOST_UNKNOWN: u64 = 16 << 10;
-/// Most bytes that all streams hold; beyond it nothing that came too early is kept.
-pub(crate) const MOST_HELD: usize = 256 << 20;
 /// Most data connections that are waited for, and for how long.
 const MOST_EXPECTED: usize = 1024;
 const EXPECTED_FOR: i64 = 120_000_000;
@@ -31,19 +29,16 @@ impl Core {
             payload = &[];
         }
         let urgent = tcp.flags & tcp_flag::URG != 0 && tcp.urgent > 0;
-        let mut kept = Vec::new();
-        let mut shift = false;
         if urgent && settings.urgent == Urgent::Drop {
+            flow.urgent = true;
             return false;
         }
         // The urgent byte is no part of the stream: what follows moves up by one.
         if urgent && settings.urgent == Urgent::Oob && usize::from(tcp.urgent) <= payload.len() {
-            kept.extend(
-                payload.iter().enumerate().filter(|(at, _)| at + 1 != usize::from(tcp.urgent)).map(|(_, byte)| *byte),
-            );
-            payload = &kept;
-            shift = true;
+            session.stream(dir).take_out(tcp.seq.wrapping_add(u32::from(tcp.urgent) - 1));
         }
+        let kept = session.stream(dir).without_urgent(tcp.seq, payload);
+        let payload = kept.as_ref();
         let mut added = false;
         if !payload.is_empty() {
             flow.first_data.get_or_insert(dir);
@@ -52,14 +47,11 @@ impl Core {
             if !stream.depth_reached {
                 let from = stream.app_progress.min(stream.raw_progress);
                 let first = if inline { crate::decode::Overlap::First } else { policy };
-                let full = self.held > MOST_HELD && stream.is_ahead(seq);
+                // Near the limit nothing that came too early is kept: the sender sends it again.
+                let full = self.held > self.settings.flow.memory / 4 * 3 && stream.is_ahead(seq);
                 added = !full && stream.insert(seq, payload, first, settings.depth, from);
                 flow.not_kept = !added;
             }
-        }
-        if shift {
-            let stream = session.stream(dir);
-            stream.base = stream.base.wrapping_add(1);
         }
         let closing = tcp.flags & tcp_flag::RST != 0;
         let closed = session.state == State::Closed;
@@ -102,6 +94,8 @@ impl Core {
                 Next::Gap(length) => {
                     stream.app_progress += length;
                     stream.gap_seen = true;
+                    // What came before and after it is not looked at together any more: raw bytes are due.
+                    stream.trigger = true;
                     let status = match flow.parser.as_mut() {
                         Some(parser) if parser.bears_gaps() => parser.gap(dir, length as usize, &mut flow.txs),
                         Some(_) => Status::Failed,
@@ -116,21 +110,24 @@ impl Core {
                 }
                 Next::Data(length) => {
                     let from = stream.app_progress;
-                    let mut bytes = Vec::with_capacity(length);
+                    let mut bytes = std::mem::take(&mut self.due_bytes);
+                    bytes.clear();
                     stream.copy(from, from + length as u64, &mut bytes);
-                    if flow.parser.is_none() && flow.app.is_none() {
-                        if !self.recognise(flow, dir, &bytes) {
-                            return;
-                        }
-                        if flow.turned {
-                            // The sender turned out to be the other side.
-                            flow.turned = false;
-                            return self.advance(flow, dir.other(), all, now);
+                    let known = flow.parser.is_some() || flow.app.is_some() || self.recognise(flow, dir, &bytes);
+                    if known && !flow.turned {
+                        self.give(flow, dir, &bytes, now);
+                        if let Some(session) = flow.tcp.as_mut() {
+                            session.stream(dir).app_progress = from + length as u64;
                         }
                     }
-                    self.give(flow, dir, &bytes, now);
-                    let Some(session) = flow.tcp.as_mut() else { return };
-                    session.stream(dir).app_progress = from + length as u64;
+                    self.due_bytes = bytes;
+                    if !known {
+                        return;
+                    }
+                    if std::mem::take(&mut flow.turned) {
+                        // The sender turned out to be the other side.
+                        return self.advance(flow, dir.other(), all, now);
+                    }
                 }
             }
         }
@@ -170,8 +167,10 @@ impl Core {
 
     /// Of a connection whose beginning was not seen the first packet may be the server's: its words tell.
     fn turn(&mut self, flow: &mut Flow, dir: Dir, bytes: &[u8]) -> bool {
-        let midstream = flow.tcp.as_ref().is_some_and(|session| session.midstream && !session.server_seen);
-        if !midstream || dir != Dir::ToServer || flow.packets.iter().all(|count| *count > 0) {
+        let alone = flow.tcp.as_ref().is_some_and(|session| {
+            session.midstream && !session.sides_known && session.stream_ref(dir.other()).right == 0
+        });
+        if !alone || dir != Dir::ToServer {
             return false;
         }
         let ports = (flow.server_port, flow.client_port);
@@ -181,7 +180,7 @@ impl Core {
         flow.turn();
         if let Some(session) = flow.tcp.as_mut() {
             session.streams.reverse();
-            session.server_seen = true;
+            session.sides_known = true;
         }
         flow.first_data = Some(Dir::ToClient);
         flow.turned = true;
@@ -199,7 +198,7 @@ impl Core {
         if flow.failed {
             return;
         }
-        let before: Vec<(u64, bool)> = flow.txs.list.iter().map(|tx| (tx.id, tx.is_complete(dir))).collect();
+        let before = flow.txs.completed(dir);
         let Some(parser) = flow.parser.as_mut() else { return };
         let status = parser.data(dir, bytes, &mut flow.txs);
         if let Some(expected) = parser.expected()
@@ -208,12 +207,9 @@ impl Core {
             self.expected.push((now, expected));
         }
         // A message that is whole asks for the raw bytes to be looked at.
-        let whole = flow
-            .txs
-            .list
-            .iter()
-            .any(|tx| tx.is_complete(dir) && !before.iter().any(|known| known.0 == tx.id && known.1));
-        if whole && let Some(session) = flow.tcp.as_mut() {
+        if flow.txs.completed(dir) > before
+            && let Some(session) = flow.tcp.as_mut()
+        {
             session.stream(dir).trigger = true;
         }
         self.heed(flow, status);

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
+mod alert;
 mod app;
 pub mod capture;
 mod decode;
@@ -20,23 +21,28 @@ mod engine;
 pub mod event;
 mod flow;
 mod follow;
+mod judge;
+mod notice;
 mod reader;
 mod relief;
 mod rules;
 mod settings;
 pub mod testcases;
+mod verdict;
 mod yaml;
 
+pub use alert::{Alert, HttpSummary};
 #[doc(hidden)]
 pub use app::exercise;
 pub use app::{AppProto, AppSettings, HttpSettings};
 pub use decode::{DecodeSettings, DefragSettings, Overlap};
 pub use detect::OutcomeSettings;
-pub use engine::{Alert, Counters, Engine, Prepared, Verdict};
-pub use flow::FlowSettings;
-pub use flow::tcp::{ExceptionPolicy, StreamSettings, Urgent};
+pub use engine::{Counters, Engine, Prepared};
+pub use flow::{ExceptionPolicy, FlowSettings, StreamSettings, Urgent};
+pub use notice::GENERATOR;
 pub use rules::{
     Action, Files, LoadOptions, Network, Refused, Rule, RuleSet, Tag, TagMetric, TagOf, Target, Variables,
 };
 pub use settings::Settings;
+pub use verdict::Verdict;
 pub use yaml::{Given, SettingsError};

@@ -7,8 +7,9 @@
 
 use crate::app::Dir;
 use crate::decode::{Packet, TCP, tcp_flag};
-use crate::engine::{Core, Verdict};
+use crate::engine::Core;
 use crate::flow::{Flow, FlowVerdict};
+use crate::verdict::Verdict;
 
 /// So much before the end of an answer it is looked at again.
 const MARGIN: u64 = 256 << 10;

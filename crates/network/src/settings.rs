@@ -3,8 +3,7 @@
 use crate::app::AppSettings;
 use crate::decode::{DecodeSettings, DefragSettings};
 use crate::detect::OutcomeSettings;
-use crate::flow::FlowSettings;
-use crate::flow::tcp::{ExceptionPolicy, StreamSettings};
+use crate::flow::{ExceptionPolicy, FlowSettings, StreamSettings};
 use crate::rules::LoadOptions;
 
 /// What a policy says of network inspection.

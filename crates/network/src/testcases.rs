@@ -20,9 +20,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::capture::Frame;
-use crate::engine::{Engine, Verdict};
+use crate::engine::Engine;
 use crate::rules::RuleSet;
 use crate::settings::Settings;
+use crate::verdict::Verdict;
 
 /// Bytes of a small segment.
 pub const TINY: usize = 9;

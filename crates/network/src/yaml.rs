@@ -6,7 +6,7 @@
 use yaml_serde::Value;
 
 use crate::decode::Overlap;
-use crate::flow::tcp::{ExceptionPolicy, Urgent};
+use crate::flow::{ExceptionPolicy, Urgent};
 use crate::rules::{Action, Network};
 use crate::settings::Settings;
 
@@ -176,6 +176,7 @@ impl Settings {
             "decoder.teredo.enabled" => self.decode.teredo = yes(value),
             "decoder.vxlan.ports" => self.decode.vxlan_ports = self.ports(value),
             "decoder.geneve.ports" => self.decode.geneve_ports = self.ports(value),
+            "stream.reassembly.memcap" => self.flow.memory = size(value).map_or(256 << 20, |count| count as usize),
             "flow.memcap" | "flow.hash-size" | "flow.prealloc" => return false,
             "flow-timeouts.tcp.new" => self.flow.tcp.0 = size(value).map_or(60, |s| s as i64),
             "flow-timeouts.tcp.established" => self.flow.tcp.1 = size(value).map_or(600, |s| s as i64),

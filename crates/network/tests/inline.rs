@@ -20,13 +20,14 @@ struct Talk {
     engine: Engine,
     alerts: Vec<Alert>,
     port: u16,
+    urgent: u8,
     time: i64,
 }
 
 impl Talk {
     fn new(text: &str) -> Self {
         let engine = Engine::new(Settings::inline(), rules(text));
-        Self { engine, alerts: Vec::new(), port: 40_000, time: START }
+        Self { engine, alerts: Vec::new(), port: 40_000, urgent: 0, time: START }
     }
 
     fn open(text: &str) -> Self {
@@ -71,7 +72,7 @@ impl Talk {
         packet.extend(ports.1.to_be_bytes());
         packet.extend(seq.to_be_bytes());
         packet.extend(ack.to_be_bytes());
-        packet.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        packet.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, self.urgent]);
         packet.extend(payload);
         self.time += 100;
         let frame = Frame { time: self.time, link: 101, data: &packet, cut: false, vouched: true };
@@ -212,4 +213,74 @@ fn what_comes_too_early_and_cannot_be_kept_does_not_go_on() {
     }
     assert!(refused > 1_000, "{refused}");
     assert_eq!(talk.engine.counters().not_kept, u64::from(refused));
+}
+
+#[test]
+fn a_segment_that_says_something_else_than_what_was_judged_does_not_go_on() {
+    let mut talk = Talk::open(URI);
+    // A decoy before its turn; some receivers would let a segment that begins further left replace it.
+    assert_eq!(talk.up(6, 1, 24, b"good HTTP/1.1\r\n\r\n"), Verdict::Accept);
+    assert_eq!(talk.up(1, 1, 24, b"GET /evil"), Verdict::Drop);
+    assert_eq!(talk.engine.counters().alien, 1);
+    assert_eq!(talk.sids(), Vec::<u32>::new());
+    // The same bytes once more are no harm, nor is a keep-alive about what has arrived.
+    assert_eq!(talk.up(1, 1, 24, b"GET /good"), Verdict::Accept);
+    assert_eq!(talk.down(1, 23, 16, b""), Verdict::Accept);
+    assert_eq!(talk.up(22, 1, 16, b"\0"), Verdict::Accept);
+}
+
+#[test]
+fn what_is_too_much_to_be_told_still_takes_effect() {
+    let text = "alert tcp any any -> any any (content:\"evil\"; sid:2;)\n\
+        alert tcp any any -> any any (content:\"vil\"; sid:3;)\n\
+        drop tcp any any -> any any (content:\"il\"; sid:4;)";
+    let mut settings = Settings::inline();
+    settings.outcome.most_alerts = 2;
+    let options = LoadOptions {
+        action_order: vec![sakimori_network::Action::Alert, sakimori_network::Action::Drop],
+        ..LoadOptions::default()
+    };
+    let set = RuleSet::load(&[("a", text)], &options, &|_| None);
+    let mut talk = Talk::new("");
+    talk.engine = Engine::new(settings, Arc::new(set));
+    talk.handshake();
+    assert!(!talk.up(1, 1, 24, b"GET /evil HTTP/1.1\r\n\r\n").accepts());
+    assert_eq!((talk.sids(), talk.engine.counters().discarded), (vec![2, 3], 1));
+}
+
+#[test]
+fn a_detection_filter_and_a_threshold_of_one_rule_count_apart() {
+    let rule = "alert tcp any any -> any any (content:\"evil\"; \
+        detection_filter:track by_src, count 2, seconds 60; threshold:type limit, track by_src, count 2, seconds 60; sid:1;)";
+    let mut talk = Talk::open(rule);
+    let told: Vec<usize> = (0..6)
+        .map(|number| {
+            talk.up(1 + number * 4, 1, 24, b"evil");
+            talk.sids().len()
+        })
+        .collect();
+    // The first two are below the filter, the next two are told, and then the limit holds.
+    assert_eq!(told, [0, 0, 1, 2, 2, 2]);
+}
+
+#[test]
+fn who_resets_a_connection_and_goes_on_is_remarkable_and_still_judged() {
+    let text = format!("{URI}\nalert tcp any any -> any any (stream-event:suspected_rst_inject; sid:2;)");
+    let mut talk = Talk::open(&text);
+    assert_eq!(talk.up(1, 1, 20, b""), Verdict::Accept);
+    assert_eq!(talk.up(1, 1, 24, b"GET /evil HTTP/1.1\r\n\r\n"), Verdict::DropFlow);
+    assert_eq!(talk.sids(), [1, 2]);
+}
+
+#[test]
+fn what_is_sent_again_around_urgent_data_goes_on() {
+    let mut talk = Talk::open(URI);
+    assert_eq!(talk.up(1, 1, 24, b"GET /go"), Verdict::Accept);
+    talk.urgent = 1;
+    assert_eq!(talk.up(8, 1, 24 | 32, b"!od HTTP/1.1\r\n"), Verdict::Accept);
+    talk.urgent = 0;
+    // The server has got neither, and both come once more.
+    assert_eq!(talk.up(1, 1, 24, b"GET /go"), Verdict::Accept);
+    talk.urgent = 1;
+    assert_eq!(talk.up(8, 1, 24 | 32, b"!od HTTP/1.1\r\n"), Verdict::Accept);
 }

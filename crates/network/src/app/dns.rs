@@ -46,6 +46,12 @@ impl DnsTx {
         !list.is_empty()
     }
 
+    /// Bytes that it keeps.
+    pub(crate) fn kept(&self) -> usize {
+        let names = self.queries.iter().chain(&self.answers).map(|(name, _)| name.len() + 40);
+        size_of::<Self>() + names.sum::<usize>()
+    }
+
     pub(crate) fn holds(&self, test: &AppTest) -> bool {
         match test {
             AppTest::DnsOpcode(wanted) => wanted.holds(self.opcode),
@@ -234,6 +240,10 @@ impl Parser for Dns {
             let used = 2 + whole.len();
             buffer.drain(..used);
         }
+    }
+
+    fn kept(&self) -> usize {
+        self.buffers.iter().map(Vec::capacity).sum()
     }
 
     fn gap(&mut self, dir: Dir, _: usize, _: &mut Transactions) -> Status {

@@ -168,6 +168,10 @@ impl Parser for Ftp {
         if self.secured { Status::Upgrade(super::AppProto::Tls) } else { Status::Going }
     }
 
+    fn kept(&self) -> usize {
+        size_of::<Self>() + self.buffers.iter().map(Vec::capacity).sum::<usize>()
+    }
+
     fn gap(&mut self, _: Dir, _: usize, _: &mut Transactions) -> Status {
         Status::Failed
     }
@@ -240,6 +244,10 @@ impl Parser for FtpData {
             tx.reach(dir, 3);
         }
         Status::Going
+    }
+
+    fn kept(&self) -> usize {
+        size_of::<Self>()
     }
 
     fn gap(&mut self, dir: Dir, _: usize, txs: &mut Transactions) -> Status {

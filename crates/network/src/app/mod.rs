@@ -10,6 +10,7 @@ mod files;
 mod ftp;
 pub(crate) mod http1;
 mod http2;
+mod parameter;
 mod probe;
 mod proto;
 mod smtp;
@@ -75,6 +76,8 @@ pub(crate) trait Parser: Send {
     fn gap(&mut self, dir: Dir, length: usize, txs: &mut Transactions) -> Status;
     /// No more bytes come in a direction.
     fn end(&mut self, dir: Dir, txs: &mut Transactions);
+    /// Bytes that it holds and that its sender can make grow.
+    fn kept(&self) -> usize;
     /// Whether a gap can be got over.
     fn bears_gaps(&self) -> bool {
         false

@@ -72,6 +72,8 @@ pub(crate) struct Smtp {
     /// The rest of a line that is too long is passed over.
     skipping: [bool; 2],
     mode: Mode,
+    /// The beginning of a line whose end is in another `BDAT`.
+    partial: Vec<u8>,
     helo: Vec<u8>,
     tx: Option<u64>,
     mime: Option<Mime>,
@@ -178,7 +180,7 @@ impl Smtp {
                     self.mime.get_or_insert_with(Mime::default);
                     self.tx(txs);
                     if size == 0 && last {
-                        self.finish(txs);
+                        self.chunk(&[], true, txs);
                     }
                 }
                 None => {
@@ -252,6 +254,28 @@ impl Smtp {
         self.content(text, txs);
     }
 
+    /// Bytes of a `BDAT`; a line may go on in the next one.
+    fn chunk(&mut self, piece: &[u8], last: bool, txs: &mut Transactions) {
+        for line in piece.split_inclusive(|byte| *byte == b'\n') {
+            self.partial.extend_from_slice(line);
+            if line.ends_with(b"\n") || self.partial.len() >= LONGEST_LINE {
+                self.partial_line(txs);
+            }
+        }
+        if last {
+            self.partial_line(txs);
+            self.finish(txs);
+        }
+    }
+
+    fn partial_line(&mut self, txs: &mut Transactions) {
+        let line = std::mem::take(&mut self.partial);
+        if !line.is_empty() {
+            let text = line.strip_suffix(b"\n").unwrap_or(&line);
+            self.content(text.strip_suffix(b"\r").unwrap_or(text), txs);
+        }
+    }
+
     fn content(&mut self, text: &[u8], txs: &mut Transactions) {
         if let (Some(mime), Some(tx)) = (self.mime.as_mut(), self.tx.and_then(|id| txs.get(id))) {
             mime.line(text, tx);
@@ -265,6 +289,15 @@ impl Parser for Smtp {
         buffer.extend_from_slice(data);
         let mut at = 0;
         while let Some(rest) = buffer.get(at..).filter(|rest| !rest.is_empty()) {
+            if let (Dir::ToServer, Mode::Chunk(left, last)) = (dir, &self.mode) {
+                let (left, last) = (*left, *last);
+                let count = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                self.chunk(rest.get(..count).unwrap_or_default(), left == count as u64 && last, txs);
+                let left = left - count as u64;
+                self.mode = if left > 0 { Mode::Chunk(left, last) } else { Mode::Commands };
+                at += count;
+                continue;
+            }
             let end = memchr::memchr(b'\n', rest).map(|end| end + 1);
             let skipping = self.skipping.get(dir as usize).copied().unwrap_or(false);
             let end = match end {
@@ -277,16 +310,6 @@ impl Parser for Smtp {
             let line = rest.get(..end).unwrap_or_default().to_vec();
             at += end;
             let body = dir == Dir::ToServer && self.mode != Mode::Commands;
-            if let (Dir::ToServer, Mode::Chunk(left, last)) = (dir, &self.mode) {
-                let (left, last) = (left.saturating_sub(end as u64), *last);
-                let text = line.strip_suffix(b"\n").unwrap_or(&line);
-                self.content(text.strip_suffix(b"\r").unwrap_or(text), txs);
-                self.mode = if left > 0 { Mode::Chunk(left, last) } else { Mode::Commands };
-                if left == 0 && last {
-                    self.finish(txs);
-                }
-                continue;
-            }
             if !body && (line.len() > LONGEST_LINE || !whole) {
                 let name = if dir == Dir::ToServer {
                     "smtp.max_command_line_len_exceeded"
@@ -314,6 +337,13 @@ impl Parser for Smtp {
         Status::Going
     }
 
+    fn kept(&self) -> usize {
+        size_of::<Self>()
+            + self.buffers.iter().map(Vec::capacity).sum::<usize>()
+            + self.partial.len()
+            + self.waiting.len()
+    }
+
     fn gap(&mut self, _: Dir, _: usize, _: &mut Transactions) -> Status {
         Status::Failed
     }
@@ -329,6 +359,21 @@ impl Parser for Smtp {
 mod tests {
     use super::*;
     use crate::app::{AppProto, play::play};
+
+    #[test]
+    fn chunks_cut_where_they_like() {
+        let mail = b"Content-Type: x/y; name=a\r\nContent-Transfer-Encoding: base64\r\n\r\naGVsbG8=\r\n";
+        for size in [1, 7, 50, mail.len()] {
+            let mut said = b"EHLO a\r\nMAIL FROM:<a@b>\r\n".to_vec();
+            for part in mail.chunks(size) {
+                said.extend(format!("BDAT {}\r\n", part.len()).bytes());
+                said.extend(part);
+            }
+            said.extend(b"BDAT 0 LAST\r\nQUIT\r\n");
+            let txs = play(AppProto::Smtp, &[(Dir::ToClient, b"220 x\r\n"), (Dir::ToServer, &said)]);
+            assert_eq!(txs.list[0].files(Dir::ToServer)[0].data, b"hello", "{size}");
+        }
+    }
 
     #[test]
     fn an_attachment() {

@@ -145,6 +145,10 @@ impl Parser for Ssh {
         }
     }
 
+    fn kept(&self) -> usize {
+        size_of::<Self>() + self.buffers.iter().map(Vec::capacity).sum::<usize>()
+    }
+
     fn gap(&mut self, _: Dir, _: usize, _: &mut Transactions) -> Status {
         Status::Failed
     }

@@ -106,6 +106,22 @@ impl Tx {
         }
     }
 
+    /// Bytes that it keeps: what its sender can make large, and an allowance for the rest.
+    fn kept(&self) -> usize {
+        let files = self.files.iter().flatten().map(|file| size_of::<File>() + file.name.len() + file.data.capacity());
+        let states = self
+            .state
+            .iter()
+            .map(|state| state.open.capacity() * 16 + state.done.capacity() * 4 + state.seen.capacity());
+        let kind = match &self.kind {
+            Kind::Http(http) => http.kept(),
+            Kind::Http2(http, info) => http.kept() + info.kept(),
+            Kind::Dns(dns) => dns.kept(),
+            Kind::Tls(_) | Kind::Ssh(_) | Kind::Smtp(_) | Kind::Ftp(_) | Kind::FtpData(_) => 4096,
+        };
+        size_of::<Self>() + kind + files.sum::<usize>() + states.sum::<usize>()
+    }
+
     /// Notes an anomaly.
     pub(crate) fn event(&mut self, name: &'static str) {
         if self.events.len() < MOST_EVENTS && !self.events.contains(&name) {
@@ -170,6 +186,17 @@ impl Transactions {
         }
         let at = self.list.binary_search_by_key(&id, |tx| tx.id).ok()?;
         self.list.get_mut(at)
+    }
+
+    /// How many are complete in a direction, those that were given up too.
+    pub(crate) fn completed(&self, dir: Dir) -> u64 {
+        self.lost + self.list.iter().filter(|tx| tx.is_complete(dir)).count() as u64
+    }
+
+    /// Bytes that they keep.
+    pub(crate) fn kept(&self) -> usize {
+        let room = (self.list.capacity() - self.list.len()) * size_of::<Tx>();
+        room + self.list.iter().map(Tx::kept).sum::<usize>()
     }
 
     pub(crate) fn last(&mut self) -> Option<&mut Tx> {

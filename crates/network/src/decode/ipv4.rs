@@ -56,7 +56,11 @@ impl Decoder {
         packet.proto = head.get(9).copied().unwrap_or(0);
         packet.src = IpAddr::V4(Ipv4Addr::from(u32_at(head, 12).unwrap_or(0)));
         packet.dst = IpAddr::V4(Ipv4Addr::from(u32_at(head, 16).unwrap_or(0)));
-        packet.ip_checksum = if super::transport::sum(&[head]) == 0xffff { Checksum::Right } else { Checksum::Wrong };
+        packet.ip_checksum = match super::transport::sum(&[head]) {
+            0xffff => Checksum::Right,
+            _ if self.vouched => Checksum::Absent,
+            _ => Checksum::Wrong,
+        };
         if header > 20 {
             options(head.get(20..).unwrap_or_default(), &mut packet);
         }
@@ -85,6 +89,7 @@ impl Decoder {
         }
         if let Outcome::Whole(whole) = outcome {
             let inner = packet.assembled();
+            let length = whole.header.len();
             let mut bytes = whole.header;
             bytes.extend(&whole.data);
             let total = bytes.len().min(65535) as u16;
@@ -94,9 +99,26 @@ impl Decoder {
             if let Some(field) = bytes.get_mut(6..8) {
                 field.copy_from_slice(&[0, 0]);
             }
+            // The fragments' own was right or wrong; the whole has another.
+            if packet.ip_checksum == Checksum::Right
+                && let Some(header) = bytes.get_mut(..length)
+            {
+                renew_checksum(header);
+            }
             self.ipv4(&bytes, inner, depth + 1, sink);
         }
         sink(packet);
+    }
+}
+
+/// Makes the checksum of a header right.
+fn renew_checksum(header: &mut [u8]) {
+    if let Some(field) = header.get_mut(10..12) {
+        field.copy_from_slice(&[0, 0]);
+    }
+    let sum = !(super::transport::sum(&[header]) as u16);
+    if let Some(field) = header.get_mut(10..12) {
+        field.copy_from_slice(&sum.to_be_bytes());
     }
 }
 

@@ -74,6 +74,7 @@ impl Decoder {
                     packet.proto = 59;
                     return sink(packet);
                 }
+                _ if rest.len() < 2 && next != first => None,
                 _ => break,
             };
             let Some((header, tail)) = length.and_then(|length| rest.split_at_checked(length)) else {
@@ -124,8 +125,12 @@ impl Decoder {
             return sink(packet);
         }
         let key = Key { src: packet.src, dst: packet.dst, id: packet.ip_id, proto: 0, vlan: packet.vlan };
-        let header = packet.ip_header.get(..40).unwrap_or_default();
-        let fragment = Fragment { offset, more, ttl: packet.ttl, header, data: packet.ip_payload };
+        // What follows the fragment header counts as the first fragment says it, whichever comes last.
+        let mut header = packet.ip_header.get(..40).unwrap_or_default().to_vec();
+        if let Some(target) = header.get_mut(6) {
+            *target = packet.proto;
+        }
+        let fragment = Fragment { offset, more, ttl: packet.ttl, header: &header, data: packet.ip_payload };
         let (outcome, overlap) = self.defrag.add(packet.time, key, &fragment);
         if overlap {
             packet.event("ipv6.frag_overlap");
@@ -140,9 +145,6 @@ impl Decoder {
             let length = whole.data.len().min(65535) as u16;
             if let Some(target) = bytes.get_mut(4..6) {
                 target.copy_from_slice(&length.to_be_bytes());
-            }
-            if let Some(target) = bytes.get_mut(6) {
-                *target = packet.proto;
             }
             self.ipv6(&bytes, inner, depth + 1, sink);
         }

@@ -80,18 +80,13 @@ impl Outcome {
         hosts: &mut HostMemory,
     ) -> Judgement {
         let mut judgement = Judgement::default();
-        let mut queued = 0usize;
+        let mut told = 0usize;
         for hit in hits {
             let Some(rule) = rules.rules.get(hit.rule as usize) else { continue };
             let packet = subject.packet;
             if let Some(filter) = &rule.detection_filter
-                && !hosts.passes(filter, id(rule), packet)
+                && !hosts.passes(filter, id(rule) | 1 << 61, packet)
             {
-                continue;
-            }
-            queued += 1;
-            if queued > self.settings.most_alerts {
-                judgement.discarded += 1;
                 continue;
             }
             let (mut action, mut silent) = (rule.action, rule.no_alert);
@@ -128,7 +123,13 @@ impl Outcome {
                 flow.verdict = FlowVerdict::Drop;
             }
             if !silent && action != Action::Config {
-                judgement.alerts.push(raised(hit, action));
+                told += 1;
+                // What is too much to be told still takes effect.
+                if told > self.settings.most_alerts {
+                    judgement.discarded += 1;
+                } else {
+                    judgement.alerts.push(raised(hit, action));
+                }
             }
         }
         judgement

@@ -89,19 +89,23 @@ impl Detector {
         state: &mut crate::app::TxState,
     ) {
         let rules = self.rules.clone();
-        let open = std::mem::take(&mut state.open);
-        for (number, mask) in open {
-            let Some(rule) = rules.rules.get(number as usize) else { continue };
-            let mut mask = mask;
-            match self.app_rule(rule, &mut mask, subject, flow, at) {
+        let mut open = std::mem::take(&mut state.open);
+        open.retain_mut(|(number, mask)| {
+            let Some(rule) = rules.rules.get(*number as usize) else { return false };
+            match self.app_rule(rule, mask, subject, flow, at) {
                 Progress::Matched => {
-                    state.done.push(number);
-                    self.matched(number, rule, Some(id), false, subject, &mut Some(flow));
+                    state.done.push(*number);
+                    self.matched(*number, rule, Some(id), false, subject, &mut Some(flow));
+                    false
                 }
-                Progress::Open => state.open.push((number, mask)),
-                Progress::Over => state.done.push(number),
+                Progress::Open => true,
+                Progress::Over => {
+                    state.done.push(*number);
+                    false
+                }
             }
-        }
+        });
+        state.open = open;
     }
 
     fn app_rule(&mut self, rule: &Rule, mask: &mut u64, subject: &Subject<'_>, flow: &Flow, at: usize) -> Progress {

@@ -3,6 +3,7 @@
 //! The table is bounded; when it is full, the flow that was quiet longest goes. A flow that was quiet too long for
 //! its state is over, and a packet like it begins a new one.
 
+mod settings;
 pub(crate) mod stream;
 mod table;
 pub(crate) mod tcp;
@@ -10,28 +11,11 @@ pub(crate) mod tcp;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+pub use settings::{ExceptionPolicy, FlowSettings, StreamSettings, Urgent};
 pub(crate) use table::{FlowTable, Key};
 
 use crate::app::{AppProto, Dir, Parser, Transactions};
 use crate::decode::Packet;
-
-/// Limits of the flow table.
-#[derive(Clone, Debug)]
-pub struct FlowSettings {
-    /// Most flows.
-    pub most: usize,
-    /// Seconds after which a quiet flow is over: new, established, closed.
-    pub tcp: (i64, i64, i64),
-    pub udp: (i64, i64),
-    pub icmp: (i64, i64),
-    pub other: (i64, i64),
-}
-
-impl Default for FlowSettings {
-    fn default() -> Self {
-        Self { most: 100_000, tcp: (60, 600, 60), udp: (30, 300), icmp: (30, 300), other: (30, 300) }
-    }
-}
 
 /// What was decided for all packets of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +26,9 @@ pub(crate) enum FlowVerdict {
     /// Let through without inspection.
     Pass,
 }
+
+/// What a flow and its places in the table take.
+const OWN: usize = size_of::<Flow>() + 384;
 
 /// One flow.
 pub(crate) struct Flow {
@@ -85,6 +72,10 @@ pub(crate) struct Flow {
     pub released: bool,
     /// A segment of the packet in hand could not be kept.
     pub not_kept: bool,
+    /// The packet in hand has urgent data, which the policy does not let through.
+    pub urgent: bool,
+    /// What it kept when it was last looked at.
+    pub counted: usize,
 }
 
 impl Flow {
@@ -119,12 +110,19 @@ impl Flow {
             had_bulk: false,
             released: false,
             not_kept: false,
+            urgent: false,
+            counted: 0,
         }
     }
 
-    /// Bytes of its streams that are kept.
-    pub(crate) fn held(&self) -> usize {
-        self.tcp.as_ref().map_or(0, |session| session.streams.iter().map(stream::Stream::held).sum())
+    /// Bytes that it keeps: itself, its streams, what its parser holds, its transactions.
+    pub(crate) fn kept(&self) -> usize {
+        let streams = self.tcp.as_ref().map_or(0, |session| {
+            size_of::<tcp::Session>() + session.streams.iter().map(stream::Stream::kept).sum::<usize>()
+        });
+        let parser = self.parser.as_ref().map_or(0, |parser| parser.kept());
+        let notes = self.bits.len() * 8 + self.ints.len() * 16;
+        OWN + streams + parser + notes + self.txs.kept()
     }
 
     /// Direction of a packet of this flow.

@@ -6,12 +6,20 @@
 //!
 //! Bounds: bytes held by one stream and by all, pieces of one stream.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::decode::Overlap;
 
 /// Most pieces of one stream.
 const MOST_PIECES: usize = 4096;
+/// Most urgent bytes that are remembered.
+const MOST_URGENT: usize = 64;
+/// Most emptied pieces that are kept for use, and how large one may be.
+const MOST_SPARE: usize = 4;
+const LARGEST_SPARE: usize = 2048;
+/// What a piece takes besides its bytes.
+const PIECE_COST: usize = 96;
 /// Most bytes that one stream may hold beyond what was consumed.
 const MOST_HELD: usize = 4 << 20;
 
@@ -48,6 +56,10 @@ pub(crate) struct Stream {
     pub timestamps: bool,
     pieces: BTreeMap<u64, Piece>,
     held: usize,
+    /// Urgent bytes that were taken out, by their distance from the first byte: what is behind one moves up.
+    urgent: Vec<u64>,
+    /// Emptied pieces, so that a stream that goes on takes no new memory.
+    spare: Vec<Vec<u8>>,
     /// Highest byte that was ever inserted.
     pub right: u64,
     pub app_progress: u64,
@@ -79,9 +91,40 @@ impl Stream {
 
     /// Offset of a sequence number near the present; `None` before the first byte.
     pub(crate) fn offset(&self, seq: u32) -> Option<u64> {
-        let near = self.app_progress.max(self.right);
+        let distance = self.distance(seq)?;
+        Some(distance - self.urgent.iter().filter(|urgent| **urgent < distance).count() as u64)
+    }
+
+    /// How far a sequence number is from the first byte, urgent bytes included.
+    fn distance(&self, seq: u32) -> Option<u64> {
+        let near = self.app_progress.max(self.right) + self.urgent.len() as u64;
         let near_seq = self.base.wrapping_add(near as u32);
         near.checked_add_signed(i64::from(ahead(seq, near_seq)))
+    }
+
+    /// The byte with this number is urgent, and no part of the stream, however often it is sent.
+    pub(crate) fn take_out(&mut self, seq: u32) {
+        let Some(distance) = self.distance(seq) else { return };
+        if let Err(at) = self.urgent.binary_search(&distance) {
+            self.urgent.insert(at, distance);
+        }
+        if self.urgent.len() > MOST_URGENT {
+            // The oldest becomes a part of where counting begins.
+            self.urgent.remove(0);
+            self.urgent.iter_mut().for_each(|distance| *distance -= 1);
+            self.base = self.base.wrapping_add(1);
+        }
+    }
+
+    /// The bytes of a segment without its urgent ones.
+    pub(crate) fn without_urgent<'p>(&self, seq: u32, payload: &'p [u8]) -> Cow<'p, [u8]> {
+        let Some(start) = self.distance(seq).filter(|_| !self.urgent.is_empty()) else { return Cow::Borrowed(payload) };
+        let places = start..start + payload.len() as u64;
+        if !self.urgent.iter().any(|urgent| places.contains(urgent)) {
+            return Cow::Borrowed(payload);
+        }
+        let kept = places.zip(payload).filter(|(place, _)| self.urgent.binary_search(place).is_err());
+        Cow::Owned(kept.map(|(_, byte)| *byte).collect())
     }
 
     /// Bytes that the other side has acknowledged, as an offset.
@@ -161,7 +204,9 @@ impl Stream {
     fn put(&mut self, at: u64, origin: u64, data: &[u8]) {
         if !data.is_empty() {
             self.held += data.len();
-            self.pieces.insert(at, Piece { origin, data: data.to_vec() });
+            let mut kept = self.spare.pop().unwrap_or_default();
+            kept.extend_from_slice(data);
+            self.pieces.insert(at, Piece { origin, data: kept });
         }
     }
 
@@ -229,8 +274,12 @@ impl Stream {
                 break;
             }
             let start = *start;
-            if let Some(piece) = self.pieces.remove(&start) {
+            if let Some(mut piece) = self.pieces.remove(&start) {
                 self.held -= piece.data.len();
+                if self.spare.len() < MOST_SPARE && piece.data.capacity() <= LARGEST_SPARE {
+                    piece.data.clear();
+                    self.spare.push(piece.data);
+                }
             }
         }
         // A long piece of which only the end is needed.
@@ -247,9 +296,10 @@ impl Stream {
         }
     }
 
-    /// Bytes that are kept.
-    pub(crate) fn held(&self) -> usize {
-        self.held
+    /// Bytes that are kept, with what keeping a piece takes.
+    pub(crate) fn kept(&self) -> usize {
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        self.held + self.pieces.len() * PIECE_COST + spare
     }
 
     /// Would a segment lie beyond what comes next, and so have to be kept?
@@ -317,7 +367,33 @@ mod tests {
         stream.app_progress = 6;
         stream.raw_progress = 6;
         stream.prune(0, true);
-        assert_eq!(stream.held(), 0);
+        assert_eq!(stream.held, 0);
+    }
+
+    #[test]
+    fn urgent_bytes_are_taken_out_however_often_they_come() {
+        let mut stream = Stream::default();
+        stream.start(99);
+        let mut put = |seq: u32, data: &[u8], urgent: Option<u32>| {
+            urgent.into_iter().for_each(|urgent| stream.take_out(urgent));
+            let data = stream.without_urgent(seq, data).into_owned();
+            stream.insert(seq, &data, Overlap::First, 0, 0);
+            let mut out = Vec::new();
+            stream.copy(0, u64::MAX, &mut out);
+            (out, std::mem::take(&mut stream.different_overlap))
+        };
+        assert_eq!(put(100, b"ab", None), (b"ab".to_vec(), false));
+        assert_eq!(put(102, b"!cd", Some(102)), (b"abcd".to_vec(), false));
+        for _ in 0..2 {
+            assert_eq!(put(100, b"ab", None), (b"abcd".to_vec(), false));
+            assert_eq!(put(102, b"!cd", Some(102)), (b"abcd".to_vec(), false));
+            // Also where it is not said to be urgent any more.
+            assert_eq!(put(101, b"b!c", None), (b"abcd".to_vec(), false));
+        }
+        for number in 0..100 {
+            put(105 + 2 * number, b"!e", Some(105 + 2 * number));
+        }
+        assert_eq!(put(305, b"f", None).0, [b"abcd".to_vec(), vec![b'e'; 100], b"f".to_vec()].concat());
     }
 
     #[test]

@@ -125,6 +125,13 @@ impl FlowTable {
         if over { self.remove(id) } else { None }
     }
 
+    /// Takes the quietest flow out for good; one that spoke at this very moment stays.
+    pub(crate) fn quietest(&mut self, now: i64) -> Option<Box<Flow>> {
+        let ((last, id), ()) = self.quiet.first_key_value()?;
+        let (last, id) = (*last, *id);
+        if last >= now { None } else { self.remove(id) }
+    }
+
     /// Every flow that is in the table.
     pub(crate) fn each(&mut self, mut work: impl FnMut(&mut Flow)) {
         self.flows.values_mut().for_each(|(_, flow)| work(flow));

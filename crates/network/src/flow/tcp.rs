@@ -3,80 +3,10 @@
 //! Whether a segment belongs to the connection (numbers, acknowledgements, timestamps) is judged before its bytes
 //! are taken; what does not belong is an event and changes nothing.
 
+use super::settings::StreamSettings;
 use super::stream::{Stream, ahead};
 use crate::app::Dir;
-use crate::decode::{Overlap, Packet, Tcp, tcp_flag};
-
-/// How streams are put together.
-#[derive(Clone, Debug)]
-pub struct StreamSettings {
-    /// Connections whose beginning was not seen are followed.
-    pub midstream: bool,
-    pub midstream_policy: ExceptionPolicy,
-    /// Only one direction may be seen.
-    pub async_one_side: bool,
-    /// Inspect before delivery, and not when the other side has acknowledged.
-    pub inline: bool,
-    pub checksums: bool,
-    /// Bytes of one direction that are put together; 0 is all.
-    pub depth: u64,
-    /// Raw bytes are inspected in pieces of so many.
-    pub to_server_chunk: u64,
-    pub to_client_chunk: u64,
-    pub policy: Overlap,
-    pub hosts: Vec<(crate::rules::Network, Overlap)>,
-    /// What becomes of urgent data.
-    pub urgent: Urgent,
-    /// What becomes of a flow whose parser gave up.
-    pub app_error_policy: ExceptionPolicy,
-    /// After so many bytes of one answer its rest is passed over, where it is content alone, and packets of encrypted
-    /// flows are not wanted. `None` judges all.
-    pub bulk: Option<u64>,
-}
-
-impl Default for StreamSettings {
-    fn default() -> Self {
-        Self {
-            midstream: false,
-            midstream_policy: ExceptionPolicy::Auto,
-            async_one_side: false,
-            inline: false,
-            checksums: true,
-            depth: 1 << 20,
-            to_server_chunk: 2560,
-            to_client_chunk: 2560,
-            policy: Overlap::Bsd,
-            hosts: Vec::new(),
-            urgent: Urgent::Oob,
-            app_error_policy: ExceptionPolicy::Auto,
-            bulk: None,
-        }
-    }
-}
-
-/// Urgent data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Urgent {
-    /// The urgent byte is not part of the stream.
-    Oob,
-    Inline,
-    Drop,
-    Gap,
-}
-
-/// What is done where inspection cannot do its work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExceptionPolicy {
-    /// Drop where packets can be dropped, else nothing.
-    Auto,
-    Ignore,
-    DropFlow,
-    DropPacket,
-    PassFlow,
-    PassPacket,
-    Bypass,
-    Reject,
-}
+use crate::decode::{Packet, Tcp, tcp_flag};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum State {
@@ -98,11 +28,15 @@ pub(crate) struct Session {
     pub midstream: bool,
     /// The first packet was the server's.
     pub async_seen: bool,
-    /// A packet of the server was seen.
-    pub server_seen: bool,
+    /// Who is the client and who the server is certain.
+    pub sides_known: bool,
     /// Data that came with the SYN.
     pub fast_open: bool,
     pub reset: bool,
+    /// Who sent a reset, until the same side goes on.
+    reset_by: Option<Dir>,
+    /// What a good segment is nevertheless remarkable for.
+    pub remark: Option<&'static str>,
 }
 
 /// What a segment was.
@@ -123,9 +57,11 @@ impl Session {
             streams: [Stream::default(), Stream::default()],
             midstream: false,
             async_seen: false,
-            server_seen: false,
+            sides_known: false,
             fast_open: false,
             reset: false,
+            reset_by: None,
+            remark: None,
         };
         let [client, server] = &mut session.streams;
         if flags & tcp_flag::RST != 0 {
@@ -155,7 +91,7 @@ impl Session {
             client.start(tcp.ack.wrapping_sub(1));
             session.state = State::SynRecv;
             session.midstream = true;
-            session.server_seen = true;
+            session.sides_known = true;
             return Some((session, true));
         }
         if !settings.midstream
@@ -194,7 +130,6 @@ impl Session {
 
     /// Judges a segment and moves the state on.
     pub(crate) fn segment(&mut self, dir: Dir, packet: &Packet<'_>, tcp: &Tcp, settings: &StreamSettings) -> Judged {
-        self.server_seen |= dir == Dir::ToClient;
         let flags = tcp.flags;
         // An answer to a SYN echoes its timestamp.
         let sent = self.stream_ref(Dir::ToServer);
@@ -206,7 +141,16 @@ impl Session {
             return Judged::Bad("stream.pkt_invalid_timestamp");
         }
         if flags & tcp_flag::RST != 0 {
-            return self.reset(dir, tcp);
+            let judged = self.reset(dir, tcp);
+            if judged == Judged::Good && self.state == State::Closed {
+                self.reset_by = Some(dir);
+            }
+            return judged;
+        }
+        if self.reset_by == Some(dir) {
+            // Who reset a connection does not go on with it.
+            self.reset_by = None;
+            self.remark = Some("stream.suspected_rst_inject");
         }
         if let Err(event) = self.timestamp(dir, packet.time, tcp) {
             return Judged::Bad(event);
@@ -318,6 +262,10 @@ impl Session {
             self.async_seen = false;
             let own = self.stream(dir);
             own.start(tcp.seq.wrapping_sub(1));
+        }
+        // Receivers take nothing from a segment that acknowledges nothing (RFC 9293, 3.10.7.4).
+        if tcp.flags & tcp_flag::ACK == 0 {
+            return Judged::Bad("stream.pkt_broken_ack");
         }
         let length = packet.payload.len() as u32;
         let async_one = self.async_seen || settings.async_one_side;

@@ -9,6 +9,8 @@ use sha2::Sha256;
 
 /// Most values that rules may add to one set.
 const MOST_ADDED: usize = 200_000;
+/// Most bytes of the values that rules added to one set.
+const MOST_BYTES: usize = 32 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SetType {
@@ -54,23 +56,29 @@ pub(crate) struct DataSet {
     pub name: String,
     pub kind: SetType,
     pub values: HashMap<Vec<u8>, u16>,
+    /// What rules added, and the bytes of it.
     added: usize,
+    bytes: usize,
 }
 
 /// All sets of a rule set; what rules change stays in here.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct DataSets(pub Vec<DataSet>);
+pub(crate) struct DataSets {
+    sets: Vec<DataSet>,
+    /// Values that had no room.
+    pub full: u64,
+}
 
 impl DataSets {
     /// The set of this name, made if it is not there; the text of its file is read once.
     pub(crate) fn open(&mut self, name: &str, kind: SetType, file: Option<&str>, rated: bool) -> Result<usize, String> {
-        if let Some(at) = self.0.iter().position(|set| set.name == name) {
-            return match self.0.get(at) {
+        if let Some(at) = self.sets.iter().position(|set| set.name == name) {
+            return match self.sets.get(at) {
                 Some(set) if set.kind != kind => Err(format!("set '{name}' has two types")),
                 _ => Ok(at),
             };
         }
-        let mut set = DataSet { name: name.to_owned(), kind, values: HashMap::new(), added: 0 };
+        let mut set = DataSet { name: name.to_owned(), kind, values: HashMap::new(), added: 0, bytes: 0 };
         for (number, line) in file.unwrap_or_default().lines().enumerate() {
             let line = line.trim();
             if line.is_empty() {
@@ -86,31 +94,43 @@ impl DataSets {
                 .ok_or_else(|| format!("line {} of set '{name}' has no such value", number + 1))?;
             set.values.insert(value, rating);
         }
-        self.0.push(set);
-        Ok(self.0.len() - 1)
+        self.sets.push(set);
+        Ok(self.sets.len() - 1)
     }
 
     /// Whether the test holds for a buffer; changes the set where the command is to.
     pub(crate) fn test(&mut self, test: &DataSetTest, data: &[u8]) -> bool {
-        let Some(set) = self.0.get_mut(test.set) else { return false };
+        let Some(set) = self.sets.get_mut(test.set) else { return false };
         let Some(key) = set.key(data) else { return test.command == SetCommand::IsNotSet };
         match test.command {
             SetCommand::IsSet => set.values.contains_key(&key),
             SetCommand::IsNotSet => !set.values.contains_key(&key),
             SetCommand::Set => {
-                if set.added >= MOST_ADDED || set.values.contains_key(&key) {
+                if set.values.contains_key(&key) {
+                    return false;
+                }
+                if set.added >= MOST_ADDED || set.bytes + key.len() > MOST_BYTES {
+                    self.full += 1;
                     return false;
                 }
                 set.added += 1;
+                set.bytes += key.len();
                 set.values.insert(key, 0);
                 true
             }
-            SetCommand::Unset => set.values.remove(&key).is_some(),
+            SetCommand::Unset => {
+                let there = set.values.remove(&key).is_some();
+                if there {
+                    set.added = set.added.saturating_sub(1);
+                    set.bytes = set.bytes.saturating_sub(key.len());
+                }
+                there
+            }
         }
     }
 
     pub(crate) fn rated(&self, test: &ReputationTest, data: &[u8]) -> bool {
-        let Some(set) = self.0.get(test.set) else { return false };
+        let Some(set) = self.sets.get(test.set) else { return false };
         let rating = set.key(data).and_then(|key| set.values.get(&key).copied());
         rating.is_some_and(|rating| test.wanted.holds(rating))
     }
@@ -166,7 +186,7 @@ mod tests {
         for number in 0..MOST_ADDED as u32 + 10 {
             test(SetCommand::Set, &number.to_be_bytes());
         }
-        assert!(sets.0[set].values.len() <= MOST_ADDED + 1);
+        assert!(sets.sets[set].values.len() <= MOST_ADDED + 1 && sets.full > 0);
     }
 
     #[test]

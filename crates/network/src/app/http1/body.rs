@@ -1,15 +1,36 @@
 //! Bodies: by length, by chunks, until the end; content codings; files inside.
 
+use std::borrow::Cow;
+
 use super::coding::Decoder;
 use super::headers::has_word;
 use super::{Http1, State, Step, http};
+use crate::app::parameter::parameter;
 use crate::app::{Dir, File, Transactions, Tx};
 
 /// Decoders for a `Content-Encoding` value.
-pub(super) fn decoders(value: Option<&[u8]>, most: usize) -> Vec<Decoder> {
+pub(crate) fn decoders(value: Option<&[u8]>, most: usize, dir: Dir) -> Vec<Decoder> {
     let words = value.unwrap_or_default().split(|byte| matches!(byte, b',' | b' ' | b'\t'));
-    let known = words.filter(|word| has_word(word, b"gzip") || has_word(word, b"deflate"));
-    known.take(most).map(|_| Decoder::new()).collect()
+    // Of what clients send, brotli is not decoded: hardly a server does, and its window may be as large as 16 MiB.
+    let known = words.filter_map(|word| match word {
+        _ if has_word(word, b"gzip") || has_word(word, b"deflate") => Some(Decoder::new()),
+        _ if dir == Dir::ToClient && word.eq_ignore_ascii_case(b"br") => Some(Decoder::brotli()),
+        _ => None,
+    });
+    known.take(most).collect()
+}
+
+/// Bytes through decoders; `last` says that nothing follows. The flag tells of a bomb.
+pub(crate) fn decode<'d>(decoders: &mut [Decoder], data: &'d [u8], last: bool) -> (Cow<'d, [u8]>, bool) {
+    let mut data = Cow::Borrowed(data);
+    let mut bomb = false;
+    for decoder in decoders {
+        let mut out = Vec::new();
+        decoder.decode(&data, last, &mut out);
+        bomb |= decoder.bomb;
+        data = Cow::Owned(out);
+    }
+    (data, bomb)
 }
 
 /// Whether a byte may stand in a line of a chunk's length besides digits.
@@ -26,27 +47,25 @@ impl Http1 {
         match side.state {
             State::Counted(left) => {
                 let count = side.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                let data: Vec<u8> = side.buffer.drain(..count).collect();
                 let left = left - count as u64;
                 side.state = State::Counted(left);
-                self.content(dir, txs, &data);
+                self.front(dir, txs, count);
                 if left == 0 {
                     self.after_body(dir, txs);
                 }
                 Step::Again
             }
             State::UntilClose => {
-                let data = std::mem::take(&mut side.buffer);
-                self.content(dir, txs, &data);
+                let count = side.buffer.len();
+                self.front(dir, txs, count);
                 Step::Wait
             }
             State::ChunkLength => self.chunk_length(dir, txs),
             State::Chunk(left) => {
                 let count = side.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                let data: Vec<u8> = side.buffer.drain(..count).collect();
                 let left = left - count as u64;
                 side.state = if left == 0 { State::ChunkEnd } else { State::Chunk(left) };
-                self.content(dir, txs, &data);
+                self.front(dir, txs, count);
                 Step::Again
             }
             State::ChunkEnd => {
@@ -125,17 +144,18 @@ impl Http1 {
         }
     }
 
+    /// So many bytes of the buffer's front are of the body. The buffer keeps its memory.
+    fn front(&mut self, dir: Dir, txs: &mut Transactions, count: usize) {
+        let mut buffer = std::mem::take(&mut self.side(dir).buffer);
+        self.content(dir, txs, buffer.get(..count).unwrap_or_default());
+        buffer.drain(..count.min(buffer.len()));
+        self.side(dir).buffer = buffer;
+    }
+
     /// Body bytes as they came: through the decoders to the transaction.
     pub(super) fn content(&mut self, dir: Dir, txs: &mut Transactions, data: &[u8]) {
         let last = self.side(dir).ended;
-        let mut data = std::borrow::Cow::Borrowed(data);
-        let mut bomb = false;
-        for decoder in &mut self.side(dir).decoders {
-            let mut out = Vec::new();
-            decoder.decode(&data, last, &mut out);
-            bomb |= decoder.bomb;
-            data = std::borrow::Cow::Owned(out);
-        }
+        let (data, bomb) = decode(&mut self.side(dir).decoders, data, last);
         let Some(tx) = self.side(dir).tx.and_then(|id| txs.get(id)) else { return };
         if bomb {
             tx.event("http.compression_bomb");
@@ -220,11 +240,18 @@ fn request_content(tx: &mut Tx, data: &[u8], multipart: Option<&mut Multipart>) 
         return multipart.feed(data, files);
     }
     let upload = message.method.eq_ignore_ascii_case(b"PUT") || message.method.eq_ignore_ascii_case(b"POST");
-    let name = disposition(message.request.get(b"content-disposition")).unwrap_or_else(|| name_of(&message.uri));
-    let Some(files) = tx.files_mut(Dir::ToServer).filter(|_| upload) else { return };
-    if files.is_empty() {
-        files.push(File::new(&name));
+    if !upload {
+        return;
     }
+    if tx.files(Dir::ToServer).is_empty() {
+        let name = http(tx).map(|message| {
+            disposition(message.request.get(b"content-disposition")).unwrap_or_else(|| name_of(&message.uri))
+        });
+        if let Some(files) = tx.files_mut(Dir::ToServer) {
+            files.push(File::new(&name.unwrap_or_default()));
+        }
+    }
+    let Some(files) = tx.files_mut(Dir::ToServer) else { return };
     if let Some(file) = files.last_mut() {
         file.append(data);
     }
@@ -233,7 +260,9 @@ fn request_content(tx: &mut Tx, data: &[u8], multipart: Option<&mut Multipart>) 
 /// The name in a `Content-Disposition`.
 fn disposition(value: Option<&[u8]>) -> Option<Vec<u8>> {
     let value = value?;
-    let at = memchr::memmem::find(&value.to_ascii_lowercase(), b"filename=")?;
+    let Some(at) = memchr::memmem::find(&value.to_ascii_lowercase(), b"filename=") else {
+        return parameter(value, b"filename");
+    };
     let rest = value.get(at + 9..)?;
     let name = match rest.strip_prefix(b"\"") {
         Some(quoted) => quoted.split(|byte| *byte == b'"').next()?,
@@ -267,14 +296,13 @@ impl Multipart {
         if !lower.starts_with(b"multipart/") {
             return None;
         }
-        let at = memchr::memmem::find(&lower, b"boundary=")? + 9;
-        let rest = value.get(at..)?;
-        let boundary = match rest.strip_prefix(b"\"") {
-            Some(quoted) => quoted.split(|byte| *byte == b'"').next()?,
-            None => rest.split(|byte| matches!(byte, b';' | b' ' | b',')).next()?,
-        };
-        let mark = [b"--", boundary].concat();
-        (!boundary.is_empty()).then_some(Self { mark, buffer: Vec::new(), inside: None })
+        let boundary = parameter(value, b"boundary")?;
+        let mark = [b"--", boundary.as_slice()].concat();
+        Some(Self { mark, buffer: Vec::new(), inside: None })
+    }
+
+    pub(super) fn kept(&self) -> usize {
+        self.buffer.len()
     }
 
     pub(super) fn feed(&mut self, data: &[u8], files: &mut Vec<File>) {

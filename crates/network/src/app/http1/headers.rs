@@ -110,6 +110,12 @@ impl Headers {
         self.list.iter().find(|header| same_name(&header.name, name)).map(|header| header.value.as_slice())
     }
 
+    /// Bytes that they keep.
+    pub(crate) fn kept(&self) -> usize {
+        // As they came, and once more in their parts.
+        2 * self.raw.capacity() + self.list.capacity() * size_of::<Header>()
+    }
+
     /// All headers as `name: value` lines, without those that the test leaves out.
     pub(crate) fn joined(&self, leave_out: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.raw.len());

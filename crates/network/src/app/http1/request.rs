@@ -54,6 +54,7 @@ impl Http1 {
         self.request.tx = Some(tx.id);
         let text = chomp(&line);
         let parts = request_parts(text);
+        let torn = std::mem::take(&mut self.request.torn);
         let connect = parts.method.eq_ignore_ascii_case(b"CONNECT");
         let (uri, notes) = normalise(parts.target, all, connect);
         if notes.double_encoded {
@@ -69,7 +70,7 @@ impl Http1 {
             message.target = parts.target.to_vec();
             message.uri = uri;
             message.protocol = parts.protocol.to_vec();
-            message.request_frame = line;
+            message.request_frame = if torn { Vec::new() } else { line };
         }
         tx.reach(Dir::ToServer, 1);
         self.connect = connect;
@@ -144,7 +145,8 @@ impl Http1 {
             self.upgrade = Some(AppProto::Http2);
         }
         self.request.multipart = multipart;
-        self.request.decoders = super::body::decoders(codings.as_deref(), self.settings.decompress_layers);
+        self.request.decoders =
+            super::body::decoders(codings.as_deref(), self.settings.decompress_layers, Dir::ToServer);
         self.request.state = match (chunked, counted) {
             _ if self.connect => State::Ignore,
             (true, _) => State::ChunkLength,

@@ -143,7 +143,8 @@ impl Http1 {
             }
         }
         tx.reach(Dir::ToClient, 2);
-        self.response.decoders = super::body::decoders(codings.as_deref(), self.settings.decompress_layers);
+        self.response.decoders =
+            super::body::decoders(codings.as_deref(), self.settings.decompress_layers, Dir::ToClient);
         let bodiless = matches!(status, 100..=199 | 204 | 304) && nothing_said;
         let none = head || bodiless;
         self.response.state = match counted {

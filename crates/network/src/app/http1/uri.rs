@@ -1,5 +1,7 @@
 //! The normalised form of a request's URI: what a server would look at.
 
+use super::best_fit;
+
 /// What decoding found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UriNotes {
@@ -95,14 +97,19 @@ fn decode_path(path: &[u8], notes: &mut UriNotes) -> Vec<u8> {
                 rest = after;
             }
         }
-        if byte == b'\\' {
-            byte = b'/';
-        }
-        if byte == b'/' && out.last() == Some(&b'/') {
-            continue;
-        }
         out.push(byte);
     }
+    let mut out = best_fit::fold(out);
+    // Either slash parts, and several part like one.
+    let mut before = 0;
+    out.retain_mut(|byte| {
+        if *byte == b'\\' {
+            *byte = b'/';
+        }
+        let again = *byte == b'/' && before == b'/';
+        before = *byte;
+        !again
+    });
     out
 }
 
@@ -172,6 +179,7 @@ mod tests {
     fn paths() {
         assert_eq!(normal("/a/%2e%2e/b//c\\d"), "/b/c/d");
         assert_eq!(normal("/%u0041%uff0fx"), "/A/x");
+        assert_eq!(normal("/a/..%c0%afetc%e2%88%95passwd"), "/etc/passwd");
         assert_eq!(normal("http://user@host:80/x?y=%41#z"), "/x?y=A#z");
         assert_eq!(normal("/../../etc/./passwd"), "/etc/passwd");
         assert!(normalise(b"/%2541", false, false).1.double_encoded);

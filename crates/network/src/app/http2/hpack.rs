@@ -95,6 +95,11 @@ impl Default for Hpack {
 }
 
 impl Hpack {
+    /// Bytes that it keeps, by the count of RFC 7541, 4.1.
+    pub(super) fn kept(&self) -> usize {
+        self.size
+    }
+
     /// Decodes a block; the flag says that all of it could be read.
     pub(super) fn decode(&mut self, mut data: &[u8]) -> (Vec<Field>, bool) {
         let mut out: Vec<Field> = Vec::new();

@@ -5,101 +5,27 @@
 
 mod hpack;
 mod huffman;
+mod info;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use hpack::Hpack;
+pub(crate) use info::Http2Info;
+use info::note;
 
-use super::access::{Look, Value};
-use super::http1::HttpTx;
+use super::http1::{HttpTx, decode, decoders};
 use super::tx::Kind;
 use super::{Dir, File, HttpSettings, Parser, Status, Transactions, Tx};
 use crate::reader::Reader;
-use crate::rules::app_tests::AppTest;
-use crate::rules::buffers::Buffer;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Longest header block, and most frames that it may be cut into.
-const LONGEST_BLOCK: usize = 128 << 10;
+/// Longest header block, and how many frames it may be cut into before that is an event.
+const LONGEST_BLOCK: usize = 1 << 20;
 const MOST_CONTINUATIONS: u32 = 32;
 /// Most open streams.
 const MOST_STREAMS: usize = 1024;
 /// Longest frame that is waited for.
 const LONGEST_FRAME: usize = 1 << 18;
-
-/// What a stream has besides its request and answer.
-#[derive(Debug, Default)]
-pub(crate) struct Http2Info {
-    frames: [Vec<u8>; 2],
-    errors: [Vec<u32>; 2],
-    priorities: [Vec<u8>; 2],
-    windows: [Vec<u32>; 2],
-    sizes: [Vec<u64>; 2],
-    settings: [Vec<(u16, u32)>; 2],
-}
-
-impl Http2Info {
-    /// Buffers that are otherwise than in HTTP/1; `None` for all others.
-    pub(crate) fn value(&self, buffer: Buffer, http: &HttpTx, dir: Dir, look: Look<'_>) -> Option<bool> {
-        let data: Cow<'_, [u8]> = match buffer {
-            Buffer::HttpProtocol => Cow::Borrowed(b"HTTP/2"),
-            // There is no text beside the status.
-            Buffer::HttpStatMsg => Cow::Borrowed(b""),
-            Buffer::Http2HeaderName => {
-                let list = &http.headers(dir).list;
-                for header in list {
-                    if look(Value { data: Cow::Borrowed(&header.name), last: true, file: None }) {
-                        break;
-                    }
-                }
-                return Some(!list.is_empty());
-            }
-            _ => return None,
-        };
-        look(Value { data, last: true, file: None });
-        Some(true)
-    }
-
-    pub(crate) fn holds(&self, test: &AppTest, dir: Dir) -> bool {
-        let at = dir as usize;
-        match test {
-            AppTest::Http2FrameType(kind) => self.frames.get(at).is_some_and(|list| list.contains(kind)),
-            AppTest::Http2ErrorCode(code) => self.errors.get(at).is_some_and(|list| list.contains(code)),
-            AppTest::Http2Priority(wanted) => {
-                self.priorities.get(at).is_some_and(|list| list.iter().any(|v| wanted.holds(*v)))
-            }
-            AppTest::Http2Window(wanted) => {
-                self.windows.get(at).is_some_and(|list| list.iter().any(|v| wanted.holds(*v)))
-            }
-            AppTest::Http2SizeUpdate(wanted) => {
-                self.sizes.get(at).is_some_and(|list| list.iter().any(|v| wanted.holds(*v)))
-            }
-            AppTest::Http2Settings(text) => self.settings.get(at).is_some_and(|list| setting(text, list)),
-            _ => false,
-        }
-    }
-}
-
-/// `SETTINGS_ENABLE_PUSH = 1`, with any comparison.
-fn setting(text: &str, list: &[(u16, u32)]) -> bool {
-    const NAMES: [&str; 6] = [
-        "SETTINGS_HEADER_TABLE_SIZE",
-        "SETTINGS_ENABLE_PUSH",
-        "SETTINGS_MAX_CONCURRENT_STREAMS",
-        "SETTINGS_INITIAL_WINDOW_SIZE",
-        "SETTINGS_MAX_FRAME_SIZE",
-        "SETTINGS_MAX_HEADER_LIST_SIZE",
-    ];
-    let end = text.find(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')).unwrap_or(text.len());
-    let (name, rest) = text.split_at(end);
-    let Some(id) = NAMES.iter().position(|known| known.eq_ignore_ascii_case(name)) else { return false };
-    let wanted = (!rest.trim().is_empty()).then(|| crate::rules::number::Compare::<u32>::parse(rest));
-    list.iter().filter(|(kind, _)| usize::from(*kind) == id + 1).any(|(_, value)| match &wanted {
-        None => true,
-        Some(wanted) => wanted.as_ref().is_ok_and(|wanted| wanted.holds(*value)),
-    })
-}
 
 /// A header block that is not whole yet.
 #[derive(Debug)]
@@ -213,7 +139,7 @@ impl Http2 {
         match kind {
             0 => {
                 let data = unpadded(body, flags).unwrap_or_default();
-                content(tx, dir, data);
+                content(tx, dir, data, flags & 1 != 0, self.settings.decompress_layers);
                 if flags & 1 != 0 {
                     tx.finish(dir);
                 }
@@ -258,10 +184,11 @@ impl Http2 {
             9 => {
                 let Some(mut block) = self.blocks.get_mut(at).and_then(Option::take) else { return true };
                 block.frames += 1;
-                block.data.extend_from_slice(body);
-                if block.data.len() > LONGEST_BLOCK || block.frames > MOST_CONTINUATIONS {
+                // A block without end is read on, so that what comes behind it is seen; what is too long of it is not kept.
+                let room = LONGEST_BLOCK.saturating_sub(block.data.len());
+                block.data.extend_from_slice(body.get(..room.min(body.len())).unwrap_or_default());
+                if body.len() > room || block.frames > MOST_CONTINUATIONS {
                     tx.event("http2.reassembly_limit_reached");
-                    return false;
                 }
                 return self.header_block(dir, block, flags & 4 != 0, txs);
             }
@@ -303,9 +230,6 @@ impl Http2 {
     fn header_block(&mut self, dir: Dir, block: Block, whole: bool, txs: &mut Transactions) -> bool {
         let at = dir as usize;
         if !whole {
-            if block.data.len() > LONGEST_BLOCK {
-                return false;
-            }
             if let Some(slot) = self.blocks.get_mut(at) {
                 *slot = Some(block);
             }
@@ -364,12 +288,6 @@ impl Http2 {
     }
 }
 
-fn note<T>(lists: &mut [Vec<T>; 2], at: usize, value: T) {
-    if let Some(list) = lists.get_mut(at).filter(|list| list.len() < 64) {
-        list.push(value);
-    }
-}
-
 /// A frame's content without its padding.
 fn unpadded(body: &[u8], flags: u8) -> Option<&[u8]> {
     if flags & 8 == 0 {
@@ -379,9 +297,13 @@ fn unpadded(body: &[u8], flags: u8) -> Option<&[u8]> {
     rest.get(..rest.len().checked_sub(usize::from(*padding))?)
 }
 
-fn content(tx: &mut Tx, dir: Dir, data: &[u8]) {
+fn content(tx: &mut Tx, dir: Dir, data: &[u8], last: bool, layers: usize) {
     tx.reach(dir, 3);
-    let Kind::Http2(http, _) = &mut tx.kind else { return };
+    let Kind::Http2(http, info) = &mut tx.kind else { return };
+    let Some(coding) = info.codings.get_mut(dir as usize) else { return };
+    let decoders = coding.get_or_insert_with(|| decoders(http.headers(dir).get(b"content-encoding"), layers, dir));
+    let (data, bomb) = decode(decoders, data, last);
+    let data: &[u8] = &data;
     if dir == Dir::ToServer {
         let room = http.limits.0.max(1).saturating_sub(http.request_body.len());
         http.request_body.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
@@ -393,6 +315,9 @@ fn content(tx: &mut Tx, dir: Dir, data: &[u8]) {
     }
     if let Some(file) = files.last_mut() {
         file.append(data);
+    }
+    if bomb {
+        tx.event("http2.failed_decompression");
     }
 }
 
@@ -437,6 +362,16 @@ impl Parser for Http2 {
             *slot = buffer;
         }
         if failed { Status::Failed } else { Status::Going }
+    }
+
+    fn kept(&self) -> usize {
+        let buffers: usize = self.buffers.iter().map(Vec::capacity).sum();
+        let blocks: usize = self.blocks.iter().flatten().map(|block| block.data.len()).sum();
+        size_of::<Self>()
+            + buffers
+            + blocks
+            + self.streams.len() * 24
+            + self.tables.iter().map(Hpack::kept).sum::<usize>()
     }
 
     fn gap(&mut self, _: Dir, _: usize, _: &mut Transactions) -> Status {

@@ -1,5 +1,6 @@
 //! MIME (RFC 2045, 2046): headers, parts, and the decoding of their content, a line at a time.
 
+use crate::app::parameter::parameter;
 use crate::app::tx::Kind;
 use crate::app::{Dir, File, Tx};
 
@@ -108,15 +109,18 @@ impl Mime {
         let lower = value.to_ascii_lowercase();
         match name.to_ascii_lowercase().as_slice() {
             b"content-transfer-encoding" => {
-                self.coding = match lower.as_slice() {
-                    b"base64" => Coding::Base64,
-                    b"quoted-printable" => Coding::Quoted,
-                    _ => Coding::Plain,
+                let says = |word: &[u8]| memchr::memmem::find(&lower, word).is_some();
+                self.coding = if says(b"base64") {
+                    Coding::Base64
+                } else if says(b"quoted-printable") {
+                    Coding::Quoted
+                } else {
+                    Coding::Plain
                 };
             }
             b"content-type" => {
                 self.plain_text = lower.starts_with(b"text/") || lower.starts_with(b"multipart/");
-                if let Some(boundary) = parameter(value, b"boundary=")
+                if let Some(boundary) = parameter(value, b"boundary")
                     && self.boundaries.len() < DEEPEST
                 {
                     if boundary.len() > 254 {
@@ -124,12 +128,12 @@ impl Mime {
                     }
                     self.boundaries.push(boundary);
                 }
-                if let Some(name) = parameter(value, b"name=") {
+                if let Some(name) = parameter(value, b"name") {
                     self.name.get_or_insert(name);
                 }
             }
             b"content-disposition" => {
-                if let Some(name) = parameter(value, b"filename=") {
+                if let Some(name) = parameter(value, b"filename") {
                     self.name = Some(name);
                 }
             }
@@ -156,6 +160,8 @@ impl Mime {
         match self.coding {
             Coding::Base64 => self.base64(text, &mut out),
             Coding::Quoted => {
+                // Blanks at the end of a line are none of it (RFC 2045, 6.7).
+                let text = text.trim_ascii_end();
                 let soft = text.strip_suffix(b"=");
                 quoted(soft.unwrap_or(text), &mut out);
                 if soft.is_none() {
@@ -184,6 +190,11 @@ impl Mime {
                 b'0'..=b'9' => byte - b'0' + 52,
                 b'+' => 62,
                 b'/' => 63,
+                // Here a group ends, though another may follow.
+                b'=' => {
+                    self.bits = (0, 0);
+                    continue;
+                }
                 _ => continue,
             };
             self.bits = (self.bits.0 << 6 | u32::from(value), self.bits.1 + 6);
@@ -224,15 +235,4 @@ fn quoted(text: &[u8], out: &mut Vec<u8>) {
             out.push(*byte);
         }
     }
-}
-
-/// The value of a parameter, in quotes or not.
-fn parameter(value: &[u8], name: &[u8]) -> Option<Vec<u8>> {
-    let at = memchr::memmem::find(&value.to_ascii_lowercase(), name)?;
-    let rest = value.get(at + name.len()..)?;
-    let found = match rest.strip_prefix(b"\"") {
-        Some(quoted) => quoted.split(|byte| *byte == b'"').next()?,
-        None => rest.split(|byte| matches!(byte, b';' | b' ' | b'\t')).next()?,
-    };
-    (!found.is_empty()).then(|| found.to_vec())
 }

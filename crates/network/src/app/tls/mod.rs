@@ -286,6 +286,10 @@ impl Parser for Tls {
         if self.encrypted == [true; 2] { Status::Encrypted } else { Status::Going }
     }
 
+    fn kept(&self) -> usize {
+        size_of::<Self>() + self.buffers.iter().map(Vec::capacity).sum::<usize>()
+    }
+
     fn gap(&mut self, _: Dir, _: usize, _: &mut Transactions) -> Status {
         Status::Failed
     }

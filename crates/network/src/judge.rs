@@ -1,0 +1,143 @@
+//! Detection on one packet of a flow, and what follows from it: alerts, verdict, and what need not be kept any more.
+
+use crate::alert::Alert;
+use crate::app::Dir;
+use crate::decode::Packet;
+use crate::detect::{Judgement, Raised, Subject};
+use crate::engine::Core;
+use crate::flow::{Flow, FlowVerdict};
+use crate::rules::Action;
+use crate::verdict::{Verdict, refusal};
+
+/// Most bytes of payload that an alert carries.
+const ALERT_PAYLOAD: usize = 4096;
+
+impl Core {
+    /// Detection on a packet of a flow, and what follows.
+    pub(crate) fn judge(
+        &mut self,
+        packet: &Packet<'_>,
+        flow: &mut Flow,
+        dir: Dir,
+        established: bool,
+        in_stream: bool,
+        events: &[&'static str],
+    ) -> Verdict {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        let due = self.due(packet, flow, dir, in_stream, &mut bytes);
+        let subject = Subject {
+            packet,
+            dir,
+            established,
+            stream: due.map(|_| bytes.as_slice()),
+            in_stream,
+            events,
+            no_payload: flow.no_payload,
+        };
+        let judgement = self.detector.inspect(&subject, Some(flow));
+        if let Some(action) = judgement.blocked.filter(|_| flow.verdict == FlowVerdict::Drop) {
+            let (here, there) = (dir as usize, dir.other() as usize);
+            for (at, wanted) in [(here, action != Action::RejectDst), (there, action != Action::Reject)] {
+                if let Some(refused) = flow.refused.get_mut(at).filter(|_| action != Action::Drop) {
+                    *refused = wanted;
+                }
+            }
+        }
+        let verdict = self.conclude(&judgement, &subject, Some(flow));
+        if let (Some(to), Some(session)) = (due, flow.tcp.as_mut()) {
+            let stream = session.stream(dir);
+            stream.raw_progress = stream.raw_progress.max(to);
+            // Behind a gap there may be more that is due.
+            stream.trigger = stream.first_from(stream.raw_progress).is_some_and(|next| next < stream.acked());
+        }
+        self.scratch = bytes;
+        self.pruned(flow);
+        verdict
+    }
+
+    /// Lets go of what was looked at.
+    pub(crate) fn pruned(&mut self, flow: &mut Flow) {
+        let inline = self.settings.stream.inline;
+        let passed = flow.verdict == FlowVerdict::Pass;
+        let done = flow.app.is_some() && flow.no_payload || passed;
+        if let Some(session) = flow.tcp.as_mut() {
+            for (dir, chunk) in [
+                (Dir::ToServer, self.settings.stream.to_server_chunk),
+                (Dir::ToClient, self.settings.stream.to_client_chunk),
+            ] {
+                session.stream(dir).prune(if inline { chunk } else { 0 }, !done);
+            }
+        }
+        let finished = |tx: &crate::app::Tx| tx.state.iter().all(|state| state.finished);
+        while flow.txs.list.front().is_some_and(finished) {
+            flow.txs.list.pop_front();
+        }
+        if flow.txs.list.is_empty() {
+            // Most flows are quiet most of the time.
+            flow.txs.list.shrink_to_fit();
+        }
+        if flow.txs.list.len() > 64 {
+            flow.txs.list.retain(|tx| !finished(tx));
+        }
+    }
+
+    /// Alerts and verdict of what detection found.
+    pub(crate) fn conclude(&mut self, judgement: &Judgement, subject: &Subject<'_>, flow: Option<&Flow>) -> Verdict {
+        self.counters.discarded += judgement.discarded as u64;
+        for raised in &judgement.alerts {
+            if let Some(alert) = self.alert(raised, judgement, subject, flow) {
+                self.counters.alerts += 1;
+                self.out.push(alert);
+            }
+        }
+        match judgement.blocked {
+            Some(action) if self.settings.outcome.prevent => {
+                self.counters.dropped += 1;
+                match (action, flow) {
+                    (_, Some(flow)) if flow.verdict == FlowVerdict::Drop => refusal(flow, subject.dir),
+                    (Action::Reject | Action::RejectBoth, _) => Verdict::Reject,
+                    _ => Verdict::Drop,
+                }
+            }
+            _ if judgement.passed && flow.is_some_and(|flow| flow.verdict == FlowVerdict::Pass) => Verdict::AcceptFlow,
+            _ => Verdict::Accept,
+        }
+    }
+
+    fn alert(
+        &self,
+        raised: &Raised,
+        judgement: &Judgement,
+        subject: &Subject<'_>,
+        flow: Option<&Flow>,
+    ) -> Option<Alert> {
+        let rule = self.detector.rules.rules.get(raised.rule as usize)?.clone();
+        let packet = subject.packet;
+        let payload = subject.stream.filter(|_| raised.in_stream).unwrap_or(packet.payload);
+        let tag = rule.effects.iter().find_map(|effect| match effect {
+            crate::rules::model::Effect::Tag(tag) => Some(*tag),
+            _ => None,
+        });
+        Some(Alert {
+            tag,
+            rule,
+            action: raised.action,
+            blocked: raised.action.blocks() && judgement.blocked.is_some(),
+            packet: packet.number,
+            time: packet.time,
+            src: packet.src,
+            dst: packet.dst,
+            sport: packet.sport,
+            dport: packet.dport,
+            proto: packet.proto,
+            app: flow.and_then(|flow| flow.app),
+            to_server: subject.dir == Dir::ToServer,
+            flow: flow.map(|flow| flow.id),
+            tx: raised.tx,
+            vlan: packet.vlan.iter().take(packet.vlans.into()).copied().collect(),
+            payload: payload.get(..ALERT_PAYLOAD.min(payload.len())).unwrap_or_default().to_vec(),
+            http: flow.and_then(|flow| crate::event::http_summary(flow, raised.tx)),
+        })
+    }
+}
