@@ -9,6 +9,8 @@
 //! are tuned on three quarters of the tests, by the hash of their names; the last quarter, which nobody looks at while
 //! writing rules, says what they find elsewhere.
 
+mod corpus;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -24,57 +26,12 @@ use sakimori_network::testcases::{Case, Cut, Outcome};
 use sakimori_network::{Engine, LoadOptions, RuleSet, Settings};
 use serde_json::{Map, Value, json};
 
+use corpus::Test;
+
 /// Longest request.
 const MOST: u64 = 4 << 20;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What a category of the corpus is about, by the number that its name begins with.
-const CLASSES: &[(&str, &str)] = &[
-    ("911", "methods"),
-    ("913", "scanners"),
-    ("920", "protocol enforcement"),
-    ("921", "protocol attacks"),
-    ("922", "multipart"),
-    ("930", "local files, traversal"),
-    ("931", "remote files"),
-    ("932", "commands"),
-    ("933", "PHP"),
-    ("934", "Node, SSRF, templates"),
-    ("941", "cross-site scripting"),
-    ("942", "SQL injection"),
-    ("943", "session fixation"),
-    ("944", "Java"),
-    ("949", "scores"),
-];
-/// Of categories from 950 on.
-const ANSWERS: &str = "answers";
-const AGENTS: &str = "user agents";
-
-/// Rules of the corpus above paranoia level 1, by level: the corpus has no field for it.
-const LEVELS: [(u8, &[u64]); 3] = [
-    (
-        2,
-        &[
-            920121, 920200, 920201, 920230, 920271, 920320, 920341, 920451, 921151, 921422, 930121, 931130, 931131,
-            932131, 932161, 932200, 932205, 932206, 932207, 932210, 932220, 932231, 932236, 932239, 932240, 932271,
-            932281, 932300, 932310, 932320, 932371, 933151, 933152, 933153, 934101, 934120, 934140, 934190, 941101,
-            941120, 941150, 941181, 941320, 941330, 941340, 941380, 942101, 942120, 942130, 942131, 942150, 942152,
-            942180, 942200, 942210, 942260, 942300, 942310, 942321, 942330, 942340, 942361, 942362, 942370, 942380,
-            942390, 942400, 942410, 942430, 942440, 942450, 942470, 942480, 942510, 942520, 942521, 942522, 934220,
-            944151, 944200, 944210, 944240, 944250, 944260, 950100, 953101, 954101, 956110,
-        ],
-    ),
-    (
-        3,
-        &[
-            920272, 920300, 920490, 920510, 920521, 920660, 921170, 921180, 921210, 921220, 921230, 932190, 932290,
-            934210, 932232, 932237, 932238, 932301, 932311, 932321, 932331, 933111, 933131, 933161, 933190, 933211,
-            942251, 942420, 942431, 942460, 942490, 942511, 942530, 944300,
-        ],
-    ),
-    (4, &[920202, 920273, 920274, 920275, 920460, 921171, 942421, 942432, 944152]),
-];
 
 /// Options.
 #[derive(Debug, clap::Args)]
@@ -92,18 +49,6 @@ pub struct Options {
     json: bool,
 }
 
-/// A test as it is played.
-struct Test {
-    name: String,
-    class: &'static str,
-    /// Harmless, or an attack of this paranoia level.
-    level: Option<u8>,
-    /// Of the part that rules are tuned on.
-    tuned: bool,
-    requests: Vec<Vec<u8>>,
-    sids: Vec<u32>,
-}
-
 /// Found and all.
 type Share = [usize; 2];
 
@@ -118,8 +63,8 @@ pub fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     let rules = load(&options.rules)?;
-    let mut tests = read(&path)?;
-    tests.extend(agents(&options.folder.join("benign-user-agents.txt"))?);
+    let mut tests = corpus::read(&path)?;
+    tests.extend(corpus::agents(&options.folder.join("benign-user-agents.txt"))?);
     play(&mut tests, &rules)?;
     if options.json {
         println!("{:#}", document(&tests, rules.len()));
@@ -143,84 +88,6 @@ fn load(folder: &Path) -> Result<Arc<RuleSet>> {
         bail!("a rule cannot be loaded: {refused:?}");
     }
     Ok(Arc::new(set))
-}
-
-fn read(path: &Path) -> Result<Vec<Test>> {
-    let text = fs::read_to_string(path)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let tests = lines.map(|(at, line)| test(line).with_context(|| format!("{}:{}", path.display(), at + 1)));
-    // What is neither attack nor harmless asks for a status of the server that the corpus was made for.
-    tests.filter_map(Result::transpose).collect()
-}
-
-fn test(line: &str) -> Result<Option<Test>> {
-    let value: Value = serde_json::from_str(line)?;
-    let text = |name: &str| value.get(name).and_then(Value::as_str).with_context(|| format!("no {name}"));
-    let (name, category) = (text("case")?.to_owned(), text("category")?);
-    let number = category.split('-').nth(1).unwrap_or_default();
-    let class = CLASSES.iter().find(|(known, _)| *known == number).map_or(ANSWERS, |(_, class)| *class);
-    let rule = value.get("rule_id").and_then(Value::as_u64).context("no rule_id")?;
-    let level = match text("kind")? {
-        "attack" => Some(LEVELS.iter().find(|(_, rules)| rules.contains(&rule)).map_or(1, |(level, _)| *level)),
-        "benign" => None,
-        _ => return Ok(None),
-    };
-    let stages = value.get("stages").and_then(Value::as_array).context("no stages")?;
-    let requests =
-        stages.iter().map(|stage| request(stage.get("input").context("no input")?)).collect::<Result<Vec<_>>>()?;
-    let tuned = tuned(&name);
-    Ok(Some(Test { name, class, level, tuned, requests, sids: Vec::new() }))
-}
-
-/// Whether a test is of the three quarters for tuning: by FNV-1a, which is the same everywhere.
-fn tuned(name: &str) -> bool {
-    name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)) % 4 != 3
-}
-
-/// The bytes of a request: as encoded, or built from its parts with the headers that any client adds to a body.
-fn request(input: &Value) -> Result<Vec<u8>> {
-    if let Some(encoded) = input.get("encoded_request").and_then(Value::as_str) {
-        let plain: String = encoded.split_whitespace().collect();
-        return base64::engine::general_purpose::STANDARD.decode(plain).context("encoded_request");
-    }
-    let text = |name: &str, default: &'static str| input.get(name).and_then(Value::as_str).unwrap_or(default);
-    let data = text("data", "");
-    let mut out = format!("{} {} {}\r\n", text("method", "GET"), text("uri", "/"), text("version", "HTTP/1.1"));
-    let none = Map::new();
-    let headers = input.get("headers").and_then(Value::as_object).unwrap_or(&none);
-    for (name, value) in headers {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        out.push_str(&format!("{name}: {value}\r\n"));
-    }
-    let has = |wanted: &str| headers.keys().any(|name| name.eq_ignore_ascii_case(wanted));
-    if input.get("autocomplete_headers").and_then(Value::as_bool).unwrap_or(true) && !data.is_empty() {
-        if !has("content-type") {
-            out.push_str("Content-Type: application/x-www-form-urlencoded\r\n");
-        }
-        if !has("content-length") && !has("transfer-encoding") {
-            out.push_str(&format!("Content-Length: {}\r\n", data.len()));
-        }
-    }
-    Ok([out.as_bytes(), b"\r\n", data.as_bytes()].concat())
-}
-
-/// User agents of browsers and robots, each in a request for the front page.
-fn agents(path: &Path) -> Result<Vec<Test>> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let text = fs::read_to_string(path)?;
-    let tests = text.lines().filter(|line| !line.is_empty()).enumerate().map(|(at, agent)| Test {
-        name: format!("user agent {}", at + 1),
-        class: AGENTS,
-        level: None,
-        tuned: tuned(agent),
-        requests: vec![
-            format!("GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: {agent}\r\nAccept: */*\r\n\r\n").into(),
-        ],
-        sids: Vec::new(),
-    });
-    Ok(tests.collect())
 }
 
 /// Sends every request over loopback and has the engine judge what went over.
@@ -293,12 +160,6 @@ fn answer(request: &[u8]) -> Vec<u8> {
     [head.as_bytes(), &body].concat()
 }
 
-impl Test {
-    fn hit(&self) -> bool {
-        !self.sids.is_empty()
-    }
-}
-
 fn share<'t>(tests: impl Iterator<Item = &'t Test>) -> Share {
     tests.fold([0, 0], |[hit, all], test| [hit + usize::from(test.hit()), all + 1])
 }
@@ -335,8 +196,14 @@ fn print(tests: &[Test], rules: usize, misses: bool) {
         let cells = [of(1), of(2), of(3), of(4), harmless];
         println!("{name:<24}{}", cells.map(|cell| format!("{cell:>16}")).concat());
     }
-    for test in tests.iter().filter(|test| test.level.is_none() && test.hit()) {
-        println!("harmless, hit: {} ({}): {:?}", test.name, test.class, test.sids);
+    let hit = || tests.iter().filter(|test| test.level.is_none() && test.hit());
+    let rightly = hit().filter(|test| test.attack_all_the_same().is_some()).count();
+    let harmless = tests.iter().filter(|test| test.level.is_none()).count() - rightly;
+    println!("falsely found: {}", percent([hit().count() - rightly, harmless]));
+    println!("attacks that the corpus calls harmless for one of its rules, found: {rightly}");
+    for test in hit() {
+        let why = test.attack_all_the_same().unwrap_or("false");
+        println!("harmless, hit: {} ({}): {:?}: {why}", test.name, test.class, test.sids);
     }
     if misses {
         for (level, test) in tests.iter().filter(|test| !test.hit()).filter_map(|test| Some((test.level?, test))) {
@@ -355,7 +222,8 @@ fn document(tests: &[Test], rules: usize) -> Value {
     let list: Vec<Value> = tests
         .iter()
         .map(|test| {
-            json!({"case": test.name, "class": test.class, "level": test.level, "tuned": test.tuned, "rules": test.sids})
+            json!({"case": test.name, "class": test.class, "level": test.level, "tuned": test.tuned, "rules": test.sids,
+                "attack_all_the_same": test.attack_all_the_same()})
         })
         .collect();
     json!({"rules": rules, "classes": classes, "tests": list})
@@ -366,7 +234,7 @@ mod tests {
     use super::*;
 
     const BENIGN: &str = r#"{"case":"a-1","category":"REQUEST-942-X","rule_id":942100,"kind":"benign","stages":[{"input":{"uri":"/a?b=c","headers":{"Host":"h"}}}]}"#;
-    const ATTACK: &str = r#"{"case":"a-2","category":"REQUEST-942-X","rule_id":942200,"kind":"attack","stages":[{"input":{"method":"POST","uri":"/reflect","data":"{\"body\":\"SECRET\"}","headers":{"Content-Type":"application/json"}}}]}"#;
+    pub(super) const ATTACK: &str = r#"{"case":"a-2","category":"REQUEST-942-X","rule_id":942200,"kind":"attack","stages":[{"input":{"method":"POST","uri":"/reflect","data":"{\"body\":\"SECRET\"}","headers":{"Content-Type":"application/json"}}}]}"#;
 
     #[test]
     fn what_goes_over_loopback_is_judged_in_both_directions() {
@@ -375,23 +243,12 @@ mod tests {
             r#"alert http any any -> any any (flow:to_client; http.response_body; content:"SECRET"; bsize:6; sid:2;)"#,
         ];
         let rules = Arc::new(RuleSet::load(&[("r", &rules.join("\n"))], &LoadOptions::default(), &|_| None));
-        let mut tests: Vec<Test> = [BENIGN, ATTACK].iter().map(|line| test(line).unwrap().unwrap()).collect();
+        let mut tests: Vec<Test> = [BENIGN, ATTACK].iter().map(|line| corpus::test(line).unwrap().unwrap()).collect();
         play(&mut tests, &rules).unwrap();
         assert_eq!(tests[0].sids, Vec::<u32>::new());
         assert_eq!((tests[1].level, tests[1].sids.clone()), (Some(2), vec![1, 2]));
         let classes = by_class(&tests);
         assert_eq!(classes["SQL injection"], [[0, 0], [1, 1], [0, 0], [0, 0], [0, 1]]);
-    }
-
-    #[test]
-    fn requests_get_the_headers_that_clients_add_and_nothing_where_they_are_told_not_to() {
-        let plain = request(&json!({"method": "POST", "data": "a=b", "headers": {"X": 7}})).unwrap();
-        let text = "POST / HTTP/1.1\r\nX: 7\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n\r\na=b";
-        assert_eq!(String::from_utf8(plain).unwrap(), text);
-        let bare = request(&json!({"data": "a=b", "autocomplete_headers": false})).unwrap();
-        assert_eq!(bare, b"GET / HTTP/1.1\r\n\r\na=b");
-        assert_eq!(request(&json!({"encoded_request": "R0VU\nIC8="})).unwrap(), b"GET /");
-        assert!(test(&ATTACK.replace("attack", "other")).unwrap().is_none());
     }
 
     #[test]
