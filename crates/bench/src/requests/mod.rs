@@ -6,8 +6,8 @@
 //! the two sides of a TCP connection for the engine, with the rules of `content/network`: no root, no queue.
 //!
 //! A test counts as found where any rule of ours alerts, and as hit by mistake where any does on a harmless one. Rules
-//! are tuned on three quarters of the tests, by the hash of their names; the last quarter, which nobody looks at while
-//! writing rules, says what they find elsewhere.
+//! are tuned on three quarters of the tests, by the hash of their names; the last quarter, whose attacks nobody reads
+//! while writing rules, says what they find elsewhere.
 
 mod corpus;
 
