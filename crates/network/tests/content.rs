@@ -48,6 +48,11 @@ fn every_rule_loads_and_says_what_it_is() {
             assert!(rule.metadata.iter().any(|(key, value)| key == name && !value.is_empty()), "{}: {name}", rule.sid);
         }
         assert!(!rule.msg.is_empty() && rule.rev > 0 && rule.class.is_some(), "{}", rule.sid);
+        assert!(
+            !rule.references.is_empty(),
+            "{}: a hole by its number, or a class of weaknesses or techniques",
+            rule.sid
+        );
     }
 }
 
