@@ -2,6 +2,7 @@
 //!
 //! Figures are of the build that this program belongs to: it uses the binaries beside it, and says their profile.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 mod api;
 mod cost;
@@ -13,6 +14,7 @@ mod inline;
 mod log_to_block;
 mod many_blocks;
 mod platform;
+mod requests;
 mod story;
 mod syslog;
 
@@ -44,6 +46,8 @@ enum Command {
     LogToBlock(log_to_block::Options),
     /// 150,000 blocks, each with its own record: one more, and all undone
     ManyBlocks(many_blocks::Options),
+    /// Attacks and harmless requests of a corpus against our own network rules: found and falsely found, by class
+    Requests(requests::Options),
     /// Receive syslog datagrams into a file (the demo's syslog daemon)
     #[command(hide = true)]
     Syslog(syslog::Options),
@@ -60,6 +64,7 @@ fn main() -> anyhow::Result<()> {
         Command::Inline(options) => inline::run(&options),
         Command::LogToBlock(options) => log_to_block::run(&options),
         Command::ManyBlocks(options) => many_blocks::run(&options),
+        Command::Requests(options) => requests::run(&options),
         Command::Syslog(options) => syslog::run(&options),
     }
 }

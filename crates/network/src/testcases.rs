@@ -29,6 +29,7 @@ use crate::verdict::Verdict;
 pub const TINY: usize = 9;
 const CLIENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
+const FIRST_PORT: u16 = 40_000;
 
 /// What is to come of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +177,14 @@ impl Case {
 
     /// What comes of it.
     pub fn play(&self, rules: &Arc<RuleSet>, cut: Cut) -> Outcome {
-        let mut table = Table::new(rules, self.port, self.udp);
+        self.play_in(&mut Engine::new(Settings::inline(), rules.clone()), 0, cut)
+    }
+
+    /// What comes of it in an engine that saw other conversations before: this is the `nth`.
+    ///
+    /// Each has a client's port of its own and begins ten seconds after the one before.
+    pub fn play_in(&self, engine: &mut Engine, nth: u32, cut: Cut) -> Outcome {
+        let mut table = Table::new(engine, nth, self.port, self.udp);
         if !self.udp {
             table.handshake();
         }
@@ -188,8 +196,10 @@ impl Case {
 }
 
 /// The two sides and the engine between them.
-struct Table {
-    engine: Engine,
+struct Table<'e> {
+    engine: &'e mut Engine,
+    /// Ports of the client and the server.
+    from: u16,
     port: u16,
     udp: bool,
     /// Next number of each side, the client's first.
@@ -200,11 +210,12 @@ struct Table {
     stopped: bool,
 }
 
-impl Table {
-    fn new(rules: &Arc<RuleSet>, port: u16, udp: bool) -> Self {
-        let engine = Engine::new(Settings::inline(), rules.clone());
-        let time = 1_700_000_000_000_000;
-        Self { engine, port, udp, next: [1_000, 9_000], time, number: 0, sids: Vec::new(), stopped: false }
+impl<'e> Table<'e> {
+    fn new(engine: &'e mut Engine, nth: u32, port: u16, udp: bool) -> Self {
+        let from = FIRST_PORT + u16::try_from(nth % 20_000).unwrap_or_default();
+        let time = 1_700_000_000_000_000 + i64::from(nth) * 10_000_000;
+        let number = engine.counters().frames;
+        Self { engine, from, port, udp, next: [1_000, 9_000], time, number, sids: Vec::new(), stopped: false }
     }
 
     fn handshake(&mut self) {
@@ -218,7 +229,7 @@ impl Table {
 
     fn speak(&mut self, client: bool, bytes: &[u8], cut: Cut) {
         if self.udp {
-            return self.frame(client, &datagram(client, self.port, bytes), 17);
+            return self.frame(client, &datagram(client, self.from, self.port, bytes), 17);
         }
         let [ours, theirs] = if client { self.next } else { [self.next[1], self.next[0]] };
         let mut parts: Vec<(u32, &[u8])> = Vec::new();
@@ -239,7 +250,7 @@ impl Table {
     }
 
     fn segment(&mut self, client: bool, seq: u32, ack: u32, flags: u8, payload: &[u8]) {
-        let (from, to) = if client { (40_000, self.port) } else { (self.port, 40_000) };
+        let (from, to) = if client { (self.from, self.port) } else { (self.port, self.from) };
         let mut tcp = [from.to_be_bytes(), to.to_be_bytes()].concat();
         tcp.extend(seq.to_be_bytes());
         tcp.extend(ack.to_be_bytes());
@@ -279,8 +290,8 @@ impl Table {
     }
 }
 
-fn datagram(client: bool, port: u16, payload: &[u8]) -> Vec<u8> {
-    let (from, to) = if client { (40_000, port) } else { (port, 40_000) };
+fn datagram(client: bool, own: u16, port: u16, payload: &[u8]) -> Vec<u8> {
+    let (from, to) = if client { (own, port) } else { (port, own) };
     let mut udp = [from.to_be_bytes(), to.to_be_bytes()].concat();
     udp.extend(u16::try_from(8 + payload.len()).unwrap_or(u16::MAX).to_be_bytes());
     udp.extend([0, 0]);
@@ -318,6 +329,11 @@ mod tests {
         for case in &cases {
             assert_eq!(case.failures(&rules), Vec::<String>::new());
         }
+        let mut engine = Engine::new(Settings::inline(), rules.clone());
+        let turns = [&cases[0], &cases[1], &cases[0]].into_iter().zip(0..);
+        let one_after_the_other: Vec<Outcome> =
+            turns.map(|(case, nth)| case.play_in(&mut engine, nth, Cut::Whole)).collect();
+        assert_eq!(one_after_the_other, [Outcome::Drop(vec![1]), Outcome::Pass, Outcome::Drop(vec![1])]);
         cases[1].outcome = Outcome::Alert(vec![1]);
         assert_eq!(cases[1].failures(&rules).len(), 3);
     }

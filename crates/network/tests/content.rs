@@ -48,6 +48,11 @@ fn every_rule_loads_and_says_what_it_is() {
             assert!(rule.metadata.iter().any(|(key, value)| key == name && !value.is_empty()), "{}: {name}", rule.sid);
         }
         assert!(!rule.msg.is_empty() && rule.rev > 0 && rule.class.is_some(), "{}", rule.sid);
+        assert!(
+            !rule.references.is_empty(),
+            "{}: a hole by its number, or a class of weaknesses or techniques",
+            rule.sid
+        );
     }
 }
 
@@ -99,18 +104,25 @@ fn every_content_of_a_rule_is_asked_for_by_a_case() {
             }
         }
     }
-    // Patterns that only narrow down where a regular expression is tried change nothing but speed.
-    let share = unasked.len();
-    println!("{share} conditions that no case asks for:\n{}", unasked.join("\n"));
-    assert!(share <= 60, "{share} conditions that no case asks for:\n{}", unasked.join("\n"));
+    assert!(unasked.is_empty(), "{} conditions that no case asks for:\n{}", unasked.len(), unasked.join("\n"));
 }
 
 /// The rule with one of its regular expressions taken away, or one of its contents.
+///
+/// A content that says `fast_pattern` and is followed by a regular expression of the same buffer only says where that
+/// one is worth trying: without it the same is found, more slowly.
 fn mutants(line: &str) -> Vec<String> {
     let Some((head, options)) = line.split_once('(') else { return Vec::new() };
     let parts: Vec<&str> = options.split("; ").collect();
     let is_condition = |part: &&str| part.starts_with("pcre:") || part.starts_with("content:");
-    let places = parts.iter().enumerate().filter(|(_, part)| is_condition(part)).map(|(at, _)| at);
+    let narrows = |at: usize| {
+        let behind = parts.get(at + 1..).unwrap_or_default();
+        let own = behind.iter().take_while(|part| !is_condition(part) && !part.contains('.'));
+        let next = behind.iter().find(|part| is_condition(part) || part.starts_with("http."));
+        own.into_iter().any(|part| *part == "fast_pattern") && next.is_some_and(|part| part.starts_with("pcre:"))
+    };
+    let wanted = |at: &usize| !parts[*at].starts_with("content:") || !narrows(*at);
+    let places = parts.iter().enumerate().filter(|(_, part)| is_condition(part)).map(|(at, _)| at).filter(wanted);
     places
         .map(|out| {
             let kept: Vec<&str> =
