@@ -119,6 +119,8 @@ pub(crate) struct Core {
     pub expected: Vec<(i64, crate::app::Expected)>,
     /// Bytes that the streams of all flows keep.
     pub held: usize,
+    /// What is over, where somebody asked for it.
+    pub records: Option<crate::eve::Records>,
 }
 
 /// Rules made ready for an engine; the long part of a change of rules, which can be done beside it.
@@ -142,6 +144,7 @@ impl Engine {
             scratch: Vec::new(),
             expected: Vec::new(),
             held: 0,
+            records: None,
         };
         Self { decoder, core }
     }
@@ -187,6 +190,20 @@ impl Engine {
             }
         }
         alerts.append(&mut self.core.out);
+    }
+
+    /// From now on transactions and flows that are over are kept as EVE records, for [`Engine::take_records`].
+    pub fn record(&mut self) {
+        self.core.records.get_or_insert_default();
+    }
+
+    /// Records since the last call, and how many were let go in between since there were too many.
+    pub fn take_records(&mut self) -> (Vec<serde_json::Value>, u64) {
+        self.core
+            .records
+            .as_mut()
+            .map(|records| (std::mem::take(&mut records.list), std::mem::take(&mut records.lost)))
+            .unwrap_or_default()
     }
 
     pub fn counters(&self) -> Counters {
@@ -408,9 +425,15 @@ impl Core {
         }
         let finished = |tx: &crate::app::Tx| tx.state.iter().all(|state| state.finished);
         while flow.txs.list.front().is_some_and(finished) {
-            flow.txs.list.pop_front();
+            let over = flow.txs.list.pop_front();
+            if let (Some(records), Some(tx)) = (&mut self.records, over) {
+                records.transaction(flow, &tx);
+            }
         }
         if flow.txs.list.len() > 64 {
+            if let Some(records) = &mut self.records {
+                flow.txs.list.iter().filter(|tx| finished(tx)).for_each(|tx| records.transaction(flow, tx));
+            }
             flow.txs.list.retain(|tx| !finished(tx));
         }
     }
