@@ -15,12 +15,12 @@ fn hit(at: Timestamp, host: &str, client: &str, url: &str) -> Event {
     event.set(field::EVENT_REASON, TRIAL_REASON);
     event.set(field::RULE_ID, RULE);
     event.set(field::RULE_RULESET, "suricata");
-    event.set(field::HOST_NAME, host);
+    event.set(field::HOST_NAME, host.to_owned());
     for who in [field::CLIENT_IP, field::SOURCE_IP] {
         event.set(who, sakimori_model::Value::Ip(client.parse().unwrap()));
     }
     event.set(field::HTTP_REQUEST_METHOD, "GET");
-    event.set(field::URL_ORIGINAL, url);
+    event.set(field::URL_ORIGINAL, url.to_owned());
     event.set(field::SAKIMORI_DETECT_BUNDLE, 7_i64);
     event.set(field::SAKIMORI_ALERT_ID, format!("{url}{client}"));
     event.set_path("sakimori.network.payload_printable", json!(format!("GET {url} HTTP/1.1")));
@@ -31,9 +31,9 @@ fn access(at: Timestamp, host: &str, client: &str, url: &str, status: i64) -> Ev
     let mut event = Event::new();
     event.set(field::TIMESTAMP, at);
     event.set(field::EVENT_KIND, "event");
-    event.set(field::HOST_NAME, host);
+    event.set(field::HOST_NAME, host.to_owned());
     event.set(field::SOURCE_IP, sakimori_model::Value::Ip(client.parse().unwrap()));
-    event.set(field::URL_ORIGINAL, url);
+    event.set(field::URL_ORIGINAL, url.to_owned());
     event.set(field::HTTP_RESPONSE_STATUS_CODE, status);
     event
 }
