@@ -125,6 +125,8 @@ pub struct BlockAddress {
 pub struct Proof {
     /// Hours between two runs. 0: none, by schedule or by hand.
     pub every_hours: u32,
+    /// TCP port of the loopback device where the probe of intrusion prevention asks.
+    pub port: u16,
 }
 
 /// Intrusion prevention.
@@ -133,6 +135,13 @@ pub struct Proof {
 pub struct IntrusionPrevention {
     /// Name of the nftables tables, families `ip` and `ip6`.
     pub table: String,
+}
+
+impl Proof {
+    /// The port, where there are probes.
+    pub fn probed_port(&self) -> Option<u16> {
+        (self.every_hours > 0).then_some(self.port)
+    }
 }
 
 impl Default for Agent {
@@ -181,7 +190,7 @@ impl Default for LogInspection {
 }
 impl Default for Proof {
     fn default() -> Self {
-        Self { every_hours: 24 }
+        Self { every_hours: 24, port: 7_609 }
     }
 }
 impl Default for BlockAddress {

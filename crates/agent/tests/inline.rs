@@ -11,18 +11,24 @@ use std::time::{Duration, Instant};
 
 use host::{Host, is_root};
 use manager::Manager;
+use sakimori_model::policy::{Mode, Policy};
 use sakimori_model::{Event, field};
 use serde_json::json;
 use web::{ATTACK, Net, get};
 
 const DETECT_BLOCKS: &str = "[policy.modules.block_address]\nmode = \"detect\"\n";
 
-/// A host whose agent inspects, in the server's namespace.
-fn host(net: &Net, more: &str) -> Host {
-    let mut host = Host::new(&format!(
+/// Configuration of an agent that inspects.
+fn inspecting(more: &str) -> String {
+    format!(
         "{DETECT_BLOCKS}[policy.modules.log_inspection]\nstate = \"off\"\n\
          [policy.modules.intrusion_prevention]\nstate = \"on\"\n{more}\n"
-    ));
+    )
+}
+
+/// A host whose agent inspects, in the server's namespace.
+fn host(net: &Net, more: &str) -> Host {
+    let mut host = Host::new(&inspecting(more));
     host.namespace = Some(net.lab.full_name("server"));
     host
 }
@@ -149,6 +155,106 @@ fn an_alert_of_an_exploit_blocks_the_attacker_on_the_host() {
     assert_eq!(server.log(), ["GET / HTTP/1.1"]);
 }
 
+/// What the probe of the module says when it is run now.
+fn proven(host: &Host) -> (bool, String) {
+    let said = host.json(&["proof", "--run"]);
+    let all = said["proofs"].as_array().unwrap();
+    let one = all.iter().find(|one| one["module"] == "intrusion_prevention").unwrap();
+    (one["ok"] == true, one["detail"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn the_probe_goes_the_whole_way_and_fails_where_the_way_is_cut() {
+    let Some(net) = Net::new() else { return };
+    for (mode, words) in [("prevent", "was dropped, and a harmless one answered"), ("detect", "it only looks")] {
+        let mut host = Host::probed(24, &inspecting(&format!("mode = \"{mode}\"")));
+        host.namespace = Some(net.lab.full_name("server"));
+        ready(&mut host);
+        for _ in 0..2 {
+            let (ok, detail) = proven(&host);
+            assert!(ok && detail.ends_with(words), "{detail}");
+        }
+        let all = alerts(&host);
+        assert!(all.len() >= 2 && all.iter().all(|alert| alert.bool(field::SAKIMORI_PROBE) == Some(true)));
+        // Another program has the port.
+        let taken = net.lab.inside("server", || std::net::TcpListener::bind("127.0.0.1:7609")).unwrap().unwrap();
+        let (ok, detail) = proven(&host);
+        assert!(!ok && detail.contains("port 7609 of loopback is taken"), "{detail}");
+        drop(taken);
+        if mode == "prevent" {
+            // The kernel's rules are gone, as another program's mistake would have it.
+            for family in ["ip", "ip6"] {
+                let table = format!("{}_ips", host.table);
+                let mut nft = net.lab.command("server", "nft").unwrap();
+                assert!(nft.args(["delete", "table", family, &table]).status().unwrap().success());
+            }
+            let (ok, detail) = proven(&host);
+            assert!(!ok && detail == "a request that a rule is to stop was answered", "{detail}");
+            assert!(host.events("agent").iter().any(|event| event.str(field::RULE_ID) == Some("proof-failing")));
+        }
+        host.stop();
+    }
+}
+
+/// A policy of the manager's that inspects, and blocks nobody.
+fn sent(module: serde_json::Value) -> Policy {
+    let mut policy = sakimori_model::policy::merge(&[sakimori_model::policy::default_layer()]).unwrap().policy;
+    policy.modules.log_inspection.sources.clear();
+    policy.modules.block_address.mode = Mode::Detect;
+    let mut tree = serde_json::to_value(&policy).unwrap();
+    for (name, value) in module.as_object().unwrap() {
+        tree["modules"]["intrusion_prevention"][name] = value.clone();
+    }
+    serde_json::from_value(tree).unwrap()
+}
+
+/// A manager beside the server, and the host enrolled there.
+fn enrolled(net: &Net, more: &str) -> (Manager, Host) {
+    let manager = net.lab.inside("server", Manager::start).unwrap();
+    let mut host = host(net, more);
+    let out = host.command(&["enroll", &manager.token("secret-1")]).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    ready(&mut host);
+    host.wait("the manager is reached", |host| host.status().is_some_and(|status| status.connected));
+    (manager, host)
+}
+
+#[test]
+fn a_switch_to_prevent_is_provisional_and_taken_back_requests_are_served_again() {
+    let Some(net) = Net::new() else { return };
+    let (manager, mut host) = enrolled(&net, "mode = \"detect\"");
+    let server = net.serve("198.51.100.1:80");
+    let provisional = |host: &Host| host.status().unwrap().provisional;
+    assert!(provisional(&host).is_empty());
+    // A mode for the module, and one for a single rule that is as much of a switch.
+    let one_rule = json!({"state": "on", "mode": "detect", "overrides": [{"rule": 9100002, "mode": "prevent"}]});
+    for (number, module) in [(1, json!({"state": "on", "mode": "prevent", "fail": "closed"})), (2, one_rule)] {
+        manager.send(manager.policy(number, &sent(module)));
+        host.wait("the switch is in the ledger, with its deadline", |host| provisional(host).len() == 1);
+        host.wait("it prevents already", |_| get(&net, "198.51.100.1:80", "/", ATTACK).is_err());
+        let id = provisional(&host)[0].clone();
+        let actions = host.json(&["actions", "list"]);
+        assert_eq!(actions[0]["order"]["action"], "prevent_mode");
+        assert_eq!(actions[0]["order"]["target"]["setting"], "modules.intrusion_prevention.mode");
+        assert_eq!(host.json(&["actions", "undo", &id])["count"], 1);
+        host.wait("it only looks", |host| {
+            host.status().unwrap().held.contains(&"modules.intrusion_prevention.mode".to_owned())
+        });
+        let served = server.log().len();
+        host.wait("the same request is served", |_| get(&net, "198.51.100.1:80", "/", ATTACK).is_ok());
+        assert!(server.log().len() > served);
+    }
+    // Confirmed it stays.
+    manager.send(manager.policy(3, &sent(json!({"state": "on", "mode": "prevent"}))));
+    host.wait("a newer policy tries again", |host| provisional(host).len() == 1);
+    let id = provisional(&host)[0].clone();
+    assert_eq!(host.json(&["actions", "confirm", &id])["count"], 1);
+    host.wait("nothing is provisional", |host| provisional(host).is_empty());
+    host.wait("it prevents", |_| get(&net, "198.51.100.1:80", "/", ATTACK).is_err());
+    assert!(host.status().unwrap().held.is_empty());
+    host.stop();
+}
+
 /// Requests one after the other until told to stop; gives how many were answered and how many not.
 fn traffic(net: &Net, stop: &AtomicBool, answered: &AtomicUsize) -> usize {
     let mut failed = 0;
@@ -205,6 +311,32 @@ fn a_killed_worker_costs_no_request_and_while_none_is_there_the_policy_decides()
     assert!(served.contains("200 OK") && server.log().iter().any(|line| line.contains("/open")));
     signal(agent, "CONT");
     host.wait("it is on again", |host| module(host).is_some_and(|(state, _)| state == "on"));
+    host.wait("what went by policy is an event", |host| said_by_policy(host).contains("were let through unseen"));
+    host.stop();
+}
+
+/// The newest word about packets that went by policy.
+fn said_by_policy(host: &Host) -> String {
+    let said = host.events("agent");
+    let mut all = said.iter().filter(|event| event.str(field::EVENT_ACTION) == Some("packets-by-policy"));
+    all.next_back().and_then(|event| event.str(field::MESSAGE)).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn an_engine_that_hangs_is_ended_and_both_that_and_what_went_by_are_events() {
+    let Some(net) = Net::new() else { return };
+    let mut host = host(&net, "mode = \"prevent\"\nfail = \"open\"\nslow_ms = 300");
+    ready(&mut host);
+    let server = net.serve("198.51.100.1:80");
+    assert!(get(&net, "198.51.100.1:80", "/before", "").is_ok());
+    let worker = host.worker("network").unwrap();
+    signal(worker, "STOP");
+    let served = get(&net, "198.51.100.1:80", "/during", "");
+    assert!(served.is_ok() && server.log().iter().any(|line| line.contains("/during")), "{served:?}");
+    host.wait("it is ended", |host| host.worker("network").is_some_and(|pid| pid != worker));
+    host.wait("the overload is an event", |host| host.said("module-overloaded") == 1);
+    host.wait("and what went by", |host| said_by_policy(host).contains("were let through unseen"));
+    host.wait("it prevents again", |_| get(&net, "198.51.100.1:80", "/", ATTACK).is_err());
     host.stop();
 }
 
@@ -226,6 +358,7 @@ fn closed_by_policy_nothing_passes_while_no_worker_is_there_but_a_port_that_is_l
     let log = server.log();
     assert!(log.iter().all(|line| !line.contains("/during")), "{log:?}");
     assert_eq!(ssh.log().len(), 1);
+    host.wait("what went by policy is an event", |host| said_by_policy(host).contains("were dropped"));
     // The agent is killed: its pump goes on to say no, until the agent is there again.
     host.kill();
     assert_eq!(pumps(&host).len(), 1);
@@ -239,12 +372,7 @@ fn closed_by_policy_nothing_passes_while_no_worker_is_there_but_a_port_that_is_l
 #[test]
 fn rules_change_under_traffic_and_no_request_is_lost() {
     let Some(net) = Net::new() else { return };
-    let manager = net.lab.inside("server", Manager::start).unwrap();
-    let mut host = host(&net, "mode = \"prevent\"");
-    let out = host.command(&["enroll", &manager.token("secret-1")]).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    ready(&mut host);
-    host.wait("the manager is reached", |host| host.status().is_some_and(|status| status.connected));
+    let (manager, mut host) = enrolled(&net, "mode = \"prevent\"");
     let server = net.serve("198.51.100.1:80");
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let swaps = 12_u64;
@@ -253,13 +381,7 @@ fn rules_change_under_traffic_and_no_request_is_lost() {
         let requests: Vec<_> = (0..2).map(|_| scope.spawn(|| traffic(&net, &stop, &answered))).collect();
         for number in 1..=swaps {
             let mode = if number % 2 == 1 { "detect" } else { "prevent" };
-            let mut policy = sakimori_model::policy::merge(&[sakimori_model::policy::default_layer()]).unwrap().policy;
-            policy.modules.log_inspection.sources.clear();
-            policy.modules.block_address.mode = sakimori_model::policy::Mode::Detect;
-            let mut tree = serde_json::to_value(&policy).unwrap();
-            tree["modules"]["intrusion_prevention"]["state"] = json!("on");
-            tree["modules"]["intrusion_prevention"]["mode"] = json!(mode);
-            manager.send(manager.policy(number, &serde_json::from_value(tree).unwrap()));
+            manager.send(manager.policy(number, &sent(json!({"state": "on", "mode": mode}))));
             let wanted = if mode == "detect" { ", 0 prevent" } else { " prevent" };
             host.wait("the new rules are in effect", |host| {
                 let said = host.events("agent");
@@ -301,6 +423,11 @@ fn a_long_download_leaves_the_queue_is_counted_and_the_next_request_is_judged() 
     assert!(web::ask(&mut stream, "/", ATTACK).is_err(), "the same connection is judged on");
     assert_eq!(server.log().len(), 2);
     host.wait("the figures", |host| module(host).is_some_and(|(_, detail)| detail.contains("1 answers of")));
+    let figures = host.status().unwrap().network.unwrap();
+    assert!(figures.passed_over == 1 && figures.passed_over_bytes > size as u64 / 2, "{figures:?}");
+    // What cannot be seen is a figure, too.
+    web::encrypted(&net, "198.51.100.1:443");
+    host.wait("encrypted flows are counted", |host| host.status().unwrap().network.unwrap().encrypted_flows == 1);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sakimori_sys::lab::{End, Lab};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::wait;
 use crate::platform::{PATIENCE, Process, tail};
@@ -30,6 +30,14 @@ pub const PROXY: &str = "192.0.2.80";
 pub const CLIENT: &str = "203.0.113.50";
 /// Another client behind it, who uploads.
 pub const UPLOADER: &str = "203.0.113.51";
+/// Who sends exploits, directly.
+pub const EXPLOITER: &str = "198.51.100.67";
+/// By IPv6.
+pub const EXPLOITER6: &str = "2001:db8::67";
+/// Who sends them through the proxy.
+pub const BEHIND: &str = "203.0.113.52";
+/// An honest client behind the proxy.
+pub const SHOPPER: &str = "203.0.113.53";
 /// The protected host.
 pub const HOST: &str = "198.51.100.1";
 /// The protected host by IPv6.
@@ -37,6 +45,15 @@ pub const HOST6: &str = "2001:db8::1";
 const HOST_FOR_PROXY: &str = "192.0.2.1";
 /// The manager's side.
 pub const MANAGER: &str = "10.99.0.1";
+
+/// Who asks the web server.
+#[derive(Clone, Copy)]
+pub enum Asker<'a> {
+    /// An address of the attacker's.
+    Direct(&'a str),
+    /// A client, as the trusted proxy names it.
+    Behind(&'a str),
+}
 
 /// The namespaces and the services in them.
 pub struct World {
@@ -64,7 +81,14 @@ impl World {
             End {
                 namespace: "attacker",
                 device: "out",
-                addresses: &["198.51.100.66/24", "198.51.100.99/24", "198.51.100.10/24", "2001:db8::66/64"],
+                addresses: &[
+                    "198.51.100.66/24",
+                    "198.51.100.67/24",
+                    "198.51.100.99/24",
+                    "198.51.100.10/24",
+                    "2001:db8::66/64",
+                    "2001:db8::67/64",
+                ],
             },
             End { namespace: "host", device: "public", addresses: &["198.51.100.1/24", "2001:db8::1/64"] },
         )?;
@@ -138,7 +162,7 @@ impl World {
                  \"$http_referer\" \"$http_user_agent\" \"$http_x_forwarded_for\"';\n\
                  access_log {base}/access.log forwarded;\nclient_body_temp_path {base}/body;\nproxy_temp_path {base}/proxy;\n\
                  fastcgi_temp_path {base}/fastcgi;\nuwsgi_temp_path {base}/uwsgi;\nscgi_temp_path {base}/scgi;\n\
-                 server {{ listen 80; root {base}/www; location /upload/ {{ dav_methods PUT; }} }}\n}}\n"
+                 server {{ listen 80; listen [::]:80; root {base}/www; location /upload/ {{ dav_methods PUT; }} }}\n}}\n"
             ),
         )?;
         fs::write(dir.join("access.log"), "")?;
@@ -183,18 +207,29 @@ impl World {
         Ok(serde_json::from_slice(&out.stdout)?)
     }
 
-    /// What the two WAF sets hold now.
+    /// What the two WAF sets hold now, asked for without AWS's SDK, whose start alone takes a second.
     ///
     /// # Errors
     /// The simulator did not answer.
     pub fn waf(&self) -> Result<Vec<String>> {
-        let held = self.aws(
-            "held = []\n\
-             for one in waf.list_ip_sets(Scope='REGIONAL')['IPSets']:\n\
-             \x20   held += waf.get_ip_set(Name=one['Name'], Scope='REGIONAL', Id=one['Id'])['IPSet']['Addresses']\n\
-             print(json.dumps(held))\n",
-        )?;
-        Ok(serde_json::from_value(held)?)
+        let ask = |operation: &str, body: &Value| -> Result<Value> {
+            let mut command = self.lab.command("manager", "curl")?;
+            command.args(["-s", "-f", "--max-time", "10", "-H", "Content-Type: application/x-amz-json-1.1", "-H"]);
+            command.arg(format!("X-Amz-Target: AWSWAF_20190729.{operation}"));
+            // The simulator reads the service and the region from it, and checks no signature.
+            command.args(["-H", "Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/ap-northeast-1/wafv2/aws4_request, SignedHeaders=host, Signature=0"]);
+            command.args(["-d", &body.to_string(), "http://127.0.0.1:5000/"]);
+            Ok(serde_json::from_slice(&run(&mut command)?)?)
+        };
+        let mut held = Vec::new();
+        let sets = ask("ListIPSets", &json!({"Scope": "REGIONAL"}))?;
+        for set in sets.get("IPSets").and_then(Value::as_array).context("no sets in the answer")? {
+            let named = json!({"Scope": "REGIONAL", "Name": set.get("Name"), "Id": set.get("Id")});
+            let set = ask("GetIPSet", &named)?;
+            let addresses = set.pointer("/IPSet/Addresses").and_then(Value::as_array).context("no addresses")?;
+            held.extend(addresses.iter().filter_map(Value::as_str).map(str::to_owned));
+        }
+        Ok(held)
     }
 
     /// Receives messages in the manager's namespace; its threads end with the process.
@@ -310,6 +345,39 @@ impl World {
         Ok(())
     }
 
+    /// Asks the site for a page from an address of the attacker's, or through the proxy for a client: the status, `None`
+    /// where no answer came.
+    ///
+    /// # Errors
+    /// curl cannot be started.
+    pub fn ask(&self, from: Asker, path: &str, headers: &[&str]) -> Result<Option<u16>> {
+        let (namespace, host) = match from {
+            Asker::Direct(address) if address.contains(':') => ("attacker", format!("[{HOST6}]")),
+            Asker::Direct(_) => ("attacker", HOST.to_owned()),
+            Asker::Behind(_) => ("proxy", HOST_FOR_PROXY.to_owned()),
+        };
+        let mut command = self.lab.command(namespace, "curl")?;
+        command.args(["-s", "-g", "-o", "/dev/null", "--max-time", "1", "--path-as-is", "-w", "%{http_code}"]);
+        match from {
+            Asker::Direct(address) => command.args(["--interface", address]),
+            Asker::Behind(client) => command.arg("-H").arg(format!("X-Forwarded-For: {client}")),
+        };
+        for header in headers {
+            command.args(["-H", header]);
+        }
+        let out = command.arg(format!("http://{host}{path}")).output()?;
+        // curl says 000 where nothing came.
+        Ok(std::str::from_utf8(&out.stdout)?.parse().ok().filter(|status| *status != 0))
+    }
+
+    /// Lines of nginx's access log.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn access_log(&self) -> Result<Vec<String>> {
+        Ok(fs::read_to_string(self.dir.join("nginx/access.log"))?.lines().map(str::to_owned).collect())
+    }
+
     /// Folder of the site that the host serves.
     pub fn web_root(&self) -> PathBuf {
         self.dir.join("nginx/www")
@@ -373,10 +441,10 @@ fn body(request: &[u8]) -> Option<&[u8]> {
     (body.len() >= length).then_some(body)
 }
 
-fn run(command: &mut Command) -> Result<()> {
+fn run(command: &mut Command) -> Result<Vec<u8>> {
     let out = command.output().with_context(|| format!("start {:?}", command.get_program()))?;
     if !out.status.success() {
         bail!("{:?}: {}", command.get_program(), String::from_utf8_lossy(&out.stderr));
     }
-    Ok(())
+    Ok(out.stdout)
 }

@@ -254,9 +254,15 @@ fn settings() {
     let mut looks = policy();
     looks.modules.antimalware.state = Switch::On;
     looks.modules.antimalware.mode = Mode::Detect;
+    looks.modules.intrusion_prevention.state = Switch::On;
     let mut acts = looks.clone();
     acts.modules.antimalware.mode = Mode::Prevent;
+    acts.modules.intrusion_prevention.mode = Mode::Prevent;
     for module in prevent_mode::switched(&looks, &acts) {
+        let mut acts = acts.clone();
+        for (other, _) in prevent_mode::MODULES.iter().filter(|(other, _)| *other != module) {
+            acts = prevent_mode::only_looking(&acts, other);
+        }
         let back = prevent_mode::only_looking(&acts, module);
         assert_eq!(serde_json::to_value(&back).unwrap(), serde_json::to_value(&looks).unwrap(), "{module}");
     }

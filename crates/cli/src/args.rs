@@ -96,7 +96,7 @@ pub enum Command {
     },
     /// Show for each host and module whether it is proven to work: by harmless probes, within the last day
     Proof,
-    /// Check and test rules, log sources and playbooks, without a manager
+    /// Check and test rules, log sources and playbooks without a manager, and show rules on trial
     #[command(subcommand)]
     Rules(rules::RulesCommand),
     /// Show and set policy

@@ -238,3 +238,41 @@ fn a_forgotten_password_is_reset_where_the_database_lies() {
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(made["password"].as_str().unwrap().len() >= 12 && made["password"] != first.as_str());
 }
+
+/// A capture file with one datagram: a question for a name, in an IPv4 packet without a link header.
+fn capture() -> Vec<u8> {
+    let question = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04evil\x07example\x00\x00\x01\x00\x01";
+    let length = |more: usize| u16::try_from(question.len() + more).unwrap().to_be_bytes();
+    let mut packet = [&[0x45, 0][..], &length(28), &[0, 1, 0x40, 0, 64, 17, 0, 0]].concat();
+    packet.extend([203, 0, 113, 7, 192, 0, 2, 53, 0x13, 0x88, 0, 53]);
+    packet.extend([&length(8)[..], &[0, 0], question].concat());
+    let size = u32::try_from(packet.len()).unwrap().to_le_bytes();
+    let head = [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101].map(u32::to_le_bytes).concat();
+    let record = [1_767_323_045_u32, 6].map(u32::to_le_bytes).concat();
+    [head, record, size.to_vec(), size.to_vec(), packet].concat()
+}
+
+#[test]
+fn a_capture_is_written_as_eve_json_to_a_file_or_to_a_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = write(
+        dir.path(),
+        "a.rules",
+        "alert dns any any -> any any (msg:\"Evil\"; dns.query; content:\"evil\"; sid:5; rev:2;)\n",
+    );
+    let pcap = dir.path().join("a.pcap");
+    std::fs::write(&pcap, capture()).unwrap();
+    let (pcap, eve) = (pcap.display().to_string(), dir.path().join("eve.json"));
+    let records = |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    let piped = sakimori(&["net", "replay", &pcap, "--rules", &rules, "--eve", "-"]);
+    assert!(piped.status.success(), "{}", err(&piped));
+    let all = records(&out(&piped));
+    let kinds: Vec<&str> = all.iter().map(|one| one["event_type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["alert", "dns", "flow"], "{all:?}");
+    assert_eq!(all[0]["timestamp"], "2026-01-02T03:04:05.000006+0000");
+    assert_eq!((&all[0]["alert"]["signature_id"], &all[0]["alert"]["rev"]), (&5.into(), &2.into()));
+    assert_eq!((&all[1]["dns"]["rrname"], &all[2]["flow"]["alerted"]), (&"evil.example".into(), &true.into()));
+    let filed = sakimori(&["net", "replay", &pcap, "--rules", &rules, "--eve", &eve.display().to_string()]);
+    assert!(out(&filed).contains("1 packets, 1 alerts"), "{}{}", out(&filed), err(&filed));
+    assert_eq!(records(&std::fs::read_to_string(&eve).unwrap()), all);
+}

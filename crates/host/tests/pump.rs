@@ -60,6 +60,7 @@ impl Setting {
             interfaces: vec!["s0".into()],
             ports: vec![80],
             except_ports: Vec::new(),
+            probe: None,
         };
         setting.lab.inside("server", || queue_packets::install(TABLE, &plan).unwrap()).unwrap();
         Some(setting)

@@ -65,6 +65,8 @@ pub(crate) struct Core {
     /// Flows that had to go because all together kept too much.
     pub heavy: u64,
     notices: Notices,
+    /// What is over, where somebody asked for it.
+    pub records: Option<crate::eve::Records>,
 }
 
 /// Rules made ready for an engine; the long part of a change of rules, which can be done beside it.
@@ -91,6 +93,7 @@ impl Engine {
             held: 0,
             heavy: 0,
             notices: Notices::new(),
+            records: None,
         };
         Self { decoder, core }
     }
@@ -137,6 +140,20 @@ impl Engine {
             }
         }
         alerts.append(&mut self.core.out);
+    }
+
+    /// From now on transactions and flows that are over are kept as EVE records, for [`Engine::take_records`].
+    pub fn record(&mut self) {
+        self.core.records.get_or_insert_default();
+    }
+
+    /// Records since the last call, and how many were let go in between since there were too many.
+    pub fn take_records(&mut self) -> (Vec<serde_json::Value>, u64) {
+        self.core
+            .records
+            .as_mut()
+            .map(|records| (std::mem::take(&mut records.list), std::mem::take(&mut records.lost)))
+            .unwrap_or_default()
     }
 
     pub fn counters(&self) -> Counters {
@@ -314,6 +331,93 @@ impl Core {
             return Verdict::Drop;
         }
         verdict
+    }
+
+    /// Lets go of what was looked at.
+    fn pruned(&mut self, flow: &mut Flow) {
+        let inline = self.settings.stream.inline;
+        let passed = flow.verdict == FlowVerdict::Pass;
+        let done = flow.app.is_some() && flow.no_payload || passed;
+        if let Some(session) = flow.tcp.as_mut() {
+            for (dir, chunk) in [
+                (Dir::ToServer, self.settings.stream.to_server_chunk),
+                (Dir::ToClient, self.settings.stream.to_client_chunk),
+            ] {
+                session.stream(dir).prune(if inline { chunk } else { 0 }, !done);
+            }
+        }
+        let finished = |tx: &crate::app::Tx| tx.state.iter().all(|state| state.finished);
+        while flow.txs.list.front().is_some_and(finished) {
+            let over = flow.txs.list.pop_front();
+            if let (Some(records), Some(tx)) = (&mut self.records, over) {
+                records.transaction(flow, &tx);
+            }
+        }
+        if flow.txs.list.len() > 64 {
+            if let Some(records) = &mut self.records {
+                flow.txs.list.iter().filter(|tx| finished(tx)).for_each(|tx| records.transaction(flow, tx));
+            }
+            flow.txs.list.retain(|tx| !finished(tx));
+        }
+    }
+
+    /// Alerts and verdict of what detection found.
+    fn conclude(&mut self, judgement: &Judgement, subject: &Subject<'_>, flow: Option<&Flow>) -> Verdict {
+        self.counters.discarded += judgement.discarded as u64;
+        for raised in &judgement.alerts {
+            if let Some(alert) = self.alert(raised, judgement, subject, flow) {
+                self.counters.alerts += 1;
+                self.out.push(alert);
+            }
+        }
+        match judgement.blocked {
+            Some(action) if self.settings.outcome.prevent => {
+                self.counters.dropped += 1;
+                match (action, flow) {
+                    (_, Some(flow)) if flow.verdict == FlowVerdict::Drop => refusal(flow, subject.dir),
+                    (Action::Reject | Action::RejectBoth, _) => Verdict::Reject,
+                    _ => Verdict::Drop,
+                }
+            }
+            _ if judgement.passed && flow.is_some_and(|flow| flow.verdict == FlowVerdict::Pass) => Verdict::AcceptFlow,
+            _ => Verdict::Accept,
+        }
+    }
+
+    fn alert(
+        &self,
+        raised: &Raised,
+        judgement: &Judgement,
+        subject: &Subject<'_>,
+        flow: Option<&Flow>,
+    ) -> Option<Alert> {
+        let rule = self.detector.rules.rules.get(raised.rule as usize)?.clone();
+        let packet = subject.packet;
+        let payload = subject.stream.filter(|_| raised.in_stream).unwrap_or(packet.payload);
+        let tag = rule.effects.iter().find_map(|effect| match effect {
+            crate::rules::model::Effect::Tag(tag) => Some(*tag),
+            _ => None,
+        });
+        Some(Alert {
+            tag,
+            rule,
+            action: raised.action,
+            blocked: raised.action.blocks() && judgement.blocked.is_some(),
+            packet: packet.number,
+            time: packet.time,
+            src: packet.src,
+            dst: packet.dst,
+            sport: packet.sport,
+            dport: packet.dport,
+            proto: packet.proto,
+            app: flow.and_then(|flow| flow.app),
+            to_server: subject.dir == Dir::ToServer,
+            flow: flow.map(|flow| flow.id),
+            tx: raised.tx,
+            vlan: packet.vlan.iter().take(packet.vlans.into()).copied().collect(),
+            payload: payload.get(..ALERT_PAYLOAD.min(payload.len())).unwrap_or_default().to_vec(),
+            http: flow.and_then(|flow| crate::event::http_summary(flow, raised.tx)),
+        })
     }
 
     /// The session of a TCP packet moves on, its bytes go to the stream and on to the application. Gives whether

@@ -18,7 +18,8 @@ pub(crate) fn http_summary(flow: &Flow, tx: Option<u64>) -> Option<HttpSummary> 
     Some(HttpSummary {
         method: text(&http.method),
         host: text(&http.host),
-        uri: text(&http.uri),
+        // As it was sent, so that it is what an access log says.
+        uri: text(if http.target.is_empty() { &http.uri } else { &http.target }),
         user_agent: header(b"user-agent"),
         status: text(&http.status),
         forwarded_for: header(b"x-forwarded-for"),
@@ -65,6 +66,8 @@ impl Alert {
             ("network.transport", json!(transport(self.proto))),
             ("network.protocol", json!(self.app.map(crate::app::AppProto::name))),
             ("network.direction", json!(if self.to_server { "inbound" } else { "outbound" })),
+            ("sakimori.network.priority", json!(rule.priority)),
+            ("sakimori.network.direction", json!(if self.to_server { "to_server" } else { "to_client" })),
             ("sakimori.network.packet", json!(self.packet)),
             ("sakimori.network.flow", json!(self.flow)),
             ("sakimori.network.tx", json!(self.tx)),

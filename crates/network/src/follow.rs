@@ -331,6 +331,13 @@ impl Core {
 
     /// A flow is over: what was not looked at yet is looked at now.
     pub(crate) fn end_flow(&mut self, mut flow: Box<Flow>) {
+        self.look_at_end(&mut flow);
+        if let Some(records) = &mut self.records {
+            records.flow(&flow);
+        }
+    }
+
+    fn look_at_end(&mut self, flow: &mut Flow) {
         if flow.proto != TCP || flow.tcp.is_none() || flow.verdict != FlowVerdict::Inspect {
             return;
         }
@@ -346,7 +353,7 @@ impl Core {
             if !(alive || open_tx || pending) {
                 continue;
             }
-            self.last_look(&mut flow, dir);
+            self.last_look(flow, dir);
         }
     }
 

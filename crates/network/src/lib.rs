@@ -8,6 +8,7 @@
 //! - [`capture`]: frames of pcap and pcapng files.
 //! - [`Settings`]: what a policy or an existing `suricata.yaml` says.
 //! - [`event`]: an alert as an ECS event.
+//! - [`eve`]: alerts, transactions and flows as EVE JSON.
 //! - [`testcases`]: conversations beside rules, and what is to come of them.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
@@ -18,6 +19,7 @@ pub mod capture;
 mod decode;
 mod detect;
 mod engine;
+pub mod eve;
 pub mod event;
 mod flow;
 mod follow;

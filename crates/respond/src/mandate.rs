@@ -15,7 +15,7 @@ use sakimori_model::{Network, Order, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::actions::{block_address, quarantine_file};
+use crate::actions::{block_address, prevent_mode, quarantine_file};
 use crate::seal::{self, Act};
 
 /// Most networks, paths and keys that a mandate lists, each.
@@ -293,6 +293,12 @@ impl Mandate {
             // What is fixed here does not fit the rest.
             return (own.clone(), vec!["all".into()]);
         };
+        // Where the mode is not all that makes a module act.
+        let acting: Vec<&str> = prevent_mode::acting(&policy).collect();
+        for module in acting.into_iter().filter(|module| self.policy.detect_only.iter().any(|one| one == module)) {
+            policy = prevent_mode::only_looking(&policy, module);
+            held.push(format!("modules.{module}.overrides"));
+        }
         let own_sources = &own.modules.log_inspection.sources;
         policy.modules.log_inspection.sources.retain(|input| {
             let kept = input.file.as_deref().is_none_or(|file| self.may_read(file)) || own_sources.contains(input);

@@ -38,6 +38,10 @@ use crate::wide::{later, order_id};
 pub const MAX_FILE: usize = 64 << 10;
 /// Most steps of a playbook.
 pub const MAX_STEPS: usize = 16;
+/// Says of an alert that its rule is on trial.
+pub const TRIAL: &str = "sakimori.network.trial";
+/// `event.reason` of such an alert.
+pub const TRIAL_REASON: &str = "let through, since the rule is on trial";
 /// Longest expiry that a step may ask for, in seconds.
 const MAX_EXPIRY: u64 = 366 * 86_400;
 
@@ -238,6 +242,10 @@ impl Playbook {
         let not = |reason: String| (Vec::new(), vec![format!("{}: nothing: {reason}", self.id)]);
         if self.scope != setting.scope {
             return not("it runs elsewhere".to_owned());
+        }
+        // Whatever a playbook's author thought of: a trial only records.
+        if alert.rest_at(TRIAL) == Some(&serde_json::Value::Bool(true)) {
+            return not("its rule is on trial".to_owned());
         }
         let rule = alert.str(field::RULE_ID).unwrap_or_default();
         if !self.rules.is_empty() && !self.rules.contains(rule) {

@@ -167,3 +167,16 @@ fn the_playbooks_that_are_shipped_are_good() {
     }
     assert!(seen >= 3, "block on the host, block in front, tell");
 }
+
+#[test]
+fn an_alert_of_a_rule_on_trial_leads_to_nothing_anywhere() {
+    for (text, scope) in [(HOST, Scope::Host), (WIDE, Scope::Wide)] {
+        let playbook = Playbook::parse("p.yml", text).unwrap();
+        let mut alert = alert(json!({}));
+        assert!(!playbook.evaluate(&alert, "alert-1", &setting(scope)).is_empty());
+        alert.set_path(TRIAL, json!(true));
+        assert!(playbook.evaluate(&alert, "alert-1", &setting(scope)).is_empty());
+        let said = playbook.dry_run(&alert, "alert-1", &setting(scope));
+        assert!(said.iter().any(|line| line.ends_with("its rule is on trial")), "{said:?}");
+    }
+}

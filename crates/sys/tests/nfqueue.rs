@@ -37,6 +37,7 @@ fn plan(open: bool) -> Plan {
         interfaces: Vec::new(),
         ports: Vec::new(),
         except_ports: vec![22],
+        probe: None,
     }
 }
 

@@ -63,6 +63,8 @@ pub struct NetworkRules {
     pub overrides: Vec<(RuleOrGroup, RuleMode)>,
     /// Rules on trial.
     pub trial: Vec<u32>,
+    /// Port of the loopback device where the daily probe asks, which has a rule of its own.
+    pub probe: Option<u16>,
 }
 
 /// Whose mode it is.
@@ -97,6 +99,11 @@ pub enum FromNetwork {
         bytes: Vec<u8>,
         /// Host actions that they ask for.
         orders: Vec<Order>,
+    },
+    /// The probe's request came by.
+    Probed {
+        /// It was dropped.
+        dropped: bool,
     },
     /// Figures since its start.
     Counters(NetworkCounters),

@@ -46,6 +46,32 @@ pub struct AgentStatus {
     /// Actions that are taken back by themselves unless somebody confirms them.
     #[serde(default)]
     pub provisional: Vec<String>,
+    /// What intrusion prevention judged and what it did not see; absent while it is off.
+    #[serde(default)]
+    pub network: Option<NetworkStatus>,
+}
+
+/// Figures of intrusion prevention since the agent's start; those of the kernel and the pumps since theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkStatus {
+    /// Packets that were judged.
+    pub packets: u64,
+    /// Connections and other flows.
+    pub flows: u64,
+    /// Alerts.
+    pub alerts: u64,
+    /// Packets that were dropped or refused.
+    pub dropped: u64,
+    /// Flows whose content is encrypted and was not seen.
+    pub encrypted_flows: u64,
+    /// Answers whose rest was passed over.
+    pub passed_over: u64,
+    /// Bytes of them.
+    pub passed_over_bytes: u64,
+    /// Packets that went as the policy says, since nobody judged them in time.
+    pub by_policy: u64,
+    /// Times when the kernel had no room for more.
+    pub overruns: u64,
 }
 
 /// What the newest probe of a module said.

@@ -32,3 +32,17 @@ fn check(_: &Config) -> Vec<Finding> {
         ),
     }]
 }
+
+/// Number of the daily probe's rule, which no bundle's rule may have.
+pub const PROBE_RULE: u32 = 9_199_999;
+/// What the probe asks for.
+pub const PROBE_PATH: &str = "/.sakimori-proof";
+
+/// The probe's rule. It goes with every rule set, judges one port of the loopback device, and drops where the policy
+/// prevents.
+pub fn probe_rule(port: u16) -> String {
+    format!(
+        "drop http any any -> 127.0.0.1 {port} (msg:\"Probe of intrusion prevention\"; flow:established,to_server; \
+         http.uri; content:\"{PROBE_PATH}\"; startswith; metadata:severity informational; sid:{PROBE_RULE}; rev:1;)\n"
+    )
+}

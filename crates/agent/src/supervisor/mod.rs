@@ -104,6 +104,8 @@ pub enum Message {
     BundleTried(Result<(), String>),
     /// What the process saw that opened the probe's test file: was it let?
     Tried(Result<bool, String>),
+    /// What the probe of intrusion prevention came to: was its request answered?
+    Asked(Result<bool, String>),
     /// The checks after these provisional actions.
     Checked(Vec<String>, confirm::Round),
     /// Something of real-time malware protection.
@@ -356,6 +358,10 @@ impl Supervisor {
             Message::Antimalware(told) => self.antimalware_told(told),
             Message::Tried(opened) => {
                 self.proof.tried(opened);
+                Ok(())
+            }
+            Message::Asked(answered) => {
+                self.proof.asked(answered);
                 Ok(())
             }
             Message::Network(told) => self.network_told(told),

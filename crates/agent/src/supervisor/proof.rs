@@ -5,10 +5,13 @@
 //! | `log_inspection` | failed logins of a documentation address in a log of the probe's own | a rule makes an alert whose playbook orders a block |
 //! | `block_address` | that block | the address is read back from the kernel, and gone after it is taken back |
 //! | `antimalware` | the EICAR test file, written and opened by a process that is nobody special | the open is refused and the file is quarantined |
+//! | `intrusion_prevention` | a request for a path of its own over loopback, through the queue | the engine drops it (or, where it only looks, sees it), and a harmless one is answered |
 //! | `uplink` | the events of this run | the manager has confirmed them |
 //!
 //! What a probe causes carries `sakimori.probe` and leads to nothing beyond this host. A probe that fails is an alert of
 //! its own, which people are told of. Results outlive a restart.
+
+mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -63,6 +66,8 @@ struct Running {
     address: Network,
     /// The test file, and what the process that opened it saw.
     malware: Option<(PathBuf, Option<Result<bool, String>>)>,
+    /// What became of the requests over loopback.
+    network: network::Seen,
     /// Sequence of the event that began this run.
     sequence: u64,
 }
@@ -111,6 +116,20 @@ impl Proof {
     pub fn wrote(&self, path: &str) -> bool {
         let test = self.running.as_ref().and_then(|running| running.malware.as_ref());
         test.is_some_and(|(file, _)| file.as_path() == Path::new(path))
+    }
+
+    /// The request over loopback was, or was not, answered.
+    pub fn asked(&mut self, answered: Result<bool, String>) {
+        if let Some(running) = &mut self.running {
+            running.network.answered = Some(answered);
+        }
+    }
+
+    /// The engine had the request, and dropped it or not.
+    pub fn came_by(&mut self, dropped: bool) {
+        if let Some(running) = &mut self.running {
+            running.network.dropped = Some(dropped);
+        }
     }
 
     /// What the process that opened the test file saw: was it let?
@@ -165,6 +184,7 @@ impl Supervisor {
                 "log_inspection" => self.logs_proven(),
                 "block_address" => self.block_proven()?,
                 "antimalware" => self.malware_proven()?,
+                "intrusion_prevention" => self.network_proven(),
                 _ => self.uplink_proven(),
             };
             let late = self.proof.running.as_ref().is_some_and(|running| running.began.elapsed() > PATIENCE);
@@ -198,6 +218,9 @@ impl Supervisor {
         if policy.antimalware.state == Switch::On {
             open.insert("antimalware");
         }
+        if policy.intrusion_prevention.state == Switch::On && self.config.proof.probed_port().is_some() {
+            open.insert("intrusion_prevention");
+        }
         if self.link.is_some() {
             open.insert("uplink");
         }
@@ -216,6 +239,7 @@ impl Supervisor {
             open,
             address,
             malware: malware.map(|path| (path, None)),
+            network: network::Seen::default(),
             sequence,
         });
         self.say("proof-started", "harmless probes of the modules that are on".into(), |event| {
@@ -225,6 +249,7 @@ impl Supervisor {
             self.answered("log_inspection", Err(format!("{error:#}")));
         }
         self.try_malware();
+        self.try_network();
         Ok(())
     }
 
@@ -418,6 +443,7 @@ fn missed(module: &str) -> &'static str {
         "log_inspection" => "is the probe's log read, and does the bundle have a rule for ssh guessing?",
         "block_address" => "does a playbook of this host block who guesses passwords?",
         "antimalware" => "does a playbook of this host quarantine what is found?",
+        "intrusion_prevention" => "does a worker judge what the kernel queues?",
         _ => "is the manager reached?",
     }
 }

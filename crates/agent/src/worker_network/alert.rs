@@ -7,10 +7,12 @@ use sakimori_detect::forwarded::client_behind;
 use sakimori_model::rule::{Scope, Severity};
 use sakimori_model::{Event, Network, Order, Timestamp, Value, field};
 use sakimori_network::{Action, Alert};
-use sakimori_respond::playbook::{Playbook, Setting};
+use sakimori_respond::playbook::{Playbook, Setting, TRIAL, TRIAL_REASON};
 use sakimori_wire::ipc_network::NetworkStart;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+
+use crate::modules::intrusion_prevention::PROBE_RULE;
 
 /// Netfilter's hooks.
 const INPUT: u8 = 1;
@@ -77,6 +79,10 @@ impl Teller {
         event.set(field::SAKIMORI_ALERT_STATUS, "open");
         event.set(field::SAKIMORI_ALERT_SCOPE, "host");
         event.set(field::SAKIMORI_ALERT_COUNT, 1_i64);
+        if alert.rule.sid == PROBE_RULE {
+            event.set(field::SAKIMORI_PROBE, true);
+            return (event, Vec::new());
+        }
         let setting = Setting { place: &self.agent, now, scope: Scope::Host };
         let orders = self.playbooks.iter().flat_map(|playbook| playbook.evaluate(&event, &id, &setting)).collect();
         (event, orders)
@@ -106,12 +112,12 @@ impl Teller {
         let reason = match (alert.action, alert.blocked, rule.written.blocks()) {
             (Action::Reject | Action::RejectDst | Action::RejectBoth, true, _) => "refused, with the rest of its flow",
             (_, true, _) => "dropped, with the rest of its flow",
-            (_, false, true) if trial => "let through, since the rule is on trial",
+            (_, false, _) if trial => TRIAL_REASON,
             (_, false, true) => "let through, since the policy only looks",
             _ => "let through, since the rule only alerts",
         };
         if trial {
-            event.set_path("sakimori.network.trial", json!(true));
+            event.set_path(TRIAL, json!(true));
         }
         event.set(field::EVENT_REASON, reason);
         event.set(field::EVENT_OUTCOME, if alert.blocked { "success" } else { "failure" });

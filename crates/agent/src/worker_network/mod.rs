@@ -30,6 +30,8 @@ use sakimori_wire::ipc_network::{FromNetwork, NetworkCounters, NetworkStart, ToN
 use alert::Teller;
 use rules::Loaded;
 
+use crate::modules::intrusion_prevention::PROBE_RULE;
+
 /// Memory that it can write to: flows and streams at their bounds, and two sets of rules.
 const MEMORY: u64 = 3 << 30;
 const DESCRIPTORS: u64 = 64;
@@ -86,6 +88,8 @@ struct Worker {
     credits: u32,
     most_credits: u32,
     waiting: VecDeque<(Event, Vec<Order>)>,
+    /// The probe's requests that came by and are not told: were they dropped?
+    probed: Vec<bool>,
     losses: Vec<Loss>,
     untold: u64,
     swaps: u64,
@@ -121,6 +125,7 @@ impl Worker {
             teller: Teller::new(start, playbooks, bundle, trial),
             loading: None,
             waiting: VecDeque::new(),
+            probed: Vec::new(),
             untold: 0,
             swaps: 0,
             packets: 0,
@@ -135,6 +140,11 @@ impl Worker {
         let mut alerts = Vec::new();
         loop {
             let judged = self.judge(&mut alerts);
+            // One word is enough, however often somebody asks for the probe's path.
+            if let Some(dropped) = self.probed.pop() {
+                self.probed.clear();
+                say(&self.channel, &FromNetwork::Probed { dropped })?;
+            }
             self.send()?;
             self.swap()?;
             if self.second_due <= Instant::now() {
@@ -173,6 +183,9 @@ impl Worker {
             if !alerts.is_empty() {
                 // The word first: whoever waits for it need not wait for words to a person.
                 self.taker.ring();
+                for probe in alerts.iter().filter(|alert| alert.rule.sid == PROBE_RULE) {
+                    self.probed.push(probe.blocked);
+                }
                 self.note(alerts, label.hook);
             }
         }

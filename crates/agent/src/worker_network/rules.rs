@@ -9,6 +9,8 @@ use sakimori_network::{Action, Prepared, Rule, RuleSet, Settings};
 use sakimori_respond::playbook::{self, Playbook};
 use sakimori_wire::ipc_network::{FromNetwork, NetworkRules, RuleOrGroup};
 
+use crate::modules::intrusion_prevention::{PROBE_RULE, probe_rule};
+
 /// Errors that are told.
 const MAX_ERRORS: usize = 200;
 /// Folder of a bundle.
@@ -30,13 +32,18 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// All but the probe's own.
+    fn told(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.rules().filter(|rule| rule.sid != PROBE_RULE)
+    }
+
     /// What is said of them.
     pub fn ready(&self) -> FromNetwork {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         FromNetwork::Ready {
             bundle: self.bundle,
-            rules: count(self.rules.len()),
-            preventing: count(self.rules.rules().filter(|rule| rule.action.blocks()).count()),
+            rules: count(self.told().count()),
+            preventing: count(self.told().filter(|rule| rule.action.blocks()).count()),
             errors: self.errors.clone(),
         }
     }
@@ -54,7 +61,9 @@ pub fn load(from: &NetworkRules) -> Loaded {
         .filter(|(path, _)| path.starts_with(FOLDER) && path.ends_with(".rules"))
         .map(|(path, bytes)| (path, String::from_utf8_lossy(bytes).into_owned()))
         .collect();
-    let named: Vec<(&str, &str)> = texts.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let probe = from.probe.map(probe_rule);
+    let mut named: Vec<(&str, &str)> = texts.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    named.extend(probe.iter().map(|text| ("proof.rules", text.as_str())));
     let mut rules = RuleSet::load(&named, &settings.load, &|name| text(&format!("{FOLDER}{name}")));
     rules.decide(|rule| decide(rule, from));
     let mut errors: Vec<String> =
@@ -70,6 +79,9 @@ pub fn load(from: &NetworkRules) -> Loaded {
 
 /// What the policy makes of a rule: where it is silent, the module's mode; a rule that lets flows pass does so always.
 fn decide(rule: &Rule, policy: &NetworkRules) -> Option<Action> {
+    if rule.sid == PROBE_RULE {
+        return (!policy.prevent).then_some(Action::Alert);
+    }
     if matches!(rule.action, Action::Pass | Action::Config) {
         return (mode(rule, policy) == Some(RuleMode::Off)).then_some(Action::Config);
     }
@@ -105,10 +117,13 @@ mod tests {
                     drop nonsense\n";
         let actions = |prevent, overrides: Vec<(RuleOrGroup, RuleMode)>, trial: Vec<u32>| {
             let files = vec![("network/web.rules".to_owned(), text.as_bytes().to_vec())];
-            let loaded = load(&NetworkRules { bundle: 5, files, prevent, overrides, trial });
+            let loaded = load(&NetworkRules { bundle: 5, files, prevent, overrides, trial, probe: Some(7_609) });
             assert_eq!(loaded.errors.len(), 1, "{:?}", loaded.errors);
             assert!(loaded.errors[0].starts_with("network/web.rules:5:"));
-            let mut found: Vec<_> = loaded.rules.rules().map(|rule| (rule.sid, rule.action)).collect();
+            let FromNetwork::Ready { rules: 4, .. } = loaded.ready() else { panic!("the probe's rule is not told") };
+            let probe = loaded.rules.rules().find(|rule| rule.sid == PROBE_RULE).unwrap().action;
+            assert_eq!(probe, if prevent { Action::Drop } else { Action::Alert });
+            let mut found: Vec<_> = loaded.told().map(|rule| (rule.sid, rule.action)).collect();
             found.sort_unstable();
             found.into_iter().map(|(_, action)| action).collect::<Vec<_>>()
         };

@@ -188,3 +188,29 @@ pub fn get_from(net: &Net, from: &str, to: &str, path: &str, headers: &str) -> s
     stream.set_read_timeout(Some(PATIENCE))?;
     ask(&mut stream, path, headers)
 }
+
+/// A connection that looks like TLS: hellos of both sides, and then what nobody can read.
+pub fn encrypted(net: &Net, address: &str) {
+    let record =
+        |kind: u8, body: &[u8]| [&[kind, 3, 3][..], &u16::try_from(body.len()).unwrap().to_be_bytes(), body].concat();
+    let hello =
+        |kind: u8, body: &[u8]| record(22, &[&[kind, 0, 0, u8::try_from(body.len()).unwrap()][..], body].concat());
+    let secret = [record(20, &[1]), record(23, &[9; 40])].concat();
+    let client = hello(1, &[&[3, 3][..], &[7; 32], &[0, 0, 2, 0xc0, 0x2f, 1, 0]].concat());
+    let server = [hello(2, &[&[3, 3][..], &[8; 32], &[0, 0xc0, 0x2f, 0]].concat()), secret.clone()].concat();
+    let listener = net.lab.inside("server", || TcpListener::bind(address).unwrap()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut vec![0; client.len()]).unwrap();
+            stream.write_all(&server).unwrap();
+            // Until the client goes.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let mut stream = net.connect(address).unwrap();
+        stream.write_all(&client).unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stream.write_all(&secret).unwrap();
+        stream.write_all(&record(23, &[9; 40])).unwrap();
+    });
+}

@@ -3,6 +3,7 @@
 //! It starts processes, plays the attacker, and reads the public API, the kernel (`nft`) and the simulator (AWS's
 //! SDK). It writes to no database, lake or nftables. A step that does not happen ends it with an error.
 
+mod exploit;
 mod upload;
 
 use std::path::PathBuf;
@@ -63,16 +64,22 @@ pub fn run(options: &Options) -> Result<()> {
 fn play(world: &World, dir: &std::path::Path) -> Result<Vec<Line>> {
     let mut platform = start(world, dir)?;
     let mut lines = Vec::new();
-    println!("1. an attacker guesses passwords");
-    let first = attacked(world, &platform, ATTACKER, HOST, "1 passwords guessed (IPv4)", &mut lines)?;
-    println!("2. he has an IPv6 address, too");
-    attacked(world, &platform, ATTACKER6, HOST6, "2 passwords guessed (IPv6)", &mut lines)?;
+    println!("1. an attacker guesses passwords; 2. from his IPv6 address, too");
+    let [first, second] = together([
+        &|lines| attacked(world, &platform, ATTACKER, HOST, "1 passwords guessed (IPv4)", lines),
+        &|lines| attacked(world, &platform, ATTACKER6, HOST6, "2 passwords guessed (IPv6)", lines),
+    ])?;
+    lines.extend(first.1);
+    lines.extend(second.1);
+    let first = first.0;
     println!("3. one who is allowed, and one behind a trusted proxy");
     allowed(world, &platform, &mut lines)?;
     behind_proxy(world, &platform, &mut lines)?;
     told(world, &mut lines)?;
     println!("7. malware is uploaded");
     upload::uploaded(world, &platform, &mut lines)?;
+    println!("8. exploits are sent to the web server, which the host now inspects and prevents");
+    exploit::prevented(world, &platform, &mut lines)?;
     println!("6. a block is taken back by hand");
     let undone = undo_by_hand(world, &platform, &mut lines)?;
     println!("4. the manager is killed while events flow");
@@ -92,7 +99,19 @@ fn start(world: &World, dir: &std::path::Path) -> Result<Platform> {
     let manager = "[lake]\nflush_seconds = 2\nleast_free_percent = 0\n[cloud.waf]\nregion = \"ap-northeast-1\"\nendpoint_url = \"http://127.0.0.1:5000\"\n\
          [[notify]]\nname = \"ops\"\nurl = \"http://127.0.0.1:8099/hook\"\nburst_seconds = 1\n";
     let mut platform = Platform::start(dir, places, manager, "")?;
-    let policy = json!({
+    platform.api.call("PUT", "/api/v1/policies/layers/tenant", Some(json!({"tree": policy(world)})))?;
+    platform.enrol()?;
+    platform.reading("auth")?;
+    platform.reading("nginx")?;
+    wait("the manager's rules are in use", PATIENCE, || {
+        platform.api.search("event.action:bundle-applied").is_ok_and(|told| !told.is_empty())
+    })?;
+    Ok(platform)
+}
+
+/// The tenant's policy.
+fn policy(world: &World) -> Value {
+    json!({
         "modules": {
             "log_inspection": {"sources": [
                 {"name": "auth", "source": "linux/auth", "file": world.dir.join("auth.log"), "zone": "UTC"},
@@ -102,15 +121,26 @@ fn start(world: &World, dir: &std::path::Path) -> Result<Platform> {
             "block_address": {"expiry_seconds": EXPIRY, "expiry_most_seconds": 60, "grace_seconds": 60},
         },
         "response": {"allow": [PARTNER], "trusted_proxies": [PROXY]},
-    });
-    platform.api.call("PUT", "/api/v1/policies/layers/tenant", Some(json!({"tree": policy})))?;
-    platform.enrol()?;
-    platform.reading("auth")?;
-    platform.reading("nginx")?;
-    wait("the manager's rules are in use", PATIENCE, || {
-        platform.api.search("event.action:bundle-applied").is_ok_and(|told| !told.is_empty())
-    })?;
-    Ok(platform)
+    })
+}
+
+/// Plays scenes at the same time, each with lines of its own.
+fn together<T: Send, const N: usize>(
+    scenes: [&(dyn Fn(&mut Vec<Line>) -> Result<T> + Sync); N],
+) -> Result<[(T, Vec<Line>); N]> {
+    std::thread::scope(|scope| {
+        let playing = scenes.map(|scene| {
+            scope.spawn(move || {
+                let mut lines = Vec::new();
+                scene(&mut lines).map(|outcome| (outcome, lines))
+            })
+        });
+        let mut played = Vec::new();
+        for one in playing {
+            played.push(one.join().map_err(|_| anyhow::anyhow!("a thread of the demo failed"))??);
+        }
+        played.try_into().map_err(|_| anyhow::anyhow!("a scene is missing"))
+    })
 }
 
 fn field<'a>(value: &'a Value, path: &str) -> &'a str {

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use sakimori_wire::token::EnrolmentToken;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::{Api, part};
 use crate::output::{self, text};
@@ -100,7 +100,12 @@ pub async fn run(api: &Api, command: AgentsCommand, json: bool) -> Result<()> {
                 return output::json(&agent);
             }
             let names = ["id", "name", "state", "state_since", "last_seen", "enrolled", "token", "tags"];
-            output::pairs(&names.map(|name| (name, text(&agent, name))))
+            output::pairs(&names.map(|name| (name, text(&agent, name))))?;
+            // What each module does, and what it does not see.
+            let modules = agent.pointer("/status/modules").and_then(Value::as_array).cloned().unwrap_or_default();
+            let row = |module: &Value| ["id", "state", "detail"].map(|name| text(module, name)).to_vec();
+            let rows: Vec<Vec<String>> = modules.iter().map(row).collect();
+            if rows.is_empty() { Ok(()) } else { output::table(&["module", "state", "what"], &rows, "") }
         }
         AgentsCommand::Revoke { id } => {
             let agent = api.send(Method::POST, &format!("{}/revoke", path(&id)), &json!({})).await?;

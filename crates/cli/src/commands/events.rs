@@ -18,6 +18,7 @@ pub enum EventsCommand {
     /// Search events, newest first
     #[command(
         after_help = "Examples:\n  sakimori events search 'source.ip:198.51.100.0/24 and not user.name:ro*' --from 1h\n  \
+        sakimori events search 'rule.ruleset:suricata' --from 1d --limit 1000 --format eve >> eve.json\n  \
         sakimori events search --sql 'SELECT \"source.ip\", count(*) FROM events GROUP BY 1 ORDER BY 2 DESC LIMIT 10'"
     )]
     Search {
@@ -26,6 +27,9 @@ pub enum EventsCommand {
         /// Most events
         #[arg(long, default_value_t = 50)]
         limit: usize,
+        /// `eve`: alerts of network rules as Suricata's EVE JSON, one a line
+        #[arg(long, value_enum, conflicts_with = "sql")]
+        format: Option<Format>,
         /// One SELECT over the table `events` instead of a search
         #[arg(long, value_name = "SELECT", conflicts_with_all = ["query", "from", "to"])]
         sql: Option<String>,
@@ -42,6 +46,13 @@ pub enum EventsCommand {
     },
     /// What came in, what is stored, and what was lost where and why
     Balance,
+}
+
+/// Another form for what is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// EVE JSON.
+    Eve,
 }
 
 #[derive(Debug, Args)]
@@ -89,8 +100,11 @@ pub async fn run(api: &Api, command: EventsCommand, json: bool) -> Result<()> {
             let rows = api.send(Method::POST, "/api/v1/events/sql", &json!({ "sql": sql })).await?;
             if json { output::json(&rows) } else { show_rows(&rows) }
         }
-        EventsCommand::Search { range, limit, sql: None } => {
+        EventsCommand::Search { range, limit, format, sql: None } => {
             let found = api.list("/api/v1/events", &range.parameters(), limit).await?;
+            if let Some(Format::Eve) = format {
+                return show_eve(&found);
+            }
             if json {
                 return found.iter().try_for_each(output::json_line);
             }
@@ -104,6 +118,17 @@ pub async fn run(api: &Api, command: EventsCommand, json: bool) -> Result<()> {
         }
         EventsCommand::Balance => balance(&api.get("/api/v1/events/balance", &[]).await?, json),
     }
+}
+
+/// Alerts of network rules as EVE JSON; how many others were left out is told.
+fn show_eve(found: &[Value]) -> Result<()> {
+    let records: Vec<Value> = found.iter().filter_map(sakimori_network::eve::alert).collect();
+    records.iter().try_for_each(output::json_line)?;
+    match found.len() - records.len() {
+        0 => {}
+        others => anstream::eprintln!("{others} events are left out: they are no alerts of network rules"),
+    }
+    Ok(())
 }
 
 const HEADING: &[&str] = &["time", "host", "dataset", "action", "outcome", "source", "user", "message"];

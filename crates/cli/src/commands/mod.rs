@@ -20,6 +20,7 @@ pub mod proof;
 pub mod rules;
 pub mod scan;
 pub mod token;
+pub mod trials;
 pub mod user;
 
 use std::ffi::OsString;
@@ -52,7 +53,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Operator(command) => operator::run(&shared, command),
         Command::Audit { command } => with_api(&shared, async |api| audit::run(&api, command, shared.json).await),
         Command::Proof => with_api(&shared, async |api| proof::run(&api, shared.json).await),
-        Command::Rules(command) => rules::run(&command, shared.json),
+        Command::Rules(command) => rules::run(&shared, &command),
         Command::Policy(command) => with_api(&shared, async |api| policy::run(&api, command, shared.json).await),
         Command::Backup(args) => backup::run(&shared, &args),
         Command::Restore(args) => backup::restore(&shared, &args),

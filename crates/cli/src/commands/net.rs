@@ -1,14 +1,15 @@
 //! `net`: the network engine without a manager, a queue or root: rules in the Suricata language over a capture file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use sakimori_network::{Engine, RuleSet, Settings, capture};
-use serde_json::json;
+use sakimori_network::{Engine, RuleSet, Settings, capture, eve};
+use serde_json::{Value, json};
 
 use crate::output;
 
@@ -21,7 +22,8 @@ pub enum NetCommand {
     #[command(after_help = "Examples:\n  sakimori net replay traffic.pcap --rules local.rules\n  \
         sakimori net replay traffic.pcap --rules a.rules b.rules --simulate-ips --json\n  \
         sakimori net replay traffic.pcap --rules all.rules --suricata-yaml /etc/suricata/suricata.yaml \
-        --set stream.midstream=true")]
+        --set stream.midstream=true\n  \
+        sakimori net replay traffic.pcap --rules all.rules --eve - | jq 'select(.event_type == \"http\")'")]
     Replay(ReplayArgs),
     /// Network rules
     #[command(subcommand)]
@@ -53,6 +55,9 @@ pub struct ReplayArgs {
     /// As if packets were held until they are judged: drop and reject take effect
     #[arg(long)]
     simulate_ips: bool,
+    /// Write alerts, transactions and flows as Suricata's EVE JSON, too; `-`: in the place of what is printed
+    #[arg(long, value_name = "FILE|-", conflicts_with = "json")]
+    eve: Option<PathBuf>,
     #[command(flatten)]
     how: Configuration,
 }
@@ -165,6 +170,51 @@ fn check(files: &[PathBuf], how: &Configuration, json: bool) -> Result<ExitCode>
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Where EVE JSON goes, a record a line.
+struct Eve {
+    to: Box<dyn Write>,
+    /// Flows that rules said something of.
+    alerted: HashSet<u64>,
+    lost: u64,
+}
+
+impl Eve {
+    fn create(path: &Path) -> Result<Self> {
+        let to: Box<dyn Write> = match path.to_str() {
+            Some("-") => Box::new(std::io::stdout().lock()),
+            _ => Box::new(std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?),
+        };
+        Ok(Self { to: Box::new(BufWriter::new(to)), alerted: HashSet::new(), lost: 0 })
+    }
+
+    fn alert(&mut self, event: &Value) -> Result<()> {
+        let Some(record) = eve::alert(event) else { return Ok(()) };
+        self.alerted.extend(record.get("flow_id").and_then(Value::as_u64));
+        Ok(writeln!(self.to, "{record}")?)
+    }
+
+    fn records(&mut self, engine: &mut Engine) -> Result<()> {
+        let (records, lost) = engine.take_records();
+        self.lost += lost;
+        for mut record in records {
+            let alerted =
+                record.get("flow_id").and_then(Value::as_u64).is_some_and(|flow| self.alerted.contains(&flow));
+            if let Some(flow) = record.get_mut("flow").and_then(Value::as_object_mut) {
+                flow.insert("alerted".into(), alerted.into());
+            }
+            writeln!(self.to, "{record}")?;
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<()> {
+        if self.lost > 0 {
+            eprintln!("{} transactions and flows are not in the EVE output: too many ended at once", self.lost);
+        }
+        Ok(self.to.flush()?)
+    }
+}
+
 fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
     let mut settings = replay.how.settings()?;
     if replay.simulate_ips {
@@ -181,12 +231,23 @@ fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
     }
     let bytes = std::fs::read(&replay.file).with_context(|| format!("cannot read {shown}"))?;
     let mut engine = Engine::new(settings, Arc::new(rules));
+    let mut eve = replay.eve.as_deref().map(Eve::create).transpose()?;
+    if eve.is_some() {
+        engine.record();
+    }
+    let quiet = replay.eve.as_deref() == Some(Path::new("-"));
     let mut alerts = Vec::new();
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    let mut tell = |alerts: &mut Vec<sakimori_network::Alert>| -> Result<()> {
+    let mut tell = |engine: &mut Engine, alerts: &mut Vec<sakimori_network::Alert>| -> Result<()> {
         for alert in alerts.drain(..) {
             *counts.entry(alert.rule.sid.to_string()).or_default() += 1;
             let event = serde_json::Value::Object(alert.event().to_json());
+            if let Some(eve) = &mut eve {
+                eve.alert(&event)?;
+            }
+            if quiet {
+                continue;
+            }
             if json {
                 output::line(event.to_string())?;
             } else {
@@ -201,6 +262,9 @@ fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
                 ))?;
             }
         }
+        if let Some(eve) = &mut eve {
+            eve.records(engine)?;
+        }
         Ok(())
     };
     let mut damaged = None;
@@ -210,7 +274,7 @@ fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
             Ok(frame) => {
                 number += 1;
                 engine.frame(&frame, number, &mut alerts);
-                tell(&mut alerts)?;
+                tell(&mut engine, &mut alerts)?;
             }
             // What came before the damage is judged; the end is told.
             Err(error) => {
@@ -220,8 +284,11 @@ fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
         }
     }
     engine.finish(&mut alerts);
-    tell(&mut alerts)?;
-    if !json {
+    tell(&mut engine, &mut alerts)?;
+    if let Some(eve) = eve {
+        eve.end()?;
+    }
+    if !json && !quiet {
         output::line(format!("{number} packets, {} alerts", counts.values().sum::<u64>()))?;
     }
     match damaged {

@@ -13,6 +13,8 @@ use sakimori_detect::{ContentError, Detector, LogSource, Normaliser, Options, ca
 use sakimori_respond::playbook::Playbook;
 use serde_json::json;
 
+use super::{trials, with_api};
+use crate::args::Shared;
 use crate::output;
 
 #[derive(Debug, Subcommand)]
@@ -29,14 +31,20 @@ pub enum RulesCommand {
         /// The folder
         dir: PathBuf,
     },
+    /// Show network rules on trial: what each would have stopped, whether a server answered it, and what is proposed
+    #[command(after_help = "Examples:\n  sakimori rules trial\n  sakimori rules trial --rule 9100111 --days 7")]
+    Trial(trials::TrialArgs),
 }
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-pub fn run(command: &RulesCommand, json: bool) -> Result<ExitCode> {
+pub fn run(shared: &Shared, command: &RulesCommand) -> Result<ExitCode> {
     let (dir, test) = match command {
         RulesCommand::Check { dir } => (dir, false),
         RulesCommand::Test { dir } => (dir, true),
+        RulesCommand::Trial(args) => {
+            return with_api(shared, async |api| trials::run(&api, args, shared.json).await);
+        }
     };
     let own = files::read_dir(dir)?;
     // Rules of a folder without log sources are about the built-in ones.
@@ -48,7 +56,7 @@ pub fn run(command: &RulesCommand, json: bool) -> Result<ExitCode> {
     } else {
         report.check(dir, &own, &all);
     }
-    report.show(json, test)
+    report.show(shared.json, test)
 }
 
 #[derive(Default)]

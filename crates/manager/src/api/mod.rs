@@ -36,6 +36,7 @@ mod rules;
 mod session;
 mod tenants;
 mod tokens;
+mod trials;
 mod users;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
 use super::{App, actions, agents, alerts, audit, backups, bundles, enrolment, events, extract, frame, halt, health};
-use super::{orders, playbooks, policies, proof, rules, session, tenants, tokens, users};
+use super::{orders, playbooks, policies, proof, rules, session, tenants, tokens, trials, users};
 
 /// Open to everybody.
 const OPEN: &str = "";
@@ -82,6 +82,7 @@ pub fn table() -> Vec<Route> {
 
         get("/api/v1/playbooks", "playbooks:read", playbooks::list).does("Lists playbooks").answers::<playbooks::Playbooks>(200),
         get("/api/v1/rules", "rules:read", rules::list).does("Lists rules and how often they fired").answers::<rules::Rules>(200),
+        get("/api/v1/rules/trials", "rules:read", trials::list).does("Network rules on trial, with what they would have stopped").query::<trials::TrialQuery>().answers::<trials::Trials>(200),
         get("/api/v1/bundles/current", "bundles:read", bundles::current).does("Shows the rule bundle in force").answers::<bundles::BundleView>(200),
         put("/api/v1/bundles/current", "bundles:write", bundles::upload).does("Takes a newer rule bundle").takes_bytes(bundles::MOST).answers::<bundles::BundleView>(200),
 

@@ -5,3 +5,4 @@ mod login;
 mod permissions;
 mod resources;
 mod support;
+mod trials;

@@ -46,6 +46,7 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         | "get /api/v1/halt"
         | "get /api/v1/playbooks"
         | "get /api/v1/rules"
+        | "get /api/v1/rules/trials"
         | "get /api/v1/bundles/current"
         | "get /api/v1/proof"
         | "get /api/v1/proof/channels"

@@ -18,8 +18,11 @@ mod ssh;
 mod tls;
 mod tx;
 
+pub(crate) use dns::DnsTx;
 pub(crate) use files::File;
+pub(crate) use http1::HttpTx;
 pub use proto::AppProto;
+pub(crate) use tls::TlsTx;
 
 /// Most bytes of a file or body that are kept.
 pub(crate) fn files_most() -> usize {

@@ -5,7 +5,7 @@
 
 use sakimori_model::Order;
 use sakimori_model::action::{Cause, Target};
-use sakimori_model::policy::{Mode, Policy, Switch};
+use sakimori_model::policy::{Fail, Mode, Policy, RuleMode, Switch};
 
 use super::{Descriptor, Runs, Safety, TargetKind};
 use crate::wide;
@@ -37,7 +37,9 @@ pub const MODULES: &[(&str, fn(&Policy) -> bool)] = &[
     }),
     ("intrusion_prevention", |policy| {
         let module = &policy.modules.intrusion_prevention;
-        module.state == Switch::On && module.mode == Mode::Prevent
+        // One rule that is set to prevent drops, whatever the module's mode.
+        let drops = module.mode == Mode::Prevent || module.overrides.iter().any(|one| one.mode == RuleMode::Prevent);
+        module.state == Switch::On && drops
     }),
 ];
 
@@ -83,7 +85,15 @@ pub fn only_looking(policy: &Policy, module: &str) -> Policy {
     let mut policy = policy.clone();
     match module {
         "antimalware" => policy.modules.antimalware.mode = Mode::Detect,
-        "intrusion_prevention" => policy.modules.intrusion_prevention.mode = Mode::Detect,
+        "intrusion_prevention" => {
+            let module = &mut policy.modules.intrusion_prevention;
+            module.mode = Mode::Detect;
+            // What only looks keeps nothing out, also while nobody can look.
+            module.fail = Fail::Open;
+            for one in module.overrides.iter_mut().filter(|one| one.mode == RuleMode::Prevent) {
+                one.mode = RuleMode::Detect;
+            }
+        }
         _ => {}
     }
     policy
@@ -92,7 +102,7 @@ pub fn only_looking(policy: &Policy, module: &str) -> Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sakimori_model::policy::{default_layer, merge};
+    use sakimori_model::policy::{RuleOverride, default_layer, merge};
 
     #[test]
     fn a_switch_is_from_looking_or_off_to_acting() {
@@ -109,5 +119,20 @@ mod tests {
             assert!(!acting_now(&looks), "{module}: taken back it does not act");
             assert_eq!(switched(&looks, &acts), [*module]);
         }
+    }
+
+    #[test]
+    fn one_rule_that_prevents_is_prevention_and_taken_back_nothing_is_kept_out() {
+        let mut policy = merge(&[default_layer()]).unwrap().policy;
+        let module = &mut policy.modules.intrusion_prevention;
+        (module.state, module.fail) = (Switch::On, Fail::Closed);
+        let rule = |rule, mode| RuleOverride { rule: Some(rule), group: None, mode };
+        module.overrides = vec![rule(7, RuleMode::Off)];
+        assert_eq!(acting(&policy).count(), 0);
+        policy.modules.intrusion_prevention.overrides.push(rule(8, RuleMode::Prevent));
+        assert_eq!(acting(&policy).collect::<Vec<_>>(), ["intrusion_prevention"]);
+        let looks = only_looking(&policy, "intrusion_prevention").modules.intrusion_prevention;
+        assert_eq!((looks.mode, looks.fail), (Mode::Detect, Fail::Open));
+        assert_eq!(looks.overrides, [rule(7, RuleMode::Off), rule(8, RuleMode::Detect)]);
     }
 }

@@ -104,6 +104,8 @@ pub struct Plan {
     pub ports: Vec<u16>,
     /// Own ports of this host that are never inspected, so that they stay reachable whatever happens.
     pub except_ports: Vec<u16>,
+    /// A TCP port of the loopback device that is inspected as it comes in, for a probe of the whole way.
+    pub probe: Option<u16>,
 }
 
 /// Packets and bytes that a rule counted.
@@ -206,6 +208,19 @@ fn queue_rules(family: u8, table: &str, hook: u32, chain: &str, plan: &Plan, for
             settled(list, Verdict::Accept);
         }),
     ];
+    for (port, offset) in plan.probe.iter().flat_map(|port| [(*port, 0), (*port, 2)]) {
+        // What goes out of the loopback device comes in by it: one look is enough.
+        for key in devices(hook).iter().filter(|_| hook != 2) {
+            rules.push(rule(&|list| {
+                interface_is(list, *key, "lo");
+                port_is(list, TCP, offset, port);
+                match hook {
+                    1 => to_queue(list, plan, form),
+                    _ => conclude(list, Verdict::Accept),
+                }
+            }));
+        }
+    }
     for port in plan.except_ports.iter().take(MAX_NAMED) {
         // This host's own end only: a remote one may call itself from any port.
         for (protocol, offset) in ends().filter(|(_, offset)| matches!((hook, offset), (1, 2) | (3, 0))) {
@@ -459,6 +474,7 @@ impl Nft {
             interfaces: Vec::new(),
             ports: Vec::new(),
             except_ports: Vec::new(),
+            probe: None,
         };
         let mut batch = Vec::new();
         for family in FAMILIES {
@@ -566,6 +582,7 @@ mod tests {
             interfaces,
             ports,
             except_ports: Vec::new(),
+            probe: None,
         };
         let most = queue_rules(2, "t", 1, "input", &plan((0..64).collect(), vec!["a".into()]), Form::Native).len();
         let more = queue_rules(2, "t", 1, "input", &plan((0..9_000).collect(), vec!["a".into()]), Form::Native).len();

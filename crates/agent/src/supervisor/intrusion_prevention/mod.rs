@@ -6,6 +6,7 @@
 //! waits. A worker that ends is started again; meanwhile its pump answers by policy. Switched off, or when the agent
 //! stops in good order, the kernel's tables go and the pumps end; when the agent is killed they stay.
 
+mod figures;
 mod placing;
 
 use std::collections::BTreeMap;
@@ -16,12 +17,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use sakimori_host::keeper::pump_message::{Count, FromPump, ToPump};
 use sakimori_host::queue_packets;
-use sakimori_model::policy::{IntrusionPrevention as Settings, Policy};
+use sakimori_model::policy::IntrusionPrevention as Settings;
 use sakimori_model::{Order, field};
 use sakimori_sys::cgroup::Group;
 use sakimori_sys::channel::Channel;
 use sakimori_wire::ipc_network::{FromNetwork, NetworkCounters, NetworkRules, NetworkStart, ToNetwork};
-use sakimori_wire::status::ModuleStatus;
 
 use placing::{frame_of, put_in_place, rules_of, try_rules};
 
@@ -69,6 +69,8 @@ pub struct IntrusionPrevention {
     orders: Vec<Order>,
     /// Figures of workers that ended.
     before: NetworkCounters,
+    /// Packets by policy and overruns that were told, and when.
+    told: (u64, Option<Instant>),
 }
 
 /// One queue.
@@ -103,6 +105,7 @@ impl IntrusionPrevention {
             loaded: (0, 0, Vec::new()),
             orders: Vec::new(),
             before: NetworkCounters::default(),
+            told: (0, None),
         }
     }
 
@@ -123,48 +126,6 @@ impl IntrusionPrevention {
     /// When something is to be started again.
     pub fn restart_due(&self) -> Option<Instant> {
         self.lanes.iter().filter_map(|lane| lane.backoff.due()).chain(self.backoff.due()).min()
-    }
-
-    /// State, for status.
-    pub fn status(&self, policy: &Policy) -> ModuleStatus {
-        let (state, detail) = match (&self.problem, (DESCRIPTOR.is_on)(policy)) {
-            (_, false) => ("off", String::new()),
-            (Some(problem), true) => ("failing", problem.clone()),
-            (None, true) if self.lanes.is_empty() => ("failing", "it is starting".into()),
-            (None, true) if self.lanes.iter().any(|lane| !lane.judging) => {
-                ("failing", "a network worker is being started".into())
-            }
-            (None, true) => ("on", self.describe()),
-        };
-        let restarts = self.backoff.restarts() + self.lanes.iter().map(|lane| lane.backoff.restarts()).sum::<u64>();
-        ModuleStatus { id: DESCRIPTOR.id.into(), state: state.into(), detail, restarts }
-    }
-
-    fn describe(&self) -> String {
-        let (rules, preventing, errors) = &self.loaded;
-        let all = self.lanes.iter().fold(self.before, |sum, lane| sum.and(lane.counters));
-        let pumped = |which| -> u64 { self.lanes.iter().filter_map(|lane| lane.pumped.get(&which)).sum() };
-        let kernel = queue_packets::bypassed(&self.config.intrusion_prevention.table).unwrap_or_default();
-        let refused = errors
-            .first()
-            .map_or(String::new(), |first| format!("; {} did not load, the first: {first}", errors.len()));
-        format!(
-            "{rules} rules, {preventing} of them prevent{refused}; {} packets, {} alerts ({} untold), {} dropped; not \
-             seen: {} encrypted flows, {} answers of {} bytes passed over; {} packets by policy, {} overruns; by the \
-             kernel alone {} packets of {} bytes let through, {} dropped",
-            all.packets,
-            all.alerts,
-            all.untold,
-            all.dropped + kernel.dropped.packets,
-            all.encrypted,
-            all.bulk,
-            all.bulk_bytes,
-            pumped(Count::Silent),
-            pumped(Count::Overruns),
-            kernel.accepted.packets,
-            kernel.accepted.bytes,
-            kernel.dropped.packets,
-        )
     }
 
     /// The agent ends in good order.
@@ -195,12 +156,6 @@ impl IntrusionPrevention {
     /// Is there something to take away, or was something left by an agent that was killed?
     fn is_up(&self) -> bool {
         self.settings.is_some() || pump::any(&self.config)
-    }
-
-    fn ask_numbers(&self) {
-        for lane in &self.lanes {
-            let _ = lane.pump.send(&ToPump::Numbers.encode(), &[]);
-        }
     }
 }
 
@@ -244,7 +199,7 @@ impl Supervisor {
         module.backoff.clear();
         module.settings = Some(wanted.clone());
         module.bundle = number;
-        let rules = rules_of(&wanted, self.bundles.current());
+        let rules = rules_of(&wanted, self.bundles.current(), self.config.proof.probed_port());
         let start = NetworkStart { rules, ..self.network_start(0) };
         let module = &mut self.intrusion_prevention;
         let (to, config, groups) = (module.to.clone(), module.config.clone(), module.groups.clone());
@@ -289,6 +244,7 @@ impl Supervisor {
                 prevent: false,
                 overrides: Vec::new(),
                 trial: Vec::new(),
+                probe: None,
             },
         }
     }
@@ -396,6 +352,8 @@ impl Supervisor {
                     lane.send(&ToNetwork::Proxies(proxies), Vec::new());
                     lane.judging = lane.worker.is_some();
                 }
+                // What went by policy until now.
+                self.intrusion_prevention.ask_numbers();
             }
             // Its worker's own end is told by the worker's channel.
             FromPump::Gone => {
@@ -414,6 +372,10 @@ impl Supervisor {
             FromPump::Number(which, value) => {
                 if let Some(lane) = self.intrusion_prevention.lanes.get_mut(at) {
                     lane.pumped.insert(which, value);
+                }
+                // The last of its numbers: what was told before belongs together.
+                if which == Count::Waiting {
+                    self.tell_by_policy();
                 }
             }
         }
@@ -484,6 +446,7 @@ impl Supervisor {
                     });
                 }
             }
+            FromNetwork::Probed { dropped } => self.proof.came_by(dropped),
             FromNetwork::Counters(counters) => {
                 if let Some(lane) = self.intrusion_prevention.lanes.get_mut(at) {
                     lane.counters = counters;

@@ -21,7 +21,7 @@ use crate::config::Config;
 const TRIAL: Duration = Duration::from_secs(120);
 
 /// What a policy asks of the kernel.
-fn plan(settings: &Settings) -> Result<Plan> {
+fn plan(settings: &Settings, probe: Option<u16>) -> Result<Plan> {
     let marks = Marks::at(settings.mark_bit).context("intrusion_prevention.mark_bit is above 29")?;
     if settings.queues == 0 || settings.queues > MAX_QUEUES {
         bail!("intrusion_prevention.queues must be 1 to {MAX_QUEUES}");
@@ -37,6 +37,7 @@ fn plan(settings: &Settings) -> Result<Plan> {
         interfaces: settings.interfaces.clone(),
         ports: settings.ports.clone(),
         except_ports: settings.except_ports.clone(),
+        probe,
     })
 }
 
@@ -45,7 +46,7 @@ fn silence(settings: &Settings) -> Silence {
 }
 
 /// What a policy makes of a bundle's rules.
-pub fn rules_of(settings: &Settings, (bundle, files): (u64, Files)) -> NetworkRules {
+pub fn rules_of(settings: &Settings, (bundle, files): (u64, Files), probe: Option<u16>) -> NetworkRules {
     let overrides = settings.overrides.iter().filter_map(|one| {
         let whose = match (&one.rule, &one.group) {
             (Some(rule), _) => RuleOrGroup::Rule(*rule),
@@ -61,6 +62,7 @@ pub fn rules_of(settings: &Settings, (bundle, files): (u64, Files)) -> NetworkRu
         prevent: settings.mode == Mode::Prevent,
         overrides: overrides.collect(),
         trial: settings.trial.clone(),
+        probe,
     }
 }
 
@@ -86,7 +88,7 @@ pub fn try_rules(start: &NetworkStart, group: Option<Group>) -> Result<()> {
 
 /// Pumps, then the kernel's rules.
 pub fn put_in_place(config: &Config, settings: &Settings, group: Option<&Group>) -> Result<Vec<Channel>> {
-    let plan = plan(settings)?;
+    let plan = plan(settings, config.proof.probed_port())?;
     let mut pumps = Vec::new();
     for at in 0..settings.queues {
         let queue = settings.first_queue + at;

@@ -47,6 +47,19 @@ impl TlsTx {
         if dir == Dir::ToServer { client } else { server }
     }
 
+    /// The version that the server chose, else what the client offered, in words.
+    pub(crate) fn version_name(&self) -> Option<&'static str> {
+        let [client, server] = &self.sides;
+        match if server.version == 0 { client.version } else { server.version } {
+            0x0300 => Some("SSLv3"),
+            0x0301 => Some("TLS 1.0"),
+            0x0302 => Some("TLS 1.1"),
+            0x0303 => Some("TLS 1.2"),
+            0x0304 => Some("TLS 1.3"),
+            _ => None,
+        }
+    }
+
     pub(crate) fn value(&self, buffer: Buffer, dir: Dir) -> Option<Cow<'_, [u8]>> {
         let side = self.side(dir);
         let of_certificate = |pick: fn(&Certificate) -> &Vec<u8>| side.certificate.as_ref().map(pick);
