@@ -239,13 +239,13 @@ fn a_scan_goes_on_where_it_was_after_the_agent_was_killed() {
         return;
     }
     let mut site = Site::new("");
-    site.slow(30);
+    site.slow(60);
     for name in ["aa.com", "zz.com"] {
         fs::write(site.path(name), eicar()).unwrap();
     }
     site.host.start();
     let folder = site.text();
-    site.ok(&["start", &folder, "--report-only", "--cpu", "40"]);
+    site.ok(&["start", &folder, "--report-only", "--cpu", "25"]);
     let seen = site.under_way(3);
     let file = site.host.state().join("scans.json");
     site.host.wait("its position is kept", |_| {
@@ -256,7 +256,7 @@ fn a_scan_goes_on_where_it_was_after_the_agent_was_killed() {
     site.host.start();
     let over = site.over();
     assert_eq!((over.state.as_str(), over.continued, over.id == seen.id), ("finished", 1, true));
-    assert_eq!((over.counts.files, over.counts.found), (32, 2), "each file once: {over:?}");
+    assert_eq!((over.counts.files, over.counts.found), (62, 2), "each file once: {over:?}");
     let alerts = site.alerts();
     let ids: BTreeSet<&str> = alerts.iter().filter_map(|alert| alert.str(field::SAKIMORI_ALERT_ID)).collect();
     assert_eq!(ids.len(), 2, "what was told again has the same id");
@@ -271,19 +271,19 @@ fn new_rules_in_the_middle_are_used_from_there_and_the_report_names_both() {
     }
     let manager = Manager::start();
     let mut site = Site::new("");
-    site.slow(30);
+    site.slow(80);
     let out = site.host.command(&["enroll", &manager.token("secret-1")]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     site.host.start();
     site.host.wait("connected", |_| manager.hellos() == 1);
     let folder = site.text();
-    site.ok(&["start", &folder, "--cpu", "40"]);
+    site.ok(&["start", &folder, "--cpu", "20"]);
     site.under_way(2);
     manager.send(Down::Bundle(proto::BundleDown { number: 5, bundle: manager.bundle(5) }));
     site.host.wait("the bundle is in use", |host| host.status().unwrap().bundle == 5);
     let over = site.over();
     assert_eq!((over.state.as_str(), over.bundles.as_slice()), ("finished", &[0, 5][..]));
-    assert_eq!(over.counts.files, 30, "{over:?}");
+    assert_eq!(over.counts.files, 80, "{over:?}");
     site.host.wait("the manager is told", |_| manager.said("scan-finished") == 1);
     // A scan that begins later has the newest from the beginning.
     fs::remove_dir_all(site.folder.path()).unwrap();
@@ -301,7 +301,7 @@ fn a_scan_has_its_own_budget_and_gives_way_to_all_others() {
         return;
     }
     let mut site = Site::new("");
-    site.slow(30);
+    site.slow(60);
     site.host.start();
     let folder = site.text();
     site.ok(&["start", &folder, "--cpu", "37"]);

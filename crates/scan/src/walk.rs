@@ -407,6 +407,27 @@ mod tests {
         assert!(matches!(proc[..], [Step::Passed(_, Why::FileSystem)]), "asked for or not: {proc:?}");
     }
 
+    #[test]
+    fn where_another_host_s_file_system_is_mounted_nothing_is_opened_unless_it_is_named() {
+        let folder = tree(&["nfs/a".to_owned(), "own".to_owned()].into());
+        let (place, none) = (folder.path().join("nfs"), Exclusions::default());
+        let steps = |paths: &[PathBuf]| -> Vec<String> {
+            let mut walk = Walk::new(paths, &none, false, None);
+            walk.stay_off = [place.clone()].into();
+            walk.stay_off.retain(|place| !paths.contains(place));
+            let name = |path: PathBuf| path.strip_prefix(folder.path()).unwrap().display().to_string();
+            walk.map(|step| match step {
+                Step::File(path, _) => name(path),
+                Step::Passed(path, why) => format!("{} {why:?}", name(path)),
+                Step::Unreadable(path, error) => format!("{} {error}", name(path)),
+            })
+            .collect()
+        };
+        assert_eq!(steps(&[folder.path().to_owned()]), ["nfs FileSystem", "own"]);
+        assert_eq!(steps(&[folder.path().to_owned(), place.clone()]), ["nfs/a", "own"]);
+        assert_eq!(steps(std::slice::from_ref(&place)), ["nfs/a"]);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 

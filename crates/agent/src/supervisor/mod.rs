@@ -425,7 +425,6 @@ impl Supervisor {
         }
         let events = self.actions.tick(self.clock.now())?;
         self.spool_actions(events)?;
-        self.keep_scans();
         self.step_proof()?;
         if std::mem::take(&mut self.setting_ended) {
             self.apply_policy()?;
@@ -455,6 +454,7 @@ impl Supervisor {
             let events = self.actions.submit(orders, self.clock.now())?;
             self.spool_actions(events)?;
         }
+        self.keep_scans()?;
         let room = self.spool.has_room();
         self.logs.credit(room);
         self.intrusion_prevention.credit(room);

@@ -58,14 +58,13 @@ pub struct Request {
 }
 
 impl Request {
-    /// A scan of the policy, or one that is written as such. Links in its paths are followed now, and no more afterwards.
+    /// A scan of the policy, or one that is written as such.
     pub fn of(scan: &Scan, by: &str) -> Self {
-        let resolve = |path: &String| std::fs::canonicalize(path).unwrap_or_else(|_| PathBuf::from(path));
         Self {
             id: sakimori_model::id::row_id(),
             name: scan.name.clone(),
             by: by.to_owned(),
-            paths: scan.paths.iter().map(resolve).collect(),
+            paths: scan.paths.iter().map(PathBuf::from).collect(),
             exclude: scan.exclude.clone(),
             cpu_percent: scan.cpu_percent,
             action: scan.action,

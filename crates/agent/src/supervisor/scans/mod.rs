@@ -481,12 +481,13 @@ impl Supervisor {
         }
     }
 
-    /// Writes how scans stand, where all that was found before is durable.
-    pub(super) fn keep_scans(&mut self) {
+    /// Writes how scans stand, once all that was found before is durable.
+    pub(super) fn keep_scans(&mut self) -> Result<()> {
         let due = self.scans.save_by.is_some_and(|by| by <= Instant::now());
-        if due && self.said.is_empty() && self.waiting.is_empty() && !self.spool.is_dirty() {
+        if due && self.said.is_empty() && self.waiting.is_empty() && self.spool.try_sync()? {
             self.scans.save();
         }
+        Ok(())
     }
 
     /// The agent ends: what is under way goes on after its next start.

@@ -77,7 +77,11 @@ impl Run {
             after: self.after.clone(),
         };
         let mut told = Instant::now();
-        let totals = scan(&self.request.paths, &compiled, &options, &self.control, |outcome, totals| {
+        // Here and not in the loop: a file system that does not answer holds this thread alone. Links in the paths
+        // themselves are followed now, and no others.
+        let resolve = |path: &PathBuf| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let paths: Vec<PathBuf> = self.request.paths.iter().map(resolve).collect();
+        let totals = scan(&paths, &compiled, &options, &self.control, |outcome, totals| {
             self.one(outcome, totals, progress);
             if told.elapsed() >= TELL {
                 told = Instant::now();
