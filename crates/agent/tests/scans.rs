@@ -63,7 +63,9 @@ impl Site {
     }
 
     fn scan(&self, args: &[&str]) -> (bool, String) {
-        let out = self.host.command(&[&["scan"], args].concat()).output().unwrap();
+        let mut all = vec!["scan"];
+        all.extend(args);
+        let out = self.host.command(&all).output().unwrap();
         let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
         (out.status.success(), said)
     }

@@ -150,6 +150,8 @@ fn a_scan_of_the_policy_finds_a_file_that_is_then_in_quarantine_and_in_the_lake(
     wait("the manager shows it", &|| {
         platform.answer(&["agents", "show", &id])["status"]["scans"]["last"]["name"] == "web"
     });
+    // The keeper outlives its agent, unless that is taken off the host.
+    assert!(platform.sakimori(&["agent", "uninstall"]).status.success());
 }
 
 /// A user who may do nothing: this one, where it is none, else one that root becomes.
