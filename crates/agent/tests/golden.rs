@@ -271,6 +271,8 @@ fn the_set_of_this_version_is_written_when_asked_for() {
     assert!(!set.exists(), "{} is there; a set is written once", set.display());
     let manager = Manager::start();
     let mut host = Host::new("");
+    // What lies in the tree says nothing about the machine on which it was written.
+    host.on_machine("0123456789abcdef0123456789abcdef");
     let out = host.command(&["enroll", &manager.token("golden")]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     // Nothing is let go of, so that all of it lies in the spool.
