@@ -49,6 +49,9 @@ pub struct AgentStatus {
     /// What intrusion prevention judged and what it did not see; absent while it is off.
     #[serde(default)]
     pub network: Option<NetworkStatus>,
+    /// Scans: under way, waiting, next and last.
+    #[serde(default)]
+    pub scans: crate::scans::ScansStatus,
 }
 
 /// Figures of intrusion prevention since the agent's start; those of the kernel and the pumps since theirs.

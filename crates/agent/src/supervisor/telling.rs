@@ -93,6 +93,7 @@ impl Supervisor {
             held: self.policy.held.clone(),
             provisional: self.actions.provisional().into_iter().take(MOST_PROVISIONAL).collect(),
             network: self.intrusion_prevention.figures(),
+            scans: self.scans.status(self.now()),
         }
     }
 
