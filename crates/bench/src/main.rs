@@ -10,6 +10,7 @@ mod exactly_once;
 mod inline;
 mod log_to_block;
 mod many_blocks;
+mod network;
 mod platform;
 mod story;
 mod syslog;
@@ -38,6 +39,8 @@ enum Command {
     LogToBlock(log_to_block::Options),
     /// 150,000 blocks, each with its own record: one more, and all undone
     ManyBlocks(many_blocks::Options),
+    /// Captures through the network engine, without a queue; Suricata beside it
+    Network(network::Options),
     /// Receive syslog datagrams into a file (the demo's syslog daemon)
     #[command(hide = true)]
     Syslog(syslog::Options),
@@ -52,6 +55,7 @@ fn main() -> anyhow::Result<()> {
         Command::Inline(options) => inline::run(&options),
         Command::LogToBlock(options) => log_to_block::run(&options),
         Command::ManyBlocks(options) => many_blocks::run(&options),
+        Command::Network(options) => network::run(&options),
         Command::Syslog(options) => syslog::run(&options),
     }
 }

@@ -114,7 +114,11 @@ pub(crate) struct Core {
     pub detector: Detector,
     pub counters: Counters,
     pub out: Vec<Alert>,
+    /// Room that is used again with each packet: the stream's bytes that rules look at, those that a parser gets, and
+    /// transactions that were complete before it got them.
     pub scratch: Vec<u8>,
+    pub gathered: Vec<u8>,
+    pub complete: Vec<u64>,
     /// Data connections that were announced.
     pub expected: Vec<(i64, crate::app::Expected)>,
     /// Bytes that the streams of all flows keep.
@@ -140,6 +144,8 @@ impl Engine {
             counters: Counters::default(),
             out: Vec::new(),
             scratch: Vec::new(),
+            gathered: Vec::new(),
+            complete: Vec::new(),
             expected: Vec::new(),
             held: 0,
         };
@@ -180,11 +186,9 @@ impl Engine {
 
     /// Ends all flows, as if nothing more came.
     pub fn finish(&mut self, alerts: &mut Vec<Alert>) {
-        for id in self.core.flows.ids() {
-            if let Some(flow) = self.core.flows.remove(id) {
-                self.core.held = self.core.held.saturating_sub(flow.held());
-                self.core.end_flow(flow);
-            }
+        for flow in self.core.flows.drain() {
+            self.core.held = self.core.held.saturating_sub(flow.held());
+            self.core.end_flow(flow);
         }
         alerts.append(&mut self.core.out);
     }
@@ -214,12 +218,12 @@ impl Core {
             let judgement = self.detector.inspect(&subject, None);
             return self.conclude(&judgement, &subject, None);
         }
-        let (key, mut flow) = self.flow_of(&packet);
+        let (place, mut flow) = self.flow_of(&packet);
         let before = flow.held();
         let verdict = self.in_flow(&packet, &mut flow);
         let verdict = self.relieved(&packet, &mut flow, verdict);
         self.held = self.held.saturating_sub(before) + flow.held();
-        self.flows.put(key, flow);
+        self.flows.put(place, flow);
         verdict
     }
 
@@ -229,38 +233,35 @@ impl Core {
             dir: Dir::ToServer,
             established: false,
             stream: None,
+            stream_has_packet: false,
             in_stream: false,
             events: &[],
             no_payload: false,
         }
     }
 
-    /// The flow of a packet, taken out of the table.
-    fn flow_of(&mut self, packet: &Packet<'_>) -> (Key, Box<Flow>) {
-        let mut key = Key::of(packet);
-        if let Some(quoted) = &packet.quoted {
-            let other = Key::quoted(quoted, packet);
-            if self.flows.find(&other).is_some() {
-                key = other;
-            }
-        }
-        if let Some((known, flow)) = self.flows.find(&key).and_then(|id| self.flows.take(id)) {
+    /// The flow of a packet, taken out of its place in the table.
+    fn flow_of(&mut self, packet: &Packet<'_>) -> (u32, Box<Flow>) {
+        let key = Key::of(packet);
+        let quoted = packet.quoted.as_ref().map(|quoted| Key::quoted(quoted, packet));
+        let known = quoted.and_then(|quoted| self.flows.find(&quoted)).or_else(|| self.flows.find(&key));
+        if let Some((place, flow)) = known.and_then(|place| Some((place, self.flows.take(place)?))) {
             let patience = flow.patience(&self.flows.settings).saturating_mul(1_000_000);
             let over = packet.quoted.is_none() && flow.last.saturating_add(patience) < packet.time;
             if !over && !begins_anew(packet, &flow) {
-                return (known, flow);
+                return (place, flow);
             }
-            self.flows.forget(&known);
+            self.flows.remove(place);
             self.held = self.held.saturating_sub(flow.held());
             self.end_flow(flow);
         }
         self.counters.flows += 1;
-        let (flow, gone) = self.flows.open(key, packet);
+        let (place, flow, gone) = self.flows.open(key, packet);
         if let Some(gone) = gone {
             self.held = self.held.saturating_sub(gone.held());
             self.end_flow(gone);
         }
-        (key, flow)
+        (place, flow)
     }
 
     fn in_flow(&mut self, packet: &Packet<'_>, flow: &mut Flow) -> Verdict {
@@ -369,6 +370,8 @@ impl Core {
             dir,
             established,
             stream: due.map(|_| bytes.as_slice()),
+            // Inline, the bytes that are due end with the packet's own, as its receiver gets them.
+            stream_has_packet: due.is_some() && self.settings.stream.inline && !packet.made_up,
             in_stream,
             events,
             no_payload: flow.no_payload,

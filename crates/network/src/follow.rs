@@ -116,8 +116,21 @@ impl Core {
                 }
                 Next::Data(length) => {
                     let from = stream.app_progress;
-                    let mut bytes = Vec::with_capacity(length);
-                    stream.copy(from, from + length as u64, &mut bytes);
+                    let to = from + length as u64;
+                    // A parser that is there does not touch the stream: it may read the bytes where they lie.
+                    if flow.parser.is_some()
+                        && let Some((data, skip)) = stream.lend(from, to)
+                    {
+                        self.give(flow, dir, data.get(skip..skip + length).unwrap_or_default(), now);
+                        let Some(session) = flow.tcp.as_mut() else { return };
+                        let stream = session.stream(dir);
+                        stream.give_back(from, data);
+                        stream.app_progress = to;
+                        continue;
+                    }
+                    let mut bytes = std::mem::take(&mut self.gathered);
+                    bytes.clear();
+                    stream.copy(from, to, &mut bytes);
                     if flow.parser.is_none() && flow.app.is_none() {
                         if !self.recognise(flow, dir, &bytes) {
                             return;
@@ -129,8 +142,9 @@ impl Core {
                         }
                     }
                     self.give(flow, dir, &bytes, now);
+                    self.gathered = bytes;
                     let Some(session) = flow.tcp.as_mut() else { return };
-                    session.stream(dir).app_progress = from + length as u64;
+                    session.stream(dir).app_progress = to;
                 }
             }
         }
@@ -199,8 +213,10 @@ impl Core {
         if flow.failed {
             return;
         }
-        let before: Vec<(u64, bool)> = flow.txs.list.iter().map(|tx| (tx.id, tx.is_complete(dir))).collect();
         let Some(parser) = flow.parser.as_mut() else { return };
+        let mut before = std::mem::take(&mut self.complete);
+        before.clear();
+        before.extend(flow.txs.list.iter().filter(|tx| tx.is_complete(dir)).map(|tx| tx.id));
         let status = parser.data(dir, bytes, &mut flow.txs);
         if let Some(expected) = parser.expected()
             && self.expected.len() < MOST_EXPECTED
@@ -208,11 +224,8 @@ impl Core {
             self.expected.push((now, expected));
         }
         // A message that is whole asks for the raw bytes to be looked at.
-        let whole = flow
-            .txs
-            .list
-            .iter()
-            .any(|tx| tx.is_complete(dir) && !before.iter().any(|known| known.0 == tx.id && known.1));
+        let whole = flow.txs.list.iter().any(|tx| tx.is_complete(dir) && !before.contains(&tx.id));
+        self.complete = before;
         if whole && let Some(session) = flow.tcp.as_mut() {
             session.stream(dir).trigger = true;
         }
@@ -312,7 +325,11 @@ impl Core {
             let seq = if tcp.flags & tcp_flag::SYN != 0 { tcp.seq.wrapping_add(1) } else { tcp.seq };
             let left = stream.offset(seq)?;
             let right = (left + packet.payload.len() as u64).min(stream.run_end(left));
-            let from = stream.run_start(left).max(right.saturating_sub(chunk.max(packet.payload.len() as u64)));
+            // What came before is looked at again with it, at least half a chunk: a pattern may lie across two segments,
+            // however long the second is.
+            let length = packet.payload.len() as u64;
+            let back = chunk.saturating_sub(length).max(chunk / 2);
+            let from = stream.run_start(left).max(left.saturating_sub(back));
             let end = stream.run_end(left).min(from + chunk.max(right - from));
             stream.copy(from, end, out);
             return (!out.is_empty()).then_some(end);

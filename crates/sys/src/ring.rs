@@ -359,12 +359,14 @@ fn slot_of(number: u64) -> usize {
     usize::try_from(number % SLOTS as u64).unwrap_or(0)
 }
 
-/// Reads all bytes; false at the end.
+/// Reads all bytes; false at the end. A reading that does not fill the place has taken all that was there, so there
+/// is no second one.
 fn drain(bell: &OwnedFd) -> bool {
     let mut bytes = [0_u8; 64];
     loop {
         match rustix::io::read(bell, &mut bytes) {
             Ok(0) => return false,
+            Ok(count) if count < bytes.len() => return true,
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => return true,
             Err(_) => return false,

@@ -204,7 +204,7 @@ impl Pump {
             self.count(Count::Overruns, u64::from(read.overrun));
             // The worker begins while the next ones are read.
             self.ring.ring();
-            if read.packets == 0 && !read.overrun {
+            if !read.more {
                 return Ok(());
             }
         }
