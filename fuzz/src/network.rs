@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use sakimori_network::{AppProto, Engine, LoadOptions, Prepared, RuleSet, Settings, capture as captures, exercise};
+use sakimori_network::capture::Capture;
+use sakimori_network::{AppProto, Engine, LoadOptions, Prepared, RuleSet, Settings, exercise};
 
 const RULES: &str = r#"
 alert ip any any -> any any (content:"a"; byte_jump:1,0,relative; content:"b"; distance:0; sid:1;)
@@ -32,9 +33,9 @@ pub fn settings(bytes: &[u8]) {
 
 /// A capture file: frames until its end or its damage.
 pub fn capture(bytes: &[u8]) {
-    let Ok(frames) = captures::frames(bytes) else { return };
+    let Ok(mut capture) = Capture::open(bytes) else { return };
     let mut damage = 0;
-    for frame in frames {
+    while let Some(frame) = capture.next() {
         match frame {
             Ok(frame) => assert!(frame.data.len() <= bytes.len()),
             Err(_) => damage += 1,
@@ -58,7 +59,7 @@ pub fn inline(bytes: &[u8]) {
     thread_local! {
         static SET: Arc<RuleSet> = Arc::new(RuleSet::load(&[("fuzz", RULES)], &LoadOptions::default(), &|_| None));
     }
-    let Ok(frames) = captures::frames(bytes) else { return };
+    let Ok(mut capture) = Capture::open(bytes) else { return };
     let mut settings = Settings::inline();
     settings.stream.checksums = false;
     settings.stream.bulk = Some(1 << 10);
@@ -67,8 +68,9 @@ pub fn inline(bytes: &[u8]) {
     let rules = SET.with(Arc::clone);
     let mut engine = Engine::new(settings.clone(), Arc::clone(&rules));
     let mut alerts = Vec::new();
-    let mut now = i64::MIN;
-    for (number, frame) in (1..).zip(frames.map_while(Result::ok)) {
+    let (mut now, mut number) = (i64::MIN, 0);
+    while let Some(Ok(frame)) = capture.next() {
+        number += 1;
         engine.frame(&frame, number, &mut alerts);
         // A flow that speaks at this very moment stays, however much it keeps.
         if frame.time > now {
@@ -94,13 +96,15 @@ pub fn thresholds(bytes: &[u8]) {
 }
 
 fn judge(rules: &Arc<RuleSet>, file: &[u8]) {
-    let Ok(frames) = captures::frames(file) else { return };
+    let Ok(mut capture) = Capture::open(file) else { return };
     let mut settings = Settings::default();
     settings.stream.midstream = true;
     settings.stream.checksums = false;
     let mut engine = Engine::new(settings, Arc::clone(rules));
     let mut alerts = Vec::new();
-    for (number, frame) in (1..).zip(frames.map_while(Result::ok)) {
+    let mut number = 0;
+    while let Some(Ok(frame)) = capture.next() {
+        number += 1;
         engine.frame(&frame, number, &mut alerts);
     }
     engine.finish(&mut alerts);

@@ -13,6 +13,7 @@ mod floods;
 mod inline;
 mod log_to_block;
 mod many_blocks;
+mod network;
 mod platform;
 mod requests;
 mod story;
@@ -48,6 +49,8 @@ enum Command {
     ManyBlocks(many_blocks::Options),
     /// Attacks and harmless requests of a corpus against our own network rules: found and falsely found, by class
     Requests(requests::Options),
+    /// Captures through the network engine, without a queue; Suricata beside it
+    Network(network::Options),
     /// Receive syslog datagrams into a file (the demo's syslog daemon)
     #[command(hide = true)]
     Syslog(syslog::Options),
@@ -65,6 +68,7 @@ fn main() -> anyhow::Result<()> {
         Command::LogToBlock(options) => log_to_block::run(&options),
         Command::ManyBlocks(options) => many_blocks::run(&options),
         Command::Requests(options) => requests::run(&options),
+        Command::Network(options) => network::run(&options),
         Command::Syslog(options) => syslog::run(&options),
     }
 }

@@ -55,6 +55,7 @@ pub(crate) struct Core {
     pub detector: Detector,
     pub counters: Counters,
     pub out: Vec<Alert>,
+    /// The stream's bytes that rules look at.
     pub scratch: Vec<u8>,
     /// Bytes on their way to a parser.
     pub due_bytes: Vec<u8>,
@@ -134,10 +135,8 @@ impl Engine {
 
     /// Ends all flows, as if nothing more came.
     pub fn finish(&mut self, alerts: &mut Vec<Alert>) {
-        for id in self.core.flows.ids() {
-            if let Some(flow) = self.core.flows.remove(id) {
-                self.core.let_go(flow);
-            }
+        for flow in self.core.flows.drain() {
+            self.core.let_go(flow);
         }
         alerts.append(&mut self.core.out);
     }
@@ -181,13 +180,13 @@ impl Core {
             let judgement = self.detector.inspect(&subject, None);
             return self.conclude(&judgement, &subject, None);
         }
-        let (key, mut flow) = self.flow_of(&packet);
+        let (place, mut flow) = self.flow_of(&packet);
         let verdict = self.in_flow(&packet, &mut flow);
         let verdict = self.relieved(&packet, &mut flow, verdict);
         let kept = flow.kept();
         self.held = self.held.saturating_sub(flow.counted) + kept;
         flow.counted = kept;
-        self.flows.put(key, flow);
+        self.flows.put(place, flow);
         verdict
     }
 
@@ -223,36 +222,33 @@ impl Core {
             dir: Dir::ToServer,
             established: false,
             stream: None,
+            stream_has_packet: false,
             in_stream: false,
             events: &[],
             no_payload: false,
         }
     }
 
-    /// The flow of a packet, taken out of the table.
-    fn flow_of(&mut self, packet: &Packet<'_>) -> (Key, Box<Flow>) {
-        let mut key = Key::of(packet);
-        if let Some(quoted) = &packet.quoted {
-            let other = Key::quoted(quoted, packet);
-            if self.flows.find(&other).is_some() {
-                key = other;
-            }
-        }
-        if let Some((known, flow)) = self.flows.find(&key).and_then(|id| self.flows.take(id)) {
+    /// The flow of a packet, taken out of its place in the table.
+    fn flow_of(&mut self, packet: &Packet<'_>) -> (u32, Box<Flow>) {
+        let key = Key::of(packet);
+        let quoted = packet.quoted.as_ref().map(|quoted| Key::quoted(quoted, packet));
+        let known = quoted.and_then(|quoted| self.flows.find(&quoted)).or_else(|| self.flows.find(&key));
+        if let Some((place, flow)) = known.and_then(|place| Some((place, self.flows.take(place)?))) {
             let patience = flow.patience(&self.flows.settings).saturating_mul(1_000_000);
             let over = packet.quoted.is_none() && flow.last.saturating_add(patience) < packet.time;
             if !over && !begins_anew(packet, &flow) {
-                return (known, flow);
+                return (place, flow);
             }
-            self.flows.forget(&known);
+            self.flows.remove(place);
             self.let_go(flow);
         }
         self.counters.flows += 1;
-        let (flow, gone) = self.flows.open(key, packet);
+        let (place, flow, gone) = self.flows.open(key, packet);
         if let Some(gone) = gone {
             self.let_go(gone);
         }
-        (key, flow)
+        (place, flow)
     }
 
     fn in_flow(&mut self, packet: &Packet<'_>, flow: &mut Flow) -> Verdict {

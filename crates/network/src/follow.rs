@@ -110,14 +110,26 @@ impl Core {
                 }
                 Next::Data(length) => {
                     let from = stream.app_progress;
+                    let to = from + length as u64;
+                    // A parser that is there does not touch the stream: it may read the bytes where they lie.
+                    if flow.parser.is_some()
+                        && let Some((data, skip)) = stream.lend(from, to)
+                    {
+                        self.give(flow, dir, data.get(skip..skip + length).unwrap_or_default(), now);
+                        let Some(session) = flow.tcp.as_mut() else { return };
+                        let stream = session.stream(dir);
+                        stream.give_back(from, data);
+                        stream.app_progress = to;
+                        continue;
+                    }
                     let mut bytes = std::mem::take(&mut self.due_bytes);
                     bytes.clear();
-                    stream.copy(from, from + length as u64, &mut bytes);
+                    stream.copy(from, to, &mut bytes);
                     let known = flow.parser.is_some() || flow.app.is_some() || self.recognise(flow, dir, &bytes);
                     if known && !flow.turned {
                         self.give(flow, dir, &bytes, now);
                         if let Some(session) = flow.tcp.as_mut() {
-                            session.stream(dir).app_progress = from + length as u64;
+                            session.stream(dir).app_progress = to;
                         }
                     }
                     self.due_bytes = bytes;
@@ -308,7 +320,11 @@ impl Core {
             let seq = if tcp.flags & tcp_flag::SYN != 0 { tcp.seq.wrapping_add(1) } else { tcp.seq };
             let left = stream.offset(seq)?;
             let right = (left + packet.payload.len() as u64).min(stream.run_end(left));
-            let from = stream.run_start(left).max(right.saturating_sub(chunk.max(packet.payload.len() as u64)));
+            // What came before is looked at again with it, at least half a chunk: a pattern may lie across two segments,
+            // however long the second is.
+            let length = packet.payload.len() as u64;
+            let back = chunk.saturating_sub(length).max(chunk / 2);
+            let from = stream.run_start(left).max(left.saturating_sub(back));
             let end = stream.run_end(left).min(from + chunk.max(right - from));
             stream.copy(from, end, out);
             return (!out.is_empty()).then_some(end);

@@ -31,6 +31,8 @@ impl Core {
             dir,
             established,
             stream: due.map(|_| bytes.as_slice()),
+            // Inline, the bytes that are due end with the packet's own, as its receiver gets them.
+            stream_has_packet: due.is_some() && self.settings.stream.inline && !packet.made_up,
             in_stream,
             events,
             no_payload: flow.no_payload,

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use sakimori_network::{Engine, RuleSet, Settings, capture};
+use sakimori_network::capture::Capture;
+use sakimori_network::{Engine, RuleSet, Settings};
 
 const RULES: &str = "alert http any any -> any any (msg:\"a\"; http.uri; content:\"passwd\"; sid:1;)\n\
     alert http any any -> any any (msg:\"b\"; file.data; content:\"secret\"; sid:2;)\n\
@@ -97,8 +98,10 @@ fn alerts(rules: &Arc<RuleSet>, file: &[u8]) -> Vec<u32> {
     settings.stream.checksums = false;
     let mut engine = Engine::new(settings, Arc::clone(rules));
     let mut found = Vec::new();
-    if let Ok(frames) = capture::frames(file) {
-        for (number, frame) in (1..).zip(frames.flatten()) {
+    if let Ok(mut frames) = Capture::open(file) {
+        let mut number = 0;
+        while let Some(Ok(frame)) = frames.next() {
+            number += 1;
             engine.frame(&frame, number, &mut found);
         }
     }

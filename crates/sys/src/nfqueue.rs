@@ -83,6 +83,8 @@ pub struct Verdict {
 pub struct Read {
     /// Packets.
     pub packets: usize,
+    /// There may be more.
+    pub more: bool,
     /// The socket had no room: the kernel did with some packets what the queue says of such.
     pub overrun: bool,
     /// Messages that are nothing known.
@@ -161,14 +163,15 @@ impl Queue {
     /// The socket failed, or the kernel refused the binding.
     pub fn read(&mut self, mut take: impl FnMut(Packet<'_>)) -> io::Result<Read> {
         let mut read = Read::default();
-        let lengths = match receive(self.socket.as_fd(), &mut self.buffer) {
-            Ok(lengths) => lengths,
+        let mut lengths = [None; TOGETHER];
+        match receive(self.socket.as_fd(), &mut self.buffer, &mut lengths) {
+            Ok(count) => read.more = count == TOGETHER,
             Err(error) => match error.raw_os_error() {
-                Some(libc::ENOBUFS) => return Ok(Read { overrun: true, ..read }),
+                Some(libc::ENOBUFS) => return Ok(Read { overrun: true, more: true, ..read }),
                 Some(libc::EAGAIN | libc::EINTR) => return Ok(read),
                 _ => return Err(error),
             },
-        };
+        }
         for (buffer, length) in self.buffer.chunks(LONGEST).zip(lengths.into_iter().flatten()) {
             for message in messages(buffer.get(..length).unwrap_or_default()) {
                 match message.kind {
@@ -286,24 +289,18 @@ fn packet(body: &[u8]) -> Option<Packet<'_>> {
     head.then_some(packet)
 }
 
-/// Takes up to 32 messages; gives their lengths, `None` for one that did not fit.
-fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Vec<Option<usize>>> {
-    let mut parts: Vec<libc::iovec> = buffer
-        .chunks_mut(LONGEST)
-        .map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() })
-        .collect();
-    let mut heads: Vec<libc::mmsghdr> = parts
-        .iter_mut()
-        .map(|part| {
-            // SAFETY: a header of zeros names no memory; what it is to name is set below.
-            let mut head: libc::mmsghdr = unsafe { std::mem::zeroed() };
-            head.msg_hdr.msg_iov = part;
-            head.msg_hdr.msg_iovlen = 1;
-            head
-        })
-        .collect();
-    // SAFETY: each header names one part, which names a piece of `buffer` of its own; all outlive the call, and the
-    // count is that of the headers.
+/// Takes up to 32 messages, and gives how many; their lengths go into a list, `None` for one that did not fit.
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], lengths: &mut [Option<usize>; TOGETHER]) -> io::Result<usize> {
+    let mut parts = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; TOGETHER];
+    // SAFETY: headers of zeros name no memory; what they are to name is set below.
+    let mut heads: [libc::mmsghdr; TOGETHER] = unsafe { std::mem::zeroed() };
+    for ((head, part), place) in heads.iter_mut().zip(&mut parts).zip(buffer.chunks_mut(LONGEST)) {
+        *part = libc::iovec { iov_base: place.as_mut_ptr().cast(), iov_len: place.len() };
+        head.msg_hdr.msg_iov = part;
+        head.msg_hdr.msg_iovlen = 1;
+    }
+    // SAFETY: each header names one part, which names a piece of `buffer` of its own, or none; all outlive the call,
+    // and the count is that of the headers.
     let count = unsafe {
         libc::recvmmsg(
             socket.as_raw_fd(),
@@ -313,16 +310,12 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Vec<Option<u
             std::ptr::null_mut(),
         )
     };
-    if count < 0 {
-        return Err(io::Error::last_os_error());
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    for (head, length) in heads.iter().take(count).zip(lengths) {
+        let cut = head.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+        *length = usize::try_from(head.msg_len).ok().filter(|_| !cut);
     }
-    let taken = heads.iter().take(usize::try_from(count).unwrap_or(0));
-    Ok(taken
-        .map(|head| {
-            let cut = head.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            usize::try_from(head.msg_len).ok().filter(|_| !cut)
-        })
-        .collect())
+    Ok(count)
 }
 
 #[cfg(test)]

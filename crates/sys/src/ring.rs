@@ -13,6 +13,7 @@
 //! others (`F_SEAL_FUTURE_WRITE`, Linux 5.1), so that what a taker left behind can be handed to the next as it was.
 //!
 //! A byte on a socket pair (by read and write, which a worker's sandbox lets through) wakes a side that said that it sleeps; the other end's closing says that it is gone.
+//! While packets follow each other within [`LINGER`], neither side sleeps in between.
 //! Bounds: [`SLOTS`] packets and [`BYTES`] bytes; what does not fit waits in the kernel.
 
 use std::collections::VecDeque;
@@ -20,7 +21,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
@@ -32,6 +34,10 @@ pub const SLOTS: usize = 2_048;
 pub const BYTES: usize = 16 << 20;
 /// Longest packet.
 pub const LONGEST: usize = 65_535;
+
+/// How long a side looks again and again before it sleeps, while packets come that close together: being woken takes
+/// longer than judging a packet, most of all on a virtual machine. It gives way to whoever else wants the processor.
+pub const LINGER: Duration = Duration::from_micros(150);
 
 /// The numbers at the front, each alone in its line of the cache.
 const HEAD: usize = 256;
@@ -291,14 +297,17 @@ impl Giver {
         }
     }
 
+    /// Is there a verdict?
+    pub fn has_verdict(&self) -> bool {
+        let done = |desk: &Desk| desk.verdicts.word::<AtomicU64>(COUNT).load(Ordering::Acquire);
+        self.desk.as_ref().is_some_and(|desk| done(desk) != desk.next)
+    }
+
     /// Says that this side is going to sleep; false where a verdict is there already.
     pub fn sleep(&self) -> bool {
         self.packets.word::<AtomicU32>(SLEEPS).store(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let idle = self
-            .desk
-            .as_ref()
-            .is_none_or(|desk| desk.verdicts.word::<AtomicU64>(COUNT).load(Ordering::Acquire) == desk.next);
+        let idle = !self.has_verdict();
         if !idle {
             self.awake();
         }
@@ -359,12 +368,14 @@ fn slot_of(number: u64) -> usize {
     usize::try_from(number % SLOTS as u64).unwrap_or(0)
 }
 
-/// Reads all bytes; false at the end.
+/// Reads all bytes; false at the end. A reading that does not fill the place has taken all that was there, so there
+/// is no second one.
 fn drain(bell: &OwnedFd) -> bool {
     let mut bytes = [0_u8; 64];
     loop {
         match rustix::io::read(bell, &mut bytes) {
             Ok(0) => return false,
+            Ok(count) if count < bytes.len() => return true,
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::AGAIN) => return true,
             Err(_) => return false,
@@ -379,6 +390,8 @@ pub struct Taker {
     verdicts: Map,
     bell: OwnedFd,
     next: u64,
+    /// The last packet came soon after the one before it.
+    close: bool,
 }
 
 /// What a wait brought.
@@ -401,7 +414,7 @@ impl Taker {
         let packets = Map::new(packets, PACKETS, false)?;
         let verdicts = Map::new(verdicts, VERDICTS, true)?;
         let next = verdicts.word::<AtomicU64>(COUNT).load(Ordering::Acquire);
-        Ok(Self { packets, verdicts, bell, next })
+        Ok(Self { packets, verdicts, bell, next, close: false })
     }
 
     /// The next packet. [`Taker::say`] moves on.
@@ -445,11 +458,28 @@ impl Taker {
     ///
     /// # Errors
     /// The descriptors cannot be waited for.
-    pub fn wait(&self, other: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
+    pub fn wait(&mut self, other: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
+        let began = Instant::now();
+        while self.close && began.elapsed() < LINGER {
+            if self.has_packet() {
+                return Ok(Woken::Packets);
+            }
+            thread::yield_now();
+        }
+        let woken = self.sleep(other, limit)?;
+        self.close = woken == Woken::Packets && began.elapsed() < LINGER;
+        Ok(woken)
+    }
+
+    fn has_packet(&self) -> bool {
+        self.packets.word::<AtomicU64>(COUNT).load(Ordering::Acquire) != self.next
+    }
+
+    fn sleep(&self, other: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
         let sleeps = self.verdicts.word::<AtomicU32>(SLEEPS);
         sleeps.store(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if self.packets.word::<AtomicU64>(COUNT).load(Ordering::Acquire) != self.next {
+        if self.has_packet() {
             sleeps.store(0, Ordering::SeqCst);
             return Ok(Woken::Packets);
         }

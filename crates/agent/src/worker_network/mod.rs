@@ -41,6 +41,8 @@ pub const MOST_WAITING: usize = 5_000;
 const BATCH: usize = 500;
 /// Packets that are judged before anything else is looked at.
 const TOGETHER: usize = 128;
+/// Turns after which it looks for messages though there were packets all the time: each look is a system call.
+const GLANCE: u64 = 64;
 /// Between two reports of figures.
 const SECOND: Duration = Duration::from_secs(1);
 /// `LINKTYPE_RAW`: the packet begins with its IP header.
@@ -138,7 +140,7 @@ impl Worker {
 
     fn run(mut self) -> Result<()> {
         let mut alerts = Vec::new();
-        loop {
+        for turn in 0_u64.. {
             let judged = self.judge(&mut alerts);
             // One word is enough, however often somebody asks for the probe's path.
             if let Some(dropped) = self.probed.pop() {
@@ -150,18 +152,21 @@ impl Worker {
             if self.second_due <= Instant::now() {
                 self.report()?;
             }
+            let mut spoken = turn % GLANCE == 0 || !self.waiting.is_empty();
             if judged < TOGETHER {
-                // Nothing is lost by a glance at the channel now and then under load, and none is needed when idle.
                 let limit = self.second_due.saturating_duration_since(Instant::now());
                 let limit = if self.loading.is_some() { limit.min(Duration::from_millis(10)) } else { limit };
-                if self.taker.wait(self.channel.as_fd(), limit).context("cannot wait for packets")? == Woken::Gone {
-                    return self.finish();
+                match self.taker.wait(self.channel.as_fd(), limit).context("cannot wait for packets")? {
+                    Woken::Gone => return self.finish(),
+                    Woken::Other => spoken = true,
+                    Woken::Packets => {}
                 }
             }
-            if !self.listen()? {
+            if spoken && !self.listen()? {
                 return self.finish();
             }
         }
+        Ok(())
     }
 
     /// Judges what is there, up to a number.

@@ -1,6 +1,7 @@
 //! `net`: the network engine without a manager, a queue or root: rules in the Suricata language over a capture file.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,13 +9,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use sakimori_network::{Engine, RuleSet, Settings, capture, eve};
+use sakimori_network::capture::Capture;
+use sakimori_network::{Engine, RuleSet, Settings, eve};
+use sakimori_sys::sandbox::{self, Sandbox};
 use serde_json::{Value, json};
 
 use crate::output;
 
-/// Largest capture file that is read.
-const MOST: u64 = 4 << 30;
+/// What is kept while a capture is read: flows and streams at their bounds.
+const CONFINED: Sandbox = Sandbox { executable_memory: false, memory: 3 << 30, descriptors: 64 };
 
 #[derive(Debug, Subcommand)]
 pub enum NetCommand {
@@ -225,13 +228,12 @@ fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
         eprintln!("{}:{}: not loaded: {}", one.file, one.line, one.reason);
     }
     let shown = replay.file.display();
-    let size = std::fs::metadata(&replay.file).with_context(|| format!("cannot read {shown}"))?.len();
-    if size > MOST {
-        bail!("{shown} has {size} bytes and {MOST} are the most; cut it with editcap or tcpdump -C");
-    }
-    let bytes = std::fs::read(&replay.file).with_context(|| format!("cannot read {shown}"))?;
-    let mut engine = Engine::new(settings, Arc::new(rules));
+    let file = File::open(&replay.file).with_context(|| format!("cannot read {shown}"))?;
     let mut eve = replay.eve.as_deref().map(Eve::create).transpose()?;
+    // An enemy may have written what is in it: from here on this process computes, and prints.
+    sandbox::enter(&CONFINED).context("cannot give up what reading a capture does not need")?;
+    let mut capture = Capture::open(file).with_context(|| format!("{shown} is no capture"))?;
+    let mut engine = Engine::new(settings, Arc::new(rules));
     if eve.is_some() {
         engine.record();
     }
@@ -269,7 +271,7 @@ fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
     };
     let mut damaged = None;
     let mut number = 0;
-    for frame in capture::frames(&bytes).with_context(|| format!("{shown} is no capture"))? {
+    while let Some(frame) = capture.next() {
         match frame {
             Ok(frame) => {
                 number += 1;

@@ -17,13 +17,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sakimori_sys::channel::{Channel, Waited};
 use sakimori_sys::nfqueue::{Checksum, Options, Queue, Verdict, join};
 use sakimori_sys::nft::queue::{Mark, Marks};
-use sakimori_sys::ring::{BYTES, Giver, Label, Word};
+use sakimori_sys::ring::{BYTES, Giver, LINGER, Label, Word};
 
 use super::admit;
 use super::message::Silence;
@@ -31,6 +32,8 @@ use super::pump_message::{COUNTS, Count, FromPump, ToPump};
 
 /// Packets that may wait in the kernel.
 pub const LENGTH: u32 = 4_096;
+/// Turns after which agent and newcomers are looked for though there were packets all the time.
+const GLANCE: u64 = 64;
 /// Most readings of the queue before verdicts are looked at again.
 const READINGS: usize = 4;
 const IDLE: Duration = Duration::from_secs(3_600);
@@ -71,6 +74,9 @@ struct Pump {
     pending: VecDeque<Pending>,
     out: Vec<Verdict>,
     counts: BTreeMap<Count, u64>,
+    turns: u64,
+    /// The last thing to do came soon after the one before it.
+    close: bool,
     ended: bool,
 }
 
@@ -94,6 +100,8 @@ pub fn run(listener: &UnixListener, settings: Settings) -> io::Result<()> {
         pending: VecDeque::new(),
         out: Vec::new(),
         counts: BTreeMap::new(),
+        turns: 0,
+        close: false,
         ended: false,
     };
     while !pump.ended {
@@ -106,10 +114,19 @@ pub fn run(listener: &UnixListener, settings: Settings) -> io::Result<()> {
 
 impl Pump {
     fn turn(&mut self, listener: &UnixListener) -> io::Result<()> {
-        let idle = self.ring.sleep();
-        let patience = if idle { self.patience() } else { Duration::ZERO };
-        let [someone, packets, told, rung] = self.wait(listener, patience)?;
-        self.ring.awake();
+        self.turns += 1;
+        let [someone, packets, told, rung] = match self.linger() {
+            Some(packets) => [false, packets, false, false],
+            None => {
+                let began = Instant::now();
+                let idle = self.ring.sleep();
+                let patience = if idle { self.patience() } else { Duration::ZERO };
+                let woken = self.wait(listener, patience)?;
+                self.ring.awake();
+                self.close = began.elapsed() < LINGER;
+                woken
+            }
+        };
         self.words();
         if rung && !self.ring.heard() {
             self.worker_gone();
@@ -129,6 +146,21 @@ impl Pump {
             self.agent = Some(channel);
         }
         Ok(())
+    }
+
+    /// Looks for packets and words without going to sleep, while they come close together. Gives whether there are
+    /// packets, or nothing where there is neither.
+    fn linger(&self) -> Option<bool> {
+        let began = Instant::now();
+        while self.close && !self.turns.is_multiple_of(GLANCE) && began.elapsed() < LINGER {
+            let mut queue = [PollFd::new(&self.queue, PollFlags::IN)];
+            let packets = self.has_room() && poll(&mut queue, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
+            if packets || self.ring.has_verdict() {
+                return Some(packets);
+            }
+            thread::yield_now();
+        }
+        None
     }
 
     fn wait(&self, listener: &UnixListener, patience: Duration) -> io::Result<[bool; 4]> {
@@ -204,7 +236,7 @@ impl Pump {
             self.count(Count::Overruns, u64::from(read.overrun));
             // The worker begins while the next ones are read.
             self.ring.ring();
-            if read.packets == 0 && !read.overrun {
+            if !read.more {
                 return Ok(());
             }
         }

@@ -4,8 +4,7 @@ use super::{Frame, LONGEST_FRAME, Next};
 use crate::reader::Reader;
 
 #[derive(Debug)]
-pub(super) struct Pcap<'a> {
-    rest: Reader<'a>,
+pub(super) struct Pcap {
     swapped: bool,
     nanoseconds: bool,
     /// Bytes that some writers add to each frame's header.
@@ -13,9 +12,9 @@ pub(super) struct Pcap<'a> {
     link: u32,
 }
 
-impl<'a> Pcap<'a> {
-    pub(super) fn open(file: &'a [u8]) -> Option<Self> {
-        let mut rest = Reader::new(file);
+impl Pcap {
+    /// By the header of a file.
+    pub(super) fn open(rest: &mut Reader<'_>) -> Option<Self> {
         let (swapped, nanoseconds, extra) = match rest.u32()? {
             0xa1b2_c3d4 => (false, false, 0),
             0xd4c3_b2a1 => (true, false, 0),
@@ -26,33 +25,33 @@ impl<'a> Pcap<'a> {
             _ => return None,
         };
         rest.skip(16)?;
-        let mut pcap = Self { rest, swapped, nanoseconds, extra, link: 0 };
-        pcap.link = pcap.word()? & 0xffff;
+        let mut pcap = Self { swapped, nanoseconds, extra, link: 0 };
+        pcap.link = pcap.word(rest)? & 0xffff;
         Some(pcap)
     }
 
-    fn word(&mut self) -> Option<u32> {
-        let word = self.rest.u32()?;
+    fn word(&self, rest: &mut Reader<'_>) -> Option<u32> {
+        let word = rest.u32()?;
         Some(if self.swapped { word.swap_bytes() } else { word })
     }
 
-    pub(super) fn next(&mut self) -> Next<'a> {
-        if self.rest.is_empty() {
+    pub(super) fn next<'a>(&self, rest: &mut Reader<'a>) -> Next<'a> {
+        if rest.is_empty() {
             return Next::End;
         }
-        self.frame().map_or(Next::Damaged, Next::Frame)
+        self.frame(rest).map_or(Next::Damaged, Next::Frame)
     }
 
-    fn frame(&mut self) -> Option<Frame<'a>> {
-        let seconds = self.word()?;
-        let part = self.word()?;
-        let kept = self.word()? as usize;
-        let whole = self.word()? as usize;
-        self.rest.skip(self.extra)?;
+    fn frame<'a>(&self, rest: &mut Reader<'a>) -> Option<Frame<'a>> {
+        let seconds = self.word(rest)?;
+        let part = self.word(rest)?;
+        let kept = self.word(rest)? as usize;
+        let whole = self.word(rest)? as usize;
+        rest.skip(self.extra)?;
         if kept > LONGEST_FRAME {
             return None;
         }
-        let data = self.rest.take(kept)?;
+        let data = rest.take(kept)?;
         let micros = if self.nanoseconds { part / 1000 } else { part };
         let time = i64::from(seconds) * 1_000_000 + i64::from(micros);
         Some(Frame { time, link: self.link, data, cut: whole > kept, vouched: false })

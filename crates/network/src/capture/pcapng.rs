@@ -6,9 +6,8 @@ use crate::reader::Reader;
 /// Most interfaces of a section that are remembered.
 const MOST_INTERFACES: usize = 4096;
 
-#[derive(Debug)]
-pub(super) struct PcapNg<'a> {
-    rest: Reader<'a>,
+#[derive(Debug, Default)]
+pub(super) struct PcapNg {
     little: bool,
     interfaces: Vec<Interface>,
 }
@@ -23,23 +22,31 @@ struct Interface {
     longest: usize,
 }
 
-impl<'a> PcapNg<'a> {
-    pub(super) fn open(file: &'a [u8]) -> Option<Self> {
-        let magic = Reader::new(file).u32()?;
-        (magic == 0x0a0d_0d0a).then(|| Self { rest: Reader::new(file), little: true, interfaces: Vec::new() })
+impl PcapNg {
+    /// Does a file begin like one? Its first block tells the rest.
+    pub(super) fn begins(file: &[u8]) -> bool {
+        Reader::new(file).u32() == Some(0x0a0d_0d0a)
     }
 
-    pub(super) fn next(&mut self) -> Next<'a> {
-        loop {
-            if self.rest.is_empty() {
-                return Next::End;
-            }
-            match self.block() {
-                Some(Some(frame)) => return Next::Frame(frame),
-                Some(None) => {}
-                None => return Next::Damaged,
-            }
+    /// Reads a block that is no packet; false where a packet, the end or damage comes.
+    pub(super) fn passed(&mut self, rest: &mut Reader<'_>) -> bool {
+        let mut ahead = *rest;
+        let passed = !self.packet_comes(*rest) && self.block(&mut ahead).is_some();
+        if passed {
+            *rest = ahead;
         }
+        passed
+    }
+
+    fn packet_comes(&self, mut rest: Reader<'_>) -> bool {
+        matches!(self.word(&mut rest), Some(2 | 3 | 6))
+    }
+
+    pub(super) fn next<'a>(&mut self, rest: &mut Reader<'a>) -> Next<'a> {
+        if rest.is_empty() {
+            return Next::End;
+        }
+        self.block(rest).flatten().map_or(Next::Damaged, Next::Frame)
     }
 
     fn word(&self, reader: &mut Reader<'_>) -> Option<u32> {
@@ -53,8 +60,8 @@ impl<'a> PcapNg<'a> {
     }
 
     /// Reads one block: `None` when it is damaged, `Some(None)` when it is no packet.
-    fn block(&mut self) -> Option<Option<Frame<'a>>> {
-        let mut head = self.rest;
+    fn block<'a>(&mut self, rest: &mut Reader<'a>) -> Option<Option<Frame<'a>>> {
+        let mut head = *rest;
         let kind = head.u32()?;
         if kind == 0x0a0d_0d0a {
             let mut probe = head;
@@ -71,7 +78,7 @@ impl<'a> PcapNg<'a> {
         if length < 12 || !length.is_multiple_of(4) {
             return None;
         }
-        let body = self.rest.take(length)?.get(8..length - 4)?;
+        let body = rest.take(length)?.get(8..length - 4)?;
         let mut body = Reader::new(body);
         match kind {
             1 => self.interface(&mut body).map(|()| None),
@@ -82,7 +89,7 @@ impl<'a> PcapNg<'a> {
         }
     }
 
-    fn interface(&mut self, body: &mut Reader<'a>) -> Option<()> {
+    fn interface(&mut self, body: &mut Reader<'_>) -> Option<()> {
         let link = self.half(body)?;
         self.half(body)?;
         let longest = self.word(body)? as usize;
@@ -109,7 +116,7 @@ impl<'a> PcapNg<'a> {
         Some(())
     }
 
-    fn packet(&mut self, body: &mut Reader<'a>, obsolete: bool) -> Option<Frame<'a>> {
+    fn packet<'a>(&self, body: &mut Reader<'a>, obsolete: bool) -> Option<Frame<'a>> {
         let number = if obsolete {
             let number = self.half(body)?;
             self.half(body)?;
@@ -132,7 +139,7 @@ impl<'a> PcapNg<'a> {
         Some(Frame { time, link: interface.link, data, cut: whole > kept, vouched: false })
     }
 
-    fn simple(&mut self, body: &mut Reader<'a>) -> Option<Frame<'a>> {
+    fn simple<'a>(&self, body: &mut Reader<'a>) -> Option<Frame<'a>> {
         let interface = *self.interfaces.first()?;
         let whole = self.word(body)? as usize;
         let kept = whole.min(interface.longest).min(body.len());

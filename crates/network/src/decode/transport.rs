@@ -291,16 +291,21 @@ fn quoted6(data: &[u8]) -> Option<Quoted> {
 }
 
 /// The Internet checksum's sum (RFC 1071); 0xffff where a checksum inside is right. Every part but the last has an
-/// even length.
-pub(super) fn sum(parts: &[&[u8]]) -> u32 {
+/// even length. The order of bytes does not matter to such a sum (section 2 there, B), so words are added as they
+/// lie in memory, two at once, and the sum is turned at the end.
+pub(super) fn sum(parts: &[&[u8]]) -> u16 {
     let mut total = 0u64;
     for part in parts {
-        let (pairs, odd) = part.as_chunks::<2>();
-        total += pairs.iter().map(|pair| u64::from(u16::from_be_bytes(*pair))).sum::<u64>();
-        total += odd.first().map_or(0, |byte| u64::from(*byte) << 8);
+        let (words, rest) = part.as_chunks::<4>();
+        total += words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
+        let mut last = [0; 4];
+        for (place, byte) in last.iter_mut().zip(rest) {
+            *place = *byte;
+        }
+        total += u64::from(u32::from_ne_bytes(last));
     }
     while total > 0xffff {
         total = (total & 0xffff) + (total >> 16);
     }
-    total as u32
+    u16::from_be(total as u16)
 }

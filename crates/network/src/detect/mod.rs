@@ -5,6 +5,7 @@
 //! thresholds, `pass` and `drop` take effect in that order.
 
 mod memory;
+mod needles;
 mod outcome;
 mod packet;
 mod prefilter;
@@ -47,6 +48,8 @@ pub(crate) struct Subject<'a> {
     pub established: bool,
     /// Bytes of the stream that are due.
     pub stream: Option<&'a [u8]>,
+    /// The packet's bytes are among those.
+    pub stream_has_packet: bool,
     /// The packet's bytes became part of a stream.
     pub in_stream: bool,
     /// Stream and protocol events of this packet.
@@ -140,7 +143,7 @@ impl Detector {
             candidates.extend_from_slice(&self.prefilter.event_rules);
         }
         if let Some(matcher) = self.prefilter.payload.as_ref().filter(|_| !subject.no_payload) {
-            if !packet.payload.is_empty() {
+            if !packet.payload.is_empty() && !subject.stream_has_packet {
                 matcher.search(packet.payload, &mut candidates);
             }
             if let Some(stream) = subject.stream {

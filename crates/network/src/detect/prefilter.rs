@@ -1,51 +1,39 @@
-//! Which rules are worth a look: one automaton a kind of buffer finds the rules' most selective patterns, whatever
+//! Which rules are worth a look: one search a kind of buffer finds the rules' most selective patterns, whatever
 //! their number; rules without a pattern are always worth one.
 
 use std::collections::HashMap;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-
+use super::needles::Needles;
 use crate::rules::RuleSet;
 use crate::rules::buffers::Buffer;
 use crate::rules::model::{Fast, Rule, Step};
 use crate::rules::transform::Transform;
-
-/// Most pattern bytes that are compiled to a table (some 10 MiB).
-const TABLE_LIMIT: usize = 40_000;
 
 /// Patterns of one buffer.
 #[derive(Debug)]
 pub(crate) struct Matcher {
     pub buffer: Option<Buffer>,
     pub transforms: Vec<Transform>,
-    automaton: Option<AhoCorasick>,
+    needles: Needles,
     /// Rules of each pattern.
     rules: Vec<Vec<u32>>,
 }
 
 impl Matcher {
-    fn build(&mut self, patterns: Vec<Vec<u8>>) -> Result<(), String> {
-        // A table of all steps is quick and large; beyond this it would take more memory than it is worth.
-        let bytes: usize = patterns.iter().map(Vec::len).sum();
-        let kind = if bytes <= TABLE_LIMIT { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::Standard)
-            .ascii_case_insensitive(true)
-            .kind(Some(kind))
-            .build(&patterns)
-            .map_err(|error| error.to_string())?;
-        self.automaton = Some(automaton);
-        Ok(())
+    fn new(buffer: Option<Buffer>, transforms: Vec<Transform>, patterns: HashMap<Vec<u8>, Vec<u32>>) -> Self {
+        let (patterns, rules): (Vec<_>, Vec<_>) = patterns.into_iter().unzip();
+        Self { buffer, transforms, needles: Needles::new(patterns), rules }
     }
 
     /// Adds the rules whose pattern is in the bytes.
     pub(crate) fn search(&self, data: &[u8], out: &mut Vec<u32>) {
-        let Some(automaton) = &self.automaton else { return };
-        for found in automaton.find_overlapping_iter(data) {
-            if let Some(rules) = self.rules.get(found.pattern().as_usize()) {
-                out.extend_from_slice(rules);
+        let mut last = None;
+        self.needles.search(data, &mut |pattern| {
+            // Many in a row are the same one.
+            if last.replace(pattern) != Some(pattern) {
+                out.extend_from_slice(self.rules.get(pattern).map_or(&[], Vec::as_slice));
             }
-        }
+        });
     }
 }
 
@@ -56,8 +44,8 @@ pub(crate) struct Prefilter {
     pub payload: Option<Matcher>,
     /// Patterns of transactions, each with its place in this list.
     pub buffers: Vec<Matcher>,
-    /// Rules on packets without a pattern, by IP protocol (the last slot: any or other).
-    packet_rules: HashMap<u8, Vec<u32>>,
+    /// Rules on packets without a pattern, by IP protocol; those of any beside.
+    packet_rules: Vec<Vec<u32>>,
     any_packet_rules: Vec<u32>,
     /// Rules on transactions without a pattern.
     pub tx_rules: Vec<u32>,
@@ -68,7 +56,7 @@ pub(crate) struct Prefilter {
 
 impl Prefilter {
     pub(crate) fn new(set: &RuleSet) -> Self {
-        let mut prefilter = Self::default();
+        let mut prefilter = Self { packet_rules: vec![Vec::new(); 256], ..Self::default() };
         let mut payload: HashMap<Vec<u8>, Vec<u32>> = HashMap::new();
         let mut buffers: Vec<(Buffer, Vec<Transform>, HashMap<Vec<u8>, Vec<u32>>)> = Vec::new();
         for (at, rule) in set.rules.iter().enumerate() {
@@ -101,17 +89,10 @@ impl Prefilter {
                 None => prefilter.without(rule, at),
             }
         }
-        let matcher = |buffer, transforms, patterns: HashMap<Vec<u8>, Vec<u32>>| {
-            let (patterns, rules): (Vec<_>, Vec<_>) = patterns.into_iter().unzip();
-            let mut matcher = Matcher { buffer, transforms, automaton: None, rules };
-            // An automaton that cannot be built (too many patterns) would miss attacks: its rules go unfiltered.
-            matcher.build(patterns).is_ok().then_some(matcher)
-        };
-        prefilter.payload = Some(payload).filter(|map| !map.is_empty()).and_then(|map| matcher(None, Vec::new(), map));
-        prefilter.buffers = buffers
-            .into_iter()
-            .filter_map(|(buffer, transforms, map)| matcher(Some(buffer), transforms, map))
-            .collect();
+        prefilter.payload = Some(payload).filter(|map| !map.is_empty()).map(|map| Matcher::new(None, Vec::new(), map));
+        let buffers = buffers.into_iter();
+        prefilter.buffers =
+            buffers.map(|(buffer, transforms, map)| Matcher::new(Some(buffer), transforms, map)).collect();
         prefilter
     }
 
@@ -125,7 +106,9 @@ impl Prefilter {
             self.any_packet_rules.push(at);
         } else {
             for number in &rule.proto.numbers {
-                self.packet_rules.entry(*number).or_default().push(at);
+                if let Some(rules) = self.packet_rules.get_mut(usize::from(*number)) {
+                    rules.push(at);
+                }
             }
         }
     }
@@ -133,13 +116,13 @@ impl Prefilter {
     /// Rules without a pattern for packets of a protocol.
     pub(crate) fn always(&self, proto: u8, out: &mut Vec<u32>) {
         out.extend_from_slice(&self.any_packet_rules);
-        out.extend_from_slice(self.packet_rules.get(&proto).map_or(&[], Vec::as_slice));
+        out.extend_from_slice(self.packet_rules.get(usize::from(proto)).map_or(&[], Vec::as_slice));
     }
 }
 
 fn pattern(step: Option<&Step>) -> Option<Vec<u8>> {
     match step {
-        Some(Step::Content(content)) => Some(content.bytes.to_ascii_lowercase()),
+        Some(Step::Content(content)) => Some(content.bytes.to_ascii_lowercase()).filter(|bytes| !bytes.is_empty()),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@
 //! Bounds: bytes held by one stream and by all, pieces of one stream.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use crate::decode::Overlap;
 
@@ -25,9 +25,17 @@ const MOST_HELD: usize = 4 << 20;
 
 #[derive(Debug)]
 struct Piece {
+    /// Its first byte's place.
+    start: u64,
     /// Where the segment began that the bytes came in.
     origin: u64,
     data: Vec<u8>,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.start + self.data.len() as u64
+    }
 }
 
 /// What comes next for the application layer.
@@ -54,7 +62,8 @@ pub(crate) struct Stream {
     pub last_timestamp: u32,
     pub last_timestamp_time: i64,
     pub timestamps: bool,
-    pieces: BTreeMap<u64, Piece>,
+    /// By their places: what comes in order goes to the end.
+    pieces: VecDeque<Piece>,
     held: usize,
     /// Urgent bytes that were taken out, by their distance from the first byte: what is behind one moves up.
     urgent: Vec<u64>,
@@ -163,27 +172,40 @@ impl Stream {
         true
     }
 
+    /// How many pieces begin at a place or before it.
+    fn up_to(&self, at: u64) -> usize {
+        // Nearly always all of them, or all but the last.
+        match self.pieces.back() {
+            Some(last) if last.start > at => self.pieces.partition_point(|piece| piece.start <= at),
+            _ => self.pieces.len(),
+        }
+    }
+
+    /// The piece that holds a place.
+    fn covering(&self, at: u64) -> Option<usize> {
+        let index = self.up_to(at).checked_sub(1)?;
+        self.pieces.get(index).filter(|piece| at < piece.end()).map(|_| index)
+    }
+
     /// Lays bytes over what is there.
     fn lay(&mut self, start: u64, origin: u64, data: &[u8], policy: Overlap) {
         let end = start + data.len() as u64;
         let mut at = start;
         while at < end {
             // The old piece that holds this place or comes next.
-            let old = self.covering(at).or_else(|| self.pieces.range(at..end).next().map(|(start, _)| *start));
-            let Some(old_start) = old else {
-                self.put(at, origin, slice(data, start, at, end));
-                return;
+            let index = self.covering(at).unwrap_or_else(|| self.up_to(at));
+            let Some(piece) = self.pieces.get_mut(index).filter(|piece| piece.start < end) else {
+                return self.put(at, origin, slice(data, start, at, end));
             };
-            if old_start > at {
-                let stop = old_start.min(end);
+            if piece.start > at {
+                let stop = piece.start;
                 self.put(at, origin, slice(data, start, at, stop));
                 at = stop;
                 continue;
             }
-            let Some(piece) = self.pieces.get_mut(&old_start) else { return };
-            let stop = (old_start + piece.data.len() as u64).min(end);
+            let stop = piece.end().min(end);
             let fresh = slice(data, start, at, stop);
-            let skip = (at - old_start) as usize;
+            let skip = (at - piece.start) as usize;
             let Some(place) = piece.data.get_mut(skip..skip + fresh.len()) else { return };
             if place != fresh {
                 self.different_overlap = true;
@@ -195,44 +217,65 @@ impl Stream {
         }
     }
 
-    /// The start of the piece that holds a place.
-    fn covering(&self, at: u64) -> Option<u64> {
-        let (start, piece) = self.pieces.range(..=at).next_back()?;
-        (at < start + piece.data.len() as u64).then_some(*start)
-    }
-
+    /// Puts bytes where none are.
     fn put(&mut self, at: u64, origin: u64, data: &[u8]) {
         if !data.is_empty() {
             self.held += data.len();
+            let index = self.up_to(at);
             let mut kept = self.spare.pop().unwrap_or_default();
             kept.extend_from_slice(data);
-            self.pieces.insert(at, Piece { origin, data: kept });
+            self.pieces.insert(index, Piece { start: at, origin, data: kept });
         }
     }
 
     /// Bytes in a row from a place on, up to a limit, put into the buffer.
     pub(crate) fn copy(&self, from: u64, to: u64, out: &mut Vec<u8>) {
         let mut at = from;
-        while at < to {
-            let Some(start) = self.covering(at) else { return };
-            let Some(piece) = self.pieces.get(&start) else { return };
-            let skip = (at - start) as usize;
+        let Some(first) = self.covering(from) else { return };
+        for piece in self.pieces.range(first..).take_while(|piece| piece.start < to) {
+            if at < piece.start {
+                return;
+            }
+            let skip = (at - piece.start) as usize;
             let count = (piece.data.len() - skip).min((to - at) as usize);
             out.extend_from_slice(piece.data.get(skip..skip + count).unwrap_or_default());
             at += count as u64;
         }
     }
 
+    /// The bytes between two places, if they lie in one piece: taken out of it without a copy, with how many of them come
+    /// before. [`Stream::give_back`] has to follow before anything else is done here.
+    pub(crate) fn lend(&mut self, from: u64, to: u64) -> Option<(Vec<u8>, usize)> {
+        let index = self.covering(from)?;
+        let piece = self.pieces.get_mut(index).filter(|piece| piece.end() >= to)?;
+        Some((std::mem::take(&mut piece.data), (from - piece.start) as usize))
+    }
+
+    /// What was lent from a place.
+    pub(crate) fn give_back(&mut self, from: u64, data: Vec<u8>) {
+        let index = self.up_to(from).saturating_sub(1);
+        if let Some(piece) = self.pieces.get_mut(index) {
+            piece.data = data;
+        }
+    }
+
     /// The first place from here on that has a byte.
     pub(crate) fn first_from(&self, from: u64) -> Option<u64> {
-        self.covering(from).map(|_| from).or_else(|| self.pieces.range(from..).next().map(|(start, _)| *start))
+        match self.covering(from) {
+            Some(_) => Some(from),
+            None => self.pieces.get(self.up_to(from)).map(|piece| piece.start),
+        }
     }
 
     /// Where the run of bytes that begins at a place ends.
     pub(crate) fn run_end(&self, from: u64) -> u64 {
+        let Some(first) = self.covering(from) else { return from };
         let mut at = from;
-        while let Some(start) = self.covering(at) {
-            at = start + self.pieces.get(&start).map_or(0, |piece| piece.data.len() as u64);
+        for piece in self.pieces.range(first..) {
+            if piece.start > at {
+                break;
+            }
+            at = piece.end();
         }
         at
     }
@@ -240,11 +283,12 @@ impl Stream {
     /// The start of the run of bytes around a place.
     pub(crate) fn run_start(&self, from: u64) -> u64 {
         let mut at = from;
-        while let Some((start, piece)) = self.pieces.range(..at).next_back() {
-            if start + (piece.data.len() as u64) < at {
+        let before = self.pieces.partition_point(|piece| piece.start < from);
+        for piece in self.pieces.range(..before).rev() {
+            if piece.end() < at {
                 break;
             }
-            at = *start;
+            at = piece.start;
         }
         at
     }
@@ -268,31 +312,22 @@ impl Stream {
     pub(crate) fn prune(&mut self, look_back: u64, raw: bool) {
         let raw_from = if raw { self.raw_progress.saturating_sub(look_back) } else { u64::MAX };
         let keep = self.app_progress.min(raw_from);
-        while let Some((start, piece)) = self.pieces.first_key_value() {
-            let end = start + piece.data.len() as u64;
-            if end > keep {
-                break;
-            }
-            let start = *start;
-            if let Some(mut piece) = self.pieces.remove(&start) {
-                self.held -= piece.data.len();
-                if self.spare.len() < MOST_SPARE && piece.data.capacity() <= LARGEST_SPARE {
-                    piece.data.clear();
-                    self.spare.push(piece.data);
-                }
+        while let Some(mut piece) = self.pieces.pop_front_if(|piece| piece.end() <= keep) {
+            self.held -= piece.data.len();
+            if self.spare.len() < MOST_SPARE && piece.data.capacity() <= LARGEST_SPARE {
+                piece.data.clear();
+                self.spare.push(piece.data);
             }
         }
         // A long piece of which only the end is needed.
-        let long = self.pieces.first_key_value().map(|(start, piece)| (*start, piece.data.len()));
-        if let Some((start, length)) = long
-            && length > 64 << 10
-            && keep > start + (length as u64) / 2
-            && let Some(mut piece) = self.pieces.remove(&start)
+        if let Some(piece) = self.pieces.front_mut()
+            && piece.data.len() > 64 << 10
+            && keep > piece.start + (piece.data.len() as u64) / 2
         {
-            let cut = (keep - start) as usize;
+            let cut = (keep - piece.start) as usize;
             piece.data.drain(..cut);
+            piece.start = keep;
             self.held -= cut;
-            self.pieces.insert(keep, piece);
         }
     }
 
@@ -311,10 +346,8 @@ impl Stream {
     pub(crate) fn pass_over(&mut self, ack: u32) -> u64 {
         let Some(to) = self.offset(ack).filter(|to| *to > self.app_progress) else { return 0 };
         let missed = to - self.app_progress;
-        while let Some((start, piece)) = self.pieces.first_key_value().filter(|(start, _)| **start < to) {
-            let (start, length) = (*start, piece.data.len());
-            self.pieces.remove(&start);
-            self.held -= length;
+        while let Some(piece) = self.pieces.pop_front_if(|piece| piece.start < to) {
+            self.held -= piece.data.len();
         }
         self.app_progress = to;
         self.raw_progress = self.raw_progress.max(to);

@@ -1,25 +1,31 @@
 //! The table of flows, by addresses, ports, protocol, VLAN and tunnel.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::{Flow, FlowSettings};
 use crate::decode::{ICMP, ICMP6, Packet, Quoted};
+use crate::rules::ranges::address_number;
 
-/// What packets of one flow have in common, the same for both directions.
+/// What packets of one flow have in common, the same for both directions. Numbers, since they are quick to hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    low: (IpAddr, u16),
-    high: (IpAddr, u16),
+    low: u128,
+    high: u128,
+    ports: u32,
     proto: u8,
+    /// IP version of the addresses, since one number can be of both.
+    version: u8,
     vlan: [u16; 3],
     tunnel: u8,
 }
 
 impl Key {
     fn new(proto: u8, one: (IpAddr, u16), other: (IpAddr, u16), vlan: [u16; 3], tunnel: u8) -> Self {
+        let version = if one.0.is_ipv4() { 4 } else { 6 };
+        let [one, other] = [one, other].map(|(address, port)| (address_number(address), u32::from(port)));
         let (low, high) = if one <= other { (one, other) } else { (other, one) };
-        Self { low, high, proto, vlan, tunnel }
+        Self { low: low.0, high: high.0, ports: low.1 << 16 | high.1, proto, version, vlan, tunnel }
     }
 
     pub(crate) fn of(packet: &Packet<'_>) -> Self {
@@ -53,14 +59,27 @@ fn family(proto: u8, kind: u8) -> u8 {
     }
 }
 
-/// All flows. Flows are kept by their numbers; the key leads there.
+/// No place.
+const NONE: u32 = u32::MAX;
+
+/// A place of the table; it keeps its flow's key while the flow is out for its packet.
+struct Place {
+    key: Key,
+    flow: Option<Box<Flow>>,
+    /// The neighbours in the order of use.
+    older: u32,
+    newer: u32,
+}
+
+/// All flows, in places that are used again; places are linked in the order in which they were last used, so that the
+/// quietest is found at once. The hash of keys is seeded at random: who sends packets cannot choose ones that collide.
 pub(crate) struct FlowTable {
     pub(crate) settings: FlowSettings,
-    keys: HashMap<Key, u64>,
-    /// Boxed, so that taking one out for its packet moves no more than a pointer.
-    flows: HashMap<u64, (Key, Box<Flow>)>,
-    /// When each was last heard of, for finding the quietest.
-    quiet: BTreeMap<(i64, u64), ()>,
+    keys: HashMap<Key, u32, ahash::RandomState>,
+    places: Vec<Place>,
+    free: Vec<u32>,
+    oldest: u32,
+    newest: u32,
     next: u64,
     /// Flows that had to go because the table was full.
     pub(crate) pushed_out: u64,
@@ -68,85 +87,134 @@ pub(crate) struct FlowTable {
 
 impl FlowTable {
     pub(crate) fn new(settings: FlowSettings) -> Self {
-        Self { settings, keys: HashMap::new(), flows: HashMap::new(), quiet: BTreeMap::new(), next: 1, pushed_out: 0 }
+        Self {
+            settings,
+            keys: HashMap::default(),
+            places: Vec::new(),
+            free: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            next: 1,
+            pushed_out: 0,
+        }
     }
 
-    pub(crate) fn find(&self, key: &Key) -> Option<u64> {
+    /// The place of a flow.
+    pub(crate) fn find(&self, key: &Key) -> Option<u32> {
         self.keys.get(key).copied()
     }
 
+    fn place(&mut self, at: u32) -> Option<&mut Place> {
+        self.places.get_mut(at as usize)
+    }
+
     /// Takes a flow out while it is worked on; [`FlowTable::put`] brings it back.
-    pub(crate) fn take(&mut self, id: u64) -> Option<(Key, Box<Flow>)> {
-        let entry = self.flows.remove(&id)?;
-        self.quiet.remove(&(entry.1.last, id));
-        Some(entry)
+    pub(crate) fn take(&mut self, at: u32) -> Option<Box<Flow>> {
+        self.place(at)?.flow.take()
     }
 
-    pub(crate) fn put(&mut self, key: Key, flow: Box<Flow>) {
-        self.quiet.insert((flow.last, flow.id), ());
-        self.flows.insert(flow.id, (key, flow));
-    }
-
-    /// A new flow, and one that had to make room for it.
-    pub(crate) fn open(&mut self, key: Key, packet: &Packet<'_>) -> (Box<Flow>, Option<Box<Flow>>) {
-        let mut gone = None;
-        if self.keys.len() >= self.settings.most
-            && let Some(((_, id), ())) = self.quiet.pop_first()
-        {
-            self.pushed_out += 1;
-            gone = self.remove(id);
+    /// Brings it back, as the one that was used last.
+    pub(crate) fn put(&mut self, at: u32, flow: Box<Flow>) {
+        let Some(place) = self.place(at) else { return };
+        place.flow = Some(flow);
+        if self.newest != at {
+            self.unlink(at);
+            self.link(at);
         }
+    }
+
+    fn link(&mut self, at: u32) {
+        let last = self.newest;
+        if let Some(place) = self.place(at) {
+            (place.older, place.newer) = (last, NONE);
+        }
+        match self.place(last) {
+            Some(place) => place.newer = at,
+            None => self.oldest = at,
+        }
+        self.newest = at;
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let Some((older, newer)) = self.place(at).map(|place| (place.older, place.newer)) else { return };
+        match self.place(older) {
+            Some(place) => place.newer = newer,
+            None => self.oldest = newer,
+        }
+        match self.place(newer) {
+            Some(place) => place.older = older,
+            None => self.newest = older,
+        }
+    }
+
+    /// A new flow with its place, and one that had to make room for it.
+    pub(crate) fn open(&mut self, key: Key, packet: &Packet<'_>) -> (u32, Box<Flow>, Option<Box<Flow>>) {
+        let mut gone = None;
+        if self.keys.len() >= self.settings.most {
+            self.pushed_out += 1;
+            gone = self.remove(self.oldest);
+        }
+        let fresh = Place { key, flow: None, older: NONE, newer: NONE };
+        let at = match self.free.pop() {
+            Some(at) => {
+                if let Some(place) = self.place(at) {
+                    *place = fresh;
+                }
+                at
+            }
+            None => {
+                self.places.push(fresh);
+                u32::try_from(self.places.len() - 1).unwrap_or(NONE)
+            }
+        };
+        self.link(at);
+        self.keys.insert(key, at);
         let id = self.next;
         self.next += 1;
-        self.keys.insert(key, id);
-        (Box::new(Flow::new(packet, id)), gone)
+        (at, Box::new(Flow::new(packet, id)), gone)
     }
 
-    /// Forgets a flow for good.
-    pub(crate) fn remove(&mut self, id: u64) -> Option<Box<Flow>> {
-        let (key, flow) = self.take(id)?;
-        if self.keys.get(&key) == Some(&id) {
-            self.keys.remove(&key);
-        }
-        Some(flow)
+    /// Forgets a flow for good, and gives it where it was not taken out.
+    pub(crate) fn remove(&mut self, at: u32) -> Option<Box<Flow>> {
+        let place = self.place(at)?;
+        let (key, flow) = (place.key, place.flow.take());
+        self.unlink(at);
+        self.keys.remove(&key);
+        self.free.push(at);
+        flow
     }
 
-    /// Forgets the key of a flow that was taken out.
-    pub(crate) fn forget(&mut self, key: &Key) {
-        self.keys.remove(key);
-    }
-
-    /// The quietest flow, if it was quiet for longer than the shortest patience.
+    /// The quietest flow, if it was quiet for longer than its patience.
     pub(crate) fn expired(&mut self, now: i64) -> Option<Box<Flow>> {
-        let ((last, id), ()) = self.quiet.first_key_value()?;
-        let (last, id) = (*last, *id);
-        let (_, flow) = self.flows.get(&id)?;
-        let over = last.saturating_add(flow.patience(&self.settings).saturating_mul(1_000_000)) < now;
-        if over { self.remove(id) } else { None }
+        let flow = self.places.get(self.oldest as usize)?.flow.as_ref()?;
+        let over = flow.last.saturating_add(flow.patience(&self.settings).saturating_mul(1_000_000)) < now;
+        if over { self.remove(self.oldest) } else { None }
     }
 
     /// Takes the quietest flow out for good; one that spoke at this very moment stays.
     pub(crate) fn quietest(&mut self, now: i64) -> Option<Box<Flow>> {
-        let ((last, id), ()) = self.quiet.first_key_value()?;
-        let (last, id) = (*last, *id);
-        if last >= now { None } else { self.remove(id) }
+        let flow = self.places.get(self.oldest as usize)?.flow.as_ref()?;
+        if flow.last >= now { None } else { self.remove(self.oldest) }
     }
 
     /// Every flow that is in the table.
-    pub(crate) fn each(&mut self, mut work: impl FnMut(&mut Flow)) {
-        self.flows.values_mut().for_each(|(_, flow)| work(flow));
+    pub(crate) fn each(&mut self, work: impl FnMut(&mut Flow)) {
+        self.places.iter_mut().filter_map(|place| place.flow.as_deref_mut()).for_each(work);
     }
 
-    /// Ids of all flows, in the order of their beginning.
-    pub(crate) fn ids(&self) -> Vec<u64> {
-        let mut ids: Vec<u64> = self.flows.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+    /// Takes all flows out, in the order of their beginning.
+    pub(crate) fn drain(&mut self) -> Vec<Box<Flow>> {
+        self.keys.clear();
+        self.free.clear();
+        (self.oldest, self.newest) = (NONE, NONE);
+        let mut flows: Vec<Box<Flow>> = self.places.drain(..).filter_map(|place| place.flow).collect();
+        flows.sort_unstable_by_key(|flow| flow.id);
+        flows
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.flows.len()
+        self.keys.len()
     }
 }
 
@@ -170,9 +238,35 @@ mod tests {
             packet.sport = port;
             packet.time = port.into();
             let key = Key::of(&packet);
-            let (flow, _) = table.open(key, &packet);
-            table.put(key, flow);
+            let (at, flow, _) = table.open(key, &packet);
+            table.put(at, flow);
         }
-        assert_eq!((table.len(), table.pushed_out), (10, 990));
+        assert_eq!((table.len(), table.places.len(), table.pushed_out), (10, 10, 990));
+    }
+
+    #[test]
+    fn whoever_was_quiet_longest_goes_first() {
+        let mut packet = Packet::new(0, 1, &[]);
+        packet.proto = 17;
+        let mut table = FlowTable::new(FlowSettings { most: 3, ..FlowSettings::default() });
+        let mut open = |port: u16, table: &mut FlowTable| {
+            packet.sport = port;
+            let key = Key::of(&packet);
+            let (at, flow, gone) = table.open(key, &packet);
+            table.put(at, flow);
+            (key, gone.map(|flow| flow.client_port))
+        };
+        let [one, two, _] = [1, 2, 3].map(|port| open(port, &mut table).0);
+        let at = table.find(&one).unwrap();
+        let flow = table.take(at).unwrap();
+        table.put(at, flow);
+        assert_eq!(open(4, &mut table).1, Some(2), "1 was used after it");
+        assert_eq!(table.find(&two), None);
+        let at = table.find(&one).unwrap();
+        assert_eq!(table.remove(at).map(|flow| flow.client_port), Some(1));
+        assert_eq!(open(5, &mut table).1, None);
+        assert_eq!(open(6, &mut table).1, Some(3));
+        let left: Vec<u16> = table.drain().iter().map(|flow| flow.client_port).collect();
+        assert_eq!((left, table.len()), (vec![4, 5, 6], 0));
     }
 }
