@@ -73,13 +73,19 @@ impl Core {
         }
         let finished = |tx: &crate::app::Tx| tx.state.iter().all(|state| state.finished);
         while flow.txs.list.front().is_some_and(finished) {
-            flow.txs.list.pop_front();
+            let over = flow.txs.list.pop_front();
+            if let (Some(records), Some(tx)) = (&mut self.records, over) {
+                records.transaction(flow, &tx);
+            }
         }
         if flow.txs.list.is_empty() {
             // Most flows are quiet most of the time.
             flow.txs.list.shrink_to_fit();
         }
         if flow.txs.list.len() > 64 {
+            if let Some(records) = &mut self.records {
+                flow.txs.list.iter().filter(|tx| finished(tx)).for_each(|tx| records.transaction(flow, tx));
+            }
             flow.txs.list.retain(|tx| !finished(tx));
         }
     }
