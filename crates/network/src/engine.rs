@@ -105,7 +105,7 @@ const ALERT_PAYLOAD: usize = 4096;
 /// Inspects packets. One engine a thread.
 pub struct Engine {
     decoder: Decoder,
-    core: Core,
+    pub(crate) core: Core,
 }
 
 pub(crate) struct Core {
@@ -190,20 +190,6 @@ impl Engine {
             }
         }
         alerts.append(&mut self.core.out);
-    }
-
-    /// From now on transactions and flows that are over are kept as EVE records, for [`Engine::take_records`].
-    pub fn record(&mut self) {
-        self.core.records.get_or_insert_default();
-    }
-
-    /// Records since the last call, and how many were let go in between since there were too many.
-    pub fn take_records(&mut self) -> (Vec<serde_json::Value>, u64) {
-        self.core
-            .records
-            .as_mut()
-            .map(|records| (std::mem::take(&mut records.list), std::mem::take(&mut records.lost)))
-            .unwrap_or_default()
     }
 
     pub fn counters(&self) -> Counters {
