@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use sakimori_host::block_address::Blocker;
 use sakimori_host::opens::{Opens, Silence};
+use sakimori_host::queue_packets;
 use sakimori_respond::ledger::{Keep, Ledger};
 use sakimori_runtime::{Clock, SystemClock};
 use sakimori_wire::ipc::{Answer, Ask};
@@ -33,6 +34,10 @@ pub fn halt(config: &Config, undo: bool, reason: String, by: &str, json: bool) -
         // A keeper that waits for an agent that hangs lets everything through from now on.
         if let Ok(opens) = Opens::connect(&config.keeper_socket()) {
             let _ = opens.silence(Silence::OPEN);
+        }
+        // Nor are packets dropped any more: the workers of an agent that hangs judge on, and so do its pumps.
+        if let Err(error) = queue_packets::remove(&config.intrusion_prevention.table) {
+            anstream::eprintln!("the rules that queue packets could not be taken away: {error}");
         }
         if undo {
             Blocker::remove(&config.block_address.table).context("cannot remove the nftables table")?;

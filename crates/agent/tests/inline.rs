@@ -315,6 +315,34 @@ fn a_killed_worker_costs_no_request_and_while_none_is_there_the_policy_decides()
     host.stop();
 }
 
+#[test]
+fn a_halt_stops_dropping_also_where_the_agent_hangs_and_after_it_prevention_is_back() {
+    let Some(net) = Net::new() else { return };
+    let mut host = host(&net, "mode = \"prevent\"\nfail = \"closed\"");
+    ready(&mut host);
+    let server = net.serve("198.51.100.1:80");
+    assert!(get(&net, "198.51.100.1:80", "/first", ATTACK).is_err());
+    // The agent answers.
+    host.json(&["halt", "--reason", "a test"]);
+    host.wait("nothing is dropped", |_| get(&net, "198.51.100.1:80", "/halted", ATTACK).is_ok());
+    host.json(&["resume"]);
+    host.wait("it prevents again", |_| get(&net, "198.51.100.1:80", "/", ATTACK).is_err());
+    // It hangs.
+    let agent = host.pid();
+    signal(agent, "STOP");
+    assert!(get(&net, "198.51.100.1:80", "/hung", ATTACK).is_err(), "its workers judge on");
+    host.json(&["halt", "--reason", "a test"]);
+    assert!(get(&net, "198.51.100.1:80", "/open", ATTACK).is_ok());
+    signal(agent, "CONT");
+    host.wait("the agent knows", |host| host.status().is_some_and(|status| status.halted.is_some()));
+    assert!(get(&net, "198.51.100.1:80", "/still", ATTACK).is_ok());
+    host.json(&["resume"]);
+    host.wait("it prevents again", |_| get(&net, "198.51.100.1:80", "/", ATTACK).is_err());
+    let log = server.log();
+    assert!(log.iter().all(|line| !line.contains("/first") && !line.contains("/hung")), "{log:?}");
+    host.stop();
+}
+
 /// The newest word about packets that went by policy.
 fn said_by_policy(host: &Host) -> String {
     let said = host.events("agent");

@@ -46,7 +46,7 @@ pub struct Counters {
 /// Inspects packets. One engine a thread.
 pub struct Engine {
     decoder: Decoder,
-    core: Core,
+    pub(crate) core: Core,
 }
 
 pub(crate) struct Core {
@@ -139,20 +139,6 @@ impl Engine {
             self.core.let_go(flow);
         }
         alerts.append(&mut self.core.out);
-    }
-
-    /// From now on transactions and flows that are over are kept as EVE records, for [`Engine::take_records`].
-    pub fn record(&mut self) {
-        self.core.records.get_or_insert_default();
-    }
-
-    /// Records since the last call, and how many were let go in between since there were too many.
-    pub fn take_records(&mut self) -> (Vec<serde_json::Value>, u64) {
-        self.core
-            .records
-            .as_mut()
-            .map(|records| (std::mem::take(&mut records.list), std::mem::take(&mut records.lost)))
-            .unwrap_or_default()
     }
 
     pub fn counters(&self) -> Counters {

@@ -2,7 +2,7 @@
 //!
 //! Names and meaning are those of Suricata 7's user guide ("EVE JSON Format"). [`alert`] is made of an alert's ECS
 //! event, by the same words for one of a capture file and one out of the lake. [`Records`] are the transactions and
-//! flows that are over (`http`, `dns`, `tls`, `fileinfo`, `flow`), kept only where [`crate::Engine::record`] asked for
+//! flows that are over (`http`, `dns`, `tls`, `fileinfo`, `flow`), kept only where [`Engine::record`] asked for
 //! them; what the engine does not keep (a DNS answer's data, for one) is left out, and nothing is made up.
 
 use std::net::IpAddr;
@@ -12,13 +12,14 @@ use serde_json::{Map, Value, json};
 
 use crate::app::{Dir, DnsTx, HttpTx, Kind, TlsTx, Tx};
 use crate::decode::TCP;
+use crate::engine::Engine;
 use crate::flow::Flow;
 use crate::flow::tcp::State;
 use crate::rules::buffers::Buffer;
 
 /// Longest text of a field, in bytes.
 const LONGEST: usize = 4_096;
-/// Most records that are kept between two calls of [`crate::Engine::take_records`].
+/// Most records that are kept between two calls of [`Engine::take_records`].
 const MOST: usize = 10_000;
 
 /// Records of what is over.
@@ -27,6 +28,19 @@ pub(crate) struct Records {
     pub list: Vec<Value>,
     /// Records that were let go since nobody took them.
     pub lost: u64,
+}
+
+impl Engine {
+    /// From now on transactions and flows that are over are kept as EVE records, for [`Engine::take_records`].
+    pub fn record(&mut self) {
+        self.core.records.get_or_insert_default();
+    }
+
+    /// Records since the last call, and how many were let go in between since there were too many.
+    pub fn take_records(&mut self) -> (Vec<Value>, u64) {
+        let records = self.core.records.as_mut();
+        records.map(|all| (std::mem::take(&mut all.list), std::mem::take(&mut all.lost))).unwrap_or_default()
+    }
 }
 
 /// An alert's ECS event as EVE. `None` where it is none of a network rule.
@@ -54,7 +68,7 @@ pub fn alert(event: &Value) -> Option<Value> {
     put("dest_port", event.pointer("/destination/port").cloned());
     put("proto", text("/network/transport").map(protocol));
     put("tx_id", network.get("tx").cloned());
-    let mut about = json!({
+    let about = json!({
         "action": if blocked { "blocked" } else { "allowed" },
         "gid": gid.unwrap_or_else(|| 1.into()),
         "signature_id": sid,
@@ -63,11 +77,8 @@ pub fn alert(event: &Value) -> Option<Value> {
         "category": text("/rule/category").unwrap_or_default(),
         "severity": network.get("priority").cloned().unwrap_or_else(|| 3.into()),
     });
-    if let (Some(xff), Some(about)) = (text("/sakimori/proxy/ip").and(text("/client/ip")), about.as_object_mut()) {
-        // Who stands behind the proxy, as Suricata's `xff` has it.
-        about.insert("xff".into(), xff.into());
-    }
-    put("xff", about.get("xff").cloned());
+    // Who stands behind the proxy.
+    put("xff", text("/sakimori/proxy/ip").and(text("/client/ip")).map(Value::from));
     put("alert", Some(about));
     put("app_proto", text("/network/protocol").map(Value::from));
     put("direction", network.get("direction").cloned());
@@ -364,7 +375,7 @@ mod tests {
             "event_type": "alert", "src_ip": "203.0.113.9", "dest_ip": "192.0.2.1", "dest_port": 80, "proto": "TCP",
             "tx_id": 0, "xff": "203.0.113.9", "app_proto": "http", "direction": "to_server",
             "alert": {"action": "blocked", "gid": 1, "signature_id": 9_100_002, "rev": 3, "signature": "Log4Shell",
-                "category": "Web", "severity": 1, "xff": "203.0.113.9"},
+                "category": "Web", "severity": 1},
             "http": {"hostname": "shop.example", "url": "/x", "http_method": "GET"},
             "payload": "YQ==", "payload_printable": "a",
         });

@@ -282,6 +282,7 @@ impl Supervisor {
             }
         }
         self.power.halted = there;
+        self.intrusion_prevention.doubt();
         // Modules that act by themselves only look from now on, or act again.
         self.apply_policy()
     }

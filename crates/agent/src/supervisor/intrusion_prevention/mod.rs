@@ -58,6 +58,8 @@ pub struct IntrusionPrevention {
     to: SyncSender<Message>,
     /// What is in effect, or is being put into effect.
     settings: Option<Settings>,
+    /// What is in the kernel may not be what was put there.
+    doubtful: bool,
     bundle: u64,
     rules: Option<NetworkRules>,
     lanes: Vec<Lane>,
@@ -96,6 +98,7 @@ impl IntrusionPrevention {
             groups,
             to,
             settings: None,
+            doubtful: false,
             bundle: 0,
             rules: None,
             lanes: Vec::new(),
@@ -112,6 +115,12 @@ impl IntrusionPrevention {
     /// Orders of batches that were spooled since the last call.
     pub fn take_orders(&mut self) -> Vec<Order> {
         std::mem::take(&mut self.orders)
+    }
+
+    /// The next time that the policy is applied the kernel's rules are put there again: while the agent hung, somebody may
+    /// have taken them away to stop all answers.
+    pub fn doubt(&mut self) {
+        self.doubtful = true;
     }
 
     /// Gives credits back, where the spool has room.
@@ -186,7 +195,8 @@ impl Supervisor {
         let number = self.bundles.number();
         let proxies = self.policy.policy.response.trusted_proxies.clone();
         let module = &mut self.intrusion_prevention;
-        let same = module.settings.as_ref() == Some(&wanted) && module.bundle == number;
+        let doubtful = std::mem::take(&mut module.doubtful);
+        let same = module.settings.as_ref() == Some(&wanted) && module.bundle == number && !doubtful;
         let running = !module.lanes.is_empty() && module.problem.is_none();
         // One that does not judge yet is told with its start.
         for lane in module.lanes.iter().filter(|lane| lane.judging) {
@@ -195,7 +205,8 @@ impl Supervisor {
         if same && module.backoff.due().is_none() && module.problem.is_none() {
             return;
         }
-        let only_rules = running && module.settings.as_ref().is_some_and(|now| frame_of(now) == frame_of(&wanted));
+        let only_rules =
+            running && !doubtful && module.settings.as_ref().is_some_and(|now| frame_of(now) == frame_of(&wanted));
         module.backoff.clear();
         module.settings = Some(wanted.clone());
         module.bundle = number;
