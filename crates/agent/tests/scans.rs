@@ -308,14 +308,11 @@ fn a_scan_has_its_own_budget_and_gives_way_to_all_others() {
     let folder = site.text();
     site.ok(&["start", &folder, "--cpu", "37"]);
     site.under_way(1);
-    let worker = (0..600)
-        .find_map(|_| {
-            std::thread::sleep(Duration::from_millis(20));
-            site.host.worker("malware").filter(|pid| cgroup(*pid).contains("/agent/scan"))
-        })
-        .or_else(|| site.host.worker("malware"))
-        .unwrap();
-    assert!(sakimori_sys::idle::is_idle(worker).unwrap(), "its disk accesses wait for others");
+    // Beside it live the judges of real-time protection, which give way to nobody.
+    let idle = |pid: &u32| sakimori_sys::idle::is_idle(*pid).is_ok_and(|idle| idle);
+    let (own, others): (Vec<u32>, Vec<u32>) = site.host.workers("malware").into_iter().partition(idle);
+    let [worker] = own[..] else { panic!("{own:?} give way at the disk, and {others:?} do not") };
+    assert!(!others.is_empty());
     let stat = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
     assert_eq!(stat.rsplit(')').next().unwrap().split_whitespace().nth(16), Some("19"));
     let whole = site.host.status().unwrap().budgets.into_iter().find(|budget| budget.name == "agent").unwrap();
