@@ -17,6 +17,8 @@ pub const MAX_PATTERN: usize = 1_000;
 pub struct Exclusions {
     paths: Vec<Vec<Token>>,
     names: Vec<Vec<Token>>,
+    /// Ends of files' names, each with its dot, in small letters.
+    ends: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,24 @@ impl Exclusions {
             }
         }
         Ok(set)
+    }
+
+    /// Leaves out files whose names end so, too: `iso`, `tar.gz`. Large and small letters are the same.
+    #[must_use]
+    pub fn with_extensions<S: AsRef<str>>(mut self, extensions: &[S]) -> Self {
+        let ends = extensions.iter().take(MAX_PATTERNS).map(|end| format!(".{}", end.as_ref().to_ascii_lowercase()));
+        self.ends.extend(ends);
+        self
+    }
+
+    /// Is a file of this name left out by its end?
+    pub fn ends(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let fits = |end: &String| {
+            let from = name.len().checked_sub(end.len());
+            from.and_then(|from| name.get(from..)).is_some_and(|last| last.eq_ignore_ascii_case(end.as_bytes()))
+        };
+        self.ends.iter().any(fits)
     }
 
     /// Is this path left out? Folders are asked first, so what is below one that is left out never comes here.
@@ -145,6 +165,15 @@ mod tests {
         assert_eq!(Exclusions::new(&[""]).unwrap_err(), ExcludeError::Length);
         assert_eq!(Exclusions::new(&vec!["a"; MAX_PATTERNS + 1]).unwrap_err(), ExcludeError::Count);
         assert!(!Exclusions::default().matches(Path::new("/a")));
+    }
+
+    #[test]
+    fn files_are_left_out_by_the_end_of_their_name() {
+        let set = Exclusions::default().with_extensions(&["iso", "tar.gz"]);
+        let out = |path: &str| set.ends(Path::new(path));
+        assert!(out("/a/b.iso") && out("/a/B.ISO") && out("/x.tar.gz"));
+        assert!(!out("/a/iso") && !out("/a.iso/b") && !out("/x.gz") && !out("/") && !out("/biso"));
+        assert!(!set.matches(Path::new("/a/b.iso")), "folders are not files");
     }
 
     proptest! {

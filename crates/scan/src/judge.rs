@@ -98,7 +98,7 @@ pub struct Judge<'c> {
 }
 
 /// What was said of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Judged {
     /// The number that [`Judge::hand`] gave.
     pub id: u64,
@@ -108,6 +108,8 @@ pub struct Judged {
     pub verdict: Verdict,
     /// What it is, where that is told apart.
     pub kind: Option<Kind>,
+    /// The file that was judged.
+    pub file: Option<File>,
 }
 
 impl<'c> Judge<'c> {
@@ -169,19 +171,19 @@ impl<'c> Judge<'c> {
         let patience = Duration::from_secs(self.limits.seconds).saturating_add(SLACK);
         let reason = match answer(&self.worker, patience) {
             Ok(FromWorker::Judged { id, bytes, verdict, kind }) if id == first => {
-                self.in_hand.pop_front();
-                return Ok(Some(Judged { id, bytes, verdict, kind }));
+                let file = self.in_hand.pop_front().map(|(_, file)| file);
+                return Ok(Some(Judged { id, bytes, verdict, kind, file }));
             }
             Ok(_) => "the worker answered something else".to_owned(),
             Err(error) => error.to_string(),
         };
         // Whatever it had in hand first is what it ended at; the rest is for the next.
         self.restart()?;
-        self.in_hand.pop_front();
+        let file = self.in_hand.pop_front().map(|(_, file)| file);
         for (id, file) in &self.in_hand {
             let _ = tell(&self.worker, &ToWorker::Scan(*id), &[file]);
         }
-        Ok(Some(Judged { id: first, bytes: 0, verdict: failed(&reason), kind: None }))
+        Ok(Some(Judged { id: first, bytes: 0, verdict: failed(&reason), kind: None, file }))
     }
 
     /// Judges one file now, with nothing else in hand.
@@ -194,7 +196,15 @@ impl<'c> Judge<'c> {
             match self.collect()? {
                 Some(judged) if judged.id == id => return Ok(judged),
                 Some(_) => {}
-                None => return Ok(Judged { id, bytes: 0, verdict: failed("its verdict was lost"), kind: None }),
+                None => {
+                    return Ok(Judged {
+                        id,
+                        bytes: 0,
+                        verdict: failed("its verdict was lost"),
+                        kind: None,
+                        file: None,
+                    });
+                }
             }
         }
     }

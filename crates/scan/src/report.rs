@@ -56,7 +56,7 @@ impl Report {
     /// Takes in what came of one file; gives the entry if something was found.
     pub fn add(&mut self, outcome: &Outcome) -> Option<&Found> {
         let (path, verdict) = match outcome {
-            Outcome::Judged(path, verdict, kind) => {
+            Outcome::Judged { path, verdict, kind, .. } => {
                 if let (Verdict::Clean, Some(kind)) = (verdict, kind)
                     && kind::belies(&path.to_string_lossy(), *kind)
                 {
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_says_clean_found_or_not_sure() {
-        let judged = |verdict| Outcome::Judged("/x".into(), verdict, None);
+        let judged = |verdict| Outcome::Judged { path: "/x".into(), verdict, kind: None, file: None };
         let unreadable = || Outcome::Unreadable("/x".into(), std::io::ErrorKind::PermissionDenied.into());
         let large = || judged(Verdict::Skipped(Skip::TooLarge { size: 2, most: 1 }));
         let found = judged(Verdict::Malicious(Detection {
@@ -135,8 +135,10 @@ mod tests {
         }));
         assert_eq!(code(&[judged(Verdict::Clean), large()]), 0);
         let mut report = Report::default();
-        report.add(&Outcome::Judged("/x/a.png".into(), Verdict::Clean, Some(kind::Kind::Elf)));
-        report.add(&Outcome::Judged("/x/a".into(), Verdict::Clean, Some(kind::Kind::Elf)));
+        for path in ["/x/a.png", "/x/a"] {
+            let kind = Some(kind::Kind::Elf);
+            report.add(&Outcome::Judged { path: path.into(), verdict: Verdict::Clean, kind, file: None });
+        }
         assert_eq!((report.disguised.len(), report.exit_code()), (1, 0), "flagged, and not found");
         assert_eq!(code(&[unreadable()]), 2);
         assert_eq!(code(&[judged(Verdict::Skipped(Skip::TimedOut { seconds: 1 }))]), 2);

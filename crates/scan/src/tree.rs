@@ -3,9 +3,10 @@
 //! Results come to the caller's thread as they are ready. A pause holds new files back; a share of the processors is
 //! kept by resting after work in proportion to what the work took, file by file.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,13 @@ use sakimori_malware::{Kind, Limits, Verdict};
 use sakimori_sys::worker::WorkerSpec;
 
 use crate::exclude::Exclusions;
-use crate::judge::{Compiled, Judge, JudgeError};
-use crate::walk::{Step, Walk};
+use crate::judge::{Compiled, Judge, JudgeError, WINDOW};
+use crate::walk::{Step, Walk, Why};
 
 /// Files that wait between the walk and the workers: open descriptors.
 const AHEAD: usize = 32;
+/// Most files in hand of a worker that gives way to others: a scan that is stopped waits for them.
+const IDLE_WINDOW: usize = 2;
 /// Most workers.
 pub const MAX_JOBS: usize = 64;
 /// How often a paused scan looks whether it may go on.
@@ -38,6 +41,11 @@ pub struct Options {
     pub exclusions: Exclusions,
     /// Share of one processor's time that each worker may take, in percent; 100 is all of it.
     pub cpu_percent: u8,
+    /// File systems of other hosts too, where none of their own paths is named?
+    pub network: bool,
+    /// Go on after this file: what a former scan of the same paths was done with. Verdicts come in the order of the walk
+    /// where there is one worker.
+    pub after: Option<PathBuf>,
 }
 
 /// Pause and stop, from another thread.
@@ -70,8 +78,17 @@ impl Control {
 /// What came of one file.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A verdict, and what the file is, where that is told apart.
-    Judged(PathBuf, Verdict, Option<Kind>),
+    /// A verdict.
+    Judged {
+        /// Where the file was.
+        path: PathBuf,
+        /// It.
+        verdict: Verdict,
+        /// What the file is, where that is told apart.
+        kind: Option<Kind>,
+        /// The file that was judged, where it is malicious.
+        file: Option<File>,
+    },
     /// It could not be opened, or its folder not read.
     Unreadable(PathBuf, std::io::Error),
 }
@@ -89,6 +106,10 @@ pub struct Totals {
     pub skipped: u64,
     /// Files and folders that could not be read.
     pub unreadable: u64,
+    /// Files and folders that were left out, as they were told to be.
+    pub excluded: u64,
+    /// File systems that were left out: those without files, and those of other hosts.
+    pub elsewhere: u64,
     /// Workers that had to be started again.
     pub restarts: u64,
     /// It was stopped before its end.
@@ -97,6 +118,7 @@ pub struct Totals {
 
 enum Report {
     Outcome(Outcome, u64),
+    Passed(Why),
     Ended { restarts: u64, error: Option<JudgeError> },
 }
 
@@ -114,14 +136,14 @@ pub fn scan(
     let jobs = options.jobs.clamp(1, MAX_JOBS);
     let (files, waiting) = mpsc::sync_channel(AHEAD);
     let waiting = Mutex::new(waiting);
-    let (reports, inbox) = mpsc::channel();
+    let (reports, inbox) = mpsc::sync_channel(AHEAD);
     let mut totals = Totals::default();
     let mut failure = None;
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             let (waiting, reports) = (&waiting, reports.clone());
             scope.spawn(move || {
-                let ended = feed(waiting, compiled, options, &reports);
+                let ended = feed(waiting, compiled, options, control, &reports);
                 if ended.1.is_some() {
                     control.stop();
                 }
@@ -132,10 +154,7 @@ pub fn scan(
                 }
             });
         }
-        scope.spawn({
-            let reports = reports.clone();
-            move || walk(paths, options, control, files, &reports)
-        });
+        scope.spawn(move || walk(paths, options, control, files));
         drop(reports);
         for report in inbox {
             match report {
@@ -143,6 +162,8 @@ pub fn scan(
                     totals.add(&outcome, bytes);
                     each(&outcome, &totals);
                 }
+                Report::Passed(Why::Excluded) => totals.excluded += 1,
+                Report::Passed(Why::FileSystem) => totals.elsewhere += 1,
                 Report::Ended { restarts, error } => {
                     totals.restarts += restarts;
                     failure = failure.take().or(error);
@@ -162,7 +183,7 @@ impl Totals {
         self.bytes += bytes;
         match outcome {
             Outcome::Unreadable(..) => self.unreadable += 1,
-            Outcome::Judged(_, verdict, _) => {
+            Outcome::Judged { verdict, .. } => {
                 self.files += 1;
                 match verdict {
                     Verdict::Clean => {}
@@ -174,60 +195,82 @@ impl Totals {
     }
 }
 
-type Opened = (PathBuf, std::fs::File);
+/// What the walk came upon, in its order.
+enum Met {
+    File(PathBuf, File),
+    Other(Report),
+}
 
-fn walk(paths: &[PathBuf], options: &Options, control: &Control, files: SyncSender<Opened>, reports: &Sender<Report>) {
-    for step in Walk::new(paths, &options.exclusions) {
+fn walk(paths: &[PathBuf], options: &Options, control: &Control, files: SyncSender<Met>) {
+    if options.spec.idle
+        && let Err(error) = sakimori_sys::idle::this_thread()
+    {
+        tracing::debug!(%error, "reading folders does not give way to others");
+    }
+    for step in Walk::new(paths, &options.exclusions, options.network, options.after.as_deref()) {
         if !control.go_on() {
             return;
         }
-        let sent = match step {
-            Step::File(path, file) => files.send((path, file)).is_ok(),
-            Step::Unreadable(path, error) => reports.send(Report::Outcome(Outcome::Unreadable(path, error), 0)).is_ok(),
+        let met = match step {
+            Step::File(path, file) => Met::File(path, file),
+            Step::Passed(_, why) => Met::Other(Report::Passed(why)),
+            Step::Unreadable(path, error) => Met::Other(Report::Outcome(Outcome::Unreadable(path, error), 0)),
         };
-        if !sent {
+        if files.send(met).is_err() {
             return;
         }
     }
 }
 
 /// The next file, one thread at a time.
-fn take(waiting: &Mutex<Receiver<Opened>>) -> Option<Opened> {
+fn take(waiting: &Mutex<Receiver<Met>>) -> Option<Met> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
 /// The next file if one is there.
-fn take_ready(waiting: &Mutex<Receiver<Opened>>) -> Option<Opened> {
+fn take_ready(waiting: &Mutex<Receiver<Met>>) -> Option<Met> {
     // Another thread holds the lock while it waits: then nothing is there.
     waiting.try_lock().ok()?.try_recv().ok()
 }
 
 /// Keeps one worker busy; gives how often it was started again, and why it could not be.
 fn feed(
-    waiting: &Mutex<Receiver<Opened>>,
+    waiting: &Mutex<Receiver<Met>>,
     compiled: &Compiled,
     options: &Options,
-    reports: &Sender<Report>,
+    control: &Control,
+    reports: &SyncSender<Report>,
 ) -> (u64, Option<JudgeError>) {
     let mut judge = match Judge::start(options.spec.clone(), compiled, options.limits) {
         Ok(judge) => judge,
         Err(error) => return (0, Some(error)),
     };
     let throttled = options.cpu_percent < 100;
+    let window = if options.spec.idle { IDLE_WINDOW } else { WINDOW };
     let mut paths = std::collections::VecDeque::new();
     loop {
-        while judge.has_room() && !(throttled && judge.in_hand() > 0) {
+        while control.go_on() && judge.in_hand() < window && !(throttled && judge.in_hand() > 0) {
             let next = if judge.in_hand() == 0 { take(waiting) } else { take_ready(waiting) };
-            let Some((path, file)) = next else { break };
-            judge.hand(file);
-            paths.push_back(path);
+            match next {
+                None => break,
+                Some(Met::File(path, file)) => {
+                    judge.hand(file);
+                    paths.push_back(path);
+                }
+                Some(Met::Other(report)) => {
+                    if reports.send(report).is_err() {
+                        return (judge.restarts(), None);
+                    }
+                }
+            }
         }
         let began = Instant::now();
         match judge.collect() {
             Ok(None) => return (judge.restarts(), None),
             Ok(Some(judged)) => {
                 let path = paths.pop_front().unwrap_or_default();
-                let outcome = Outcome::Judged(path, judged.verdict, judged.kind);
+                let file = judged.file.filter(|_| matches!(judged.verdict, Verdict::Malicious(_)));
+                let outcome = Outcome::Judged { path, verdict: judged.verdict, kind: judged.kind, file };
                 if reports.send(Report::Outcome(outcome, judged.bytes)).is_err() {
                     return (judge.restarts(), None);
                 }

@@ -57,6 +57,8 @@ fn options() -> Options {
         jobs: 2,
         exclusions: Exclusions::default(),
         cpu_percent: 100,
+        network: false,
+        after: None,
     }
 }
 
@@ -66,9 +68,9 @@ fn run(folder: &Path, options: &Options) -> (Totals, [Vec<String>; 3]) {
     let compiled = rules();
     let totals = scan(&[folder.to_owned()], &compiled, options, &Control::default(), |outcome, _| {
         let (at, path) = match outcome {
-            Outcome::Judged(_, Verdict::Clean, _) => return,
-            Outcome::Judged(path, Verdict::Malicious(_), _) => (0, path),
-            Outcome::Judged(path, Verdict::Skipped(_), _) => (1, path),
+            Outcome::Judged { verdict: Verdict::Clean, .. } => return,
+            Outcome::Judged { path, verdict: Verdict::Malicious(_), .. } => (0, path),
+            Outcome::Judged { path, verdict: Verdict::Skipped(_), .. } => (1, path),
             Outcome::Unreadable(path, _) => (2, path),
         };
         lists[at].push(path.strip_prefix(folder).unwrap().display().to_string());
@@ -184,7 +186,7 @@ fn worker_dies() {
     let options = Options { spec: judge::spec(&["role-fragile"]), jobs: 1, ..options() };
     let mut skipped = Vec::new();
     let totals = scan(&[folder.path().into()], &compiled, &options, &Control::default(), |outcome, _| {
-        if let Outcome::Judged(path, Verdict::Skipped(why), _) = outcome {
+        if let Outcome::Judged { path, verdict: Verdict::Skipped(why), .. } = outcome {
             assert!(matches!(why, Skip::Failed(reason) if reason.contains("ended")), "{why:?}");
             skipped.push(path.file_name().unwrap().to_str().unwrap().to_owned());
         }

@@ -7,6 +7,7 @@
 //! - [`memory`]: sealed memory that is handed to workers
 //! - [`file`]: files that are whole after a crash
 //! - [`fanotify`]: the kernel asks before a file is opened or executed
+//! - [`idle`]: processes that give way to all others
 //! - [`inotify`]: waiting for files to change
 //! - [`mounts`]: what is mounted, and when that changes
 //! - [`netlink`], [`nft`]: our own encoder of netfilter's messages
@@ -24,6 +25,7 @@ pub mod channel;
 pub mod fanotify;
 pub mod file;
 pub mod harness;
+pub mod idle;
 pub mod inotify;
 pub mod lab;
 pub mod memory;

@@ -53,6 +53,8 @@ pub struct WorkerSpec {
     pub network: bool,
     /// The control group that it lives in; the parent's where `None`.
     pub group: Option<Group>,
+    /// Does it give way to all other programs, at the processor and at the disk?
+    pub idle: bool,
 }
 
 impl WorkerSpec {
@@ -67,6 +69,7 @@ impl WorkerSpec {
             env: Vec::new(),
             network: true,
             group: None,
+            idle: false,
         }
     }
 }
@@ -217,6 +220,11 @@ fn start(
     };
     if let Some(Err(error)) = spec.group.as_ref().map(|group| group.add(child.id())) {
         tracing::warn!(worker = spec.name, %error, "a worker runs without its budget");
+    }
+    if spec.idle
+        && let Err(error) = crate::idle::process(child.id())
+    {
+        tracing::warn!(worker = spec.name, %error, "a worker does not give way to others");
     }
     let identity = if root {
         Identity::Own { uid: spec.uid, gid: spec.gid }

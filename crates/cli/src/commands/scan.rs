@@ -77,7 +77,7 @@ fn work(args: &ScanArgs, json: bool) -> Result<u8> {
     let mut report = Report { rule_errors: errors, ..Report::default() };
     let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let limits = Limits { max_size: args.max_size << 20, seconds: args.timeout };
-    let options = Options { spec, limits, jobs, exclusions, cpu_percent: args.cpu };
+    let options = Options { spec, limits, jobs, exclusions, cpu_percent: args.cpu, network: true, after: None };
     let mut printed = Ok(());
     report.totals = scan(&args.paths, &compiled, &options, &Control::default(), |outcome, totals| {
         let found = report.add(outcome);

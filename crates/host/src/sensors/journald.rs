@@ -105,6 +105,7 @@ pub fn follow(spec: &JournalSpec) -> Result<Followed, JournalError> {
         env: Vec::new(),
         network: false,
         group: spec.group.clone(),
+        idle: false,
     };
     let (tool, pipe) = spawn_tool(&worker)?;
     Ok(Followed::Running(Follower { tool, pipe: Some(pipe) }))

@@ -131,6 +131,11 @@ impl Cgroups {
         &self.missing
     }
 
+    /// Does the kernel hold limits of processor time here?
+    pub fn holds_cpu(&self) -> bool {
+        self.places.iter().any(|place| place.controllers.contains(&Controller::Cpu))
+    }
+
     /// What could be limited by an agent on this host, without making anything: for `doctor`. The same texts.
     pub fn look() -> Vec<String> {
         let hierarchies = own_hierarchies();
