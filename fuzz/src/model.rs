@@ -1,6 +1,7 @@
 //! Events and policies as JSON.
 
 use sakimori_model::policy::{self, Layer, Policy};
+use sakimori_model::schedule::Schedule;
 use sakimori_model::{Event, Timestamp};
 
 /// Nested JSON to an event and back: converting a second time changes nothing (D5).
@@ -22,9 +23,13 @@ pub fn policy_json(bytes: &[u8]) {
         }
     }
     let _ = serde_json::from_slice::<Policy>(bytes);
+    let _ = policy::read(bytes);
     if let Some(text) = super::text(bytes) {
         if let Some(time) = Timestamp::parse(text) {
             assert_eq!(Timestamp::parse(&time.to_string()), Some(time), "a time is written as it is read");
+        }
+        if let Ok(schedule) = text.parse::<Schedule>() {
+            assert_eq!(schedule.to_string().parse(), Ok(schedule), "a schedule is written as it is read");
         }
         if let Ok(network) = text.parse::<sakimori_model::Network>() {
             assert_eq!(network.to_string().parse(), Ok(network), "a network is written as it is read");

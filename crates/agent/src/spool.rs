@@ -27,15 +27,12 @@ use serde::{Deserialize, Serialize};
 use crate::files::write_atomically;
 
 pub use replay::Replay;
+use room::{RESERVE, make_reserve, no_room};
 
 /// Record of orders: magic, then postcard of [`Orders`].
 const ORDERS: &[u8; 4] = b"SKO1";
 /// Most bytes that are read at a time when the spool is opened or replayed.
 const CHUNK: usize = 4 << 20;
-/// A file of nothing beside the journal, and its size: what it gives back is enough to write down what may be let go when
-/// the disk is full.
-const RESERVE: &str = "reserve";
-const RESERVE_BYTES: u64 = 1 << 20;
 /// Orders older than this are not given to the ledger again.
 const PENDING_SECONDS: i64 = 3_600;
 
@@ -107,6 +104,8 @@ pub struct Spool {
     dirty: bool,
     /// The disk had no room at the last try.
     full: bool,
+    /// The first record of orders that this version does not understand.
+    strange: Option<u64>,
     /// Orders that were found on opening, for the ledger to compare.
     pending: Vec<(Timestamp, Order)>,
 }
@@ -172,6 +171,7 @@ impl Spool {
             base,
             dirty: false,
             full: false,
+            strange: None,
             pending: Vec::new(),
         };
         let mut next = base;
@@ -187,11 +187,14 @@ impl Spool {
                 }
                 next = number + 1;
                 if let Some(body) = record.strip_prefix(ORDERS) {
-                    orders = postcard::from_bytes(body).ok();
+                    // Their alerts lie in the batch, so no host is left without an agent for them.
+                    orders = postcard::from_bytes(body).map_err(|_| spool.strange.get_or_insert(number)).ok();
                     spool.entries.push_back(Entry { stream: NO_STREAM, count: 0, sequence: 0 });
                     continue;
                 }
-                let header = batch::peek(&record).with_context(|| format!("spool record {number} is no batch"))?;
+                let header = batch::peek(&record).with_context(|| {
+                    format!("spool record {number} is neither a batch nor orders; a later version may have written it")
+                })?;
                 if let Some(orders) = orders.take()
                     && orders.stream == header.stream
                     && orders.sequence == header.sequence
@@ -210,6 +213,14 @@ impl Spool {
         let since = now.plus_secs(-PENDING_SECONDS);
         let pending = std::mem::take(&mut self.pending);
         pending.into_iter().filter(|(at, _)| *at > since).map(|(_, order)| order).collect()
+    }
+
+    /// What was found on opening and is not understood, once.
+    pub fn take_strange(&mut self) -> Option<String> {
+        let record = self.strange.take()?;
+        Some(format!(
+            "orders in spool record {record} are not of this version and are not carried out; their alerts stay"
+        ))
     }
 
     /// State of a stream (a new one where it is unknown).
@@ -544,32 +555,6 @@ impl Spool {
     }
 }
 
-/// Does this error say that the disk is full?
-fn no_room(error: &anyhow::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    kinds.into_iter().any(|cause| matches!(cause.kind(), StorageFull | QuotaExceeded))
-}
-
-/// Takes the room of the reserve, where it is not taken.
-fn make_reserve(folder: &Path) -> Result<()> {
-    let path = folder.join(RESERVE);
-    if path.exists() {
-        return Ok(());
-    }
-    let file = std::fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    let taken = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES);
-    match taken.map_err(std::io::Error::from) {
-        Ok(()) => Ok(()),
-        // A file system that cannot promise room has no reserve.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => Ok(()),
-        Err(error) => {
-            let _ = std::fs::remove_file(&path);
-            Err(error).with_context(|| format!("cannot take the room of {}", path.display()))
-        }
-    }
-}
-
 /// Streams of which no rule of the host makes anything more: the supervisor's own, and those of network workers.
 pub fn is_own(stream: &str) -> bool {
     stream == AGENT_STREAM || stream == ACTIONS_STREAM || stream.starts_with(NETWORK_STREAM)
@@ -593,5 +578,6 @@ pub fn folder(state: &Path) -> PathBuf {
 }
 
 mod replay;
+mod room;
 #[cfg(test)]
 mod tests;

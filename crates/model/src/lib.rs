@@ -9,6 +9,7 @@ pub mod id;
 pub mod ledger;
 pub mod policy;
 pub mod rule;
+pub mod schedule;
 pub mod time;
 
 pub use action::{Action, ActionState, Cause, Order};

@@ -6,6 +6,8 @@
 //! An agent gets the result only, numbered, never an older one.
 
 mod antimalware;
+mod scan;
+mod skew;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +16,12 @@ use serde_json::{Map, Value as Json};
 
 use crate::address::Network;
 
-pub use antimalware::{Absent, Antimalware, Unjudged};
+pub use antimalware::{Absent, Antimalware, Excluded, Unjudged};
+pub use scan::{Found, Left, Missed, Scan};
+pub use skew::read;
+
+/// Settings of several parts that are one: a layer replaces them whole.
+const WHOLE: &[&str] = &["modules.antimalware.absent"];
 
 /// Version of the policy's schema, stated at connect (D21).
 pub const SCHEMA_VERSION: u32 = 1;
@@ -393,6 +400,7 @@ fn known(
                     reason: format!("unknown key; known here: {}", names.join(", ")),
                 });
             }
+            (Some(Json::Object(_)), Json::Object(_)) if WHOLE.contains(&path.as_str()) => {}
             (Some(Json::Object(base)), Json::Object(inner)) => known(base, inner, &path, layer)?,
             (Some(Json::Object(_)), Json::String(word)) if word == "inherit" => {}
             (Some(Json::Object(_)), _) => {
@@ -419,7 +427,9 @@ fn overlay(
         let path = join(path, name);
         match (tree.get_mut(name), value) {
             (_, Json::String(word)) if word == "inherit" => {}
-            (Some(Json::Object(below)), Json::Object(inner)) => overlay(below, inner, &path, layer, origin)?,
+            (Some(Json::Object(below)), Json::Object(inner)) if !WHOLE.contains(&path.as_str()) => {
+                overlay(below, inner, &path, layer, origin)?;
+            }
             (None, Json::Object(inner)) => {
                 let mut below = Map::new();
                 overlay(&mut below, inner, &path, layer, origin)?;

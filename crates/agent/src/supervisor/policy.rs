@@ -1,11 +1,12 @@
 //! The policy in effect: the last one of the manager, kept in `policy.json` for a start without it, or this
 //! host's own over the default one. A number never goes back. What applies is what was sent, as far as the host's
-//! mandate lets it, and without what was taken back since nothing confirmed it.
+//! mandate lets it, and without what was taken back since nothing confirmed it. What a later manager says and this version
+//! does not know is passed over, told, and kept for the version that knows it.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use sakimori_model::policy::Policy;
+use sakimori_model::policy::{self, Policy};
 use sakimori_respond::actions::prevent_mode;
 use sakimori_respond::mandate::Mandate;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub struct InEffect {
     pub number: u64,
     /// Paths that were sent and do not apply.
     pub held: Vec<String>,
+    /// Keys that this version does not know.
+    pub unknown: Vec<String>,
     /// What was wrong with the one on disk.
     pub problem: Option<String>,
 }
@@ -34,7 +37,14 @@ pub struct InEffect {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     number: u64,
-    policy: Policy,
+    /// As it was sent.
+    policy: Box<serde_json::value::RawValue>,
+}
+
+fn read(json: &[u8]) -> Result<(u64, Policy, Vec<String>)> {
+    let kept: Kept = serde_json::from_slice(json)?;
+    let (policy, unknown) = policy::read(kept.policy.get().as_bytes())?;
+    Ok((kept.number, policy, unknown))
 }
 
 impl InEffect {
@@ -44,16 +54,16 @@ impl InEffect {
     /// Where this host's own layer is wrong.
     pub fn load(config: &Config) -> Result<Self> {
         let own = config.local_policy()?;
-        let sent = |sent: Policy, number, problem| {
-            Ok(Self { policy: sent.clone(), sent, own: own.clone(), number, held: Vec::new(), problem })
+        let sent = |sent: Policy, number, unknown, problem| {
+            Ok(Self { policy: sent.clone(), sent, own: own.clone(), number, held: Vec::new(), unknown, problem })
         };
-        let own = |problem| sent(own.clone(), 0, problem);
+        let own = |problem| sent(own.clone(), 0, Vec::new(), problem);
         match std::fs::read(config.agent.state.join("policy.json")) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => own(None),
             Err(error) => own(Some(format!("cannot read policy.json: {error}; the host's own policy applies"))),
-            Ok(bytes) => match serde_json::from_slice::<Kept>(&bytes) {
-                Ok(kept) => sent(kept.policy, kept.number, None),
-                Err(error) => own(Some(format!("policy.json is damaged: {error}; the host's own policy applies"))),
+            Ok(bytes) => match read(&bytes) {
+                Ok((number, policy, unknown)) => sent(policy, number, unknown, None),
+                Err(error) => own(Some(format!("policy.json is damaged: {error:#}; the host's own policy applies"))),
             },
         }
     }
@@ -69,17 +79,17 @@ impl InEffect {
         if number < self.number {
             bail!("policy {number} is older than {}, which is in effect", self.number);
         }
-        let policy: Policy =
-            serde_json::from_slice(json).with_context(|| format!("policy {number} is not understood"))?;
+        let (policy, unknown) = policy::read(json).with_context(|| format!("policy {number} is not understood"))?;
         let mut names: Vec<&str> = policy.modules.log_inspection.sources.iter().map(|one| one.name.as_str()).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair.first() == pair.last()) {
             bail!("policy {number} has two inputs named {}", twice.first().unwrap_or(&""));
         }
-        let kept = Kept { number, policy };
+        let kept = Kept { number, policy: serde_json::from_slice(json)? };
         write_atomically(&state.join("policy.json"), &serde_json::to_vec(&kept)?, 0o600)?;
-        self.policy = kept.policy.clone();
-        self.sent = kept.policy;
+        self.policy = policy.clone();
+        self.sent = policy;
+        self.unknown = unknown;
         self.number = number;
         Ok(true)
     }
@@ -139,7 +149,11 @@ impl Supervisor {
                     [] => String::new(),
                     held => format!("; this host does not let it change {}", held.join(", ")),
                 };
-                self.say("policy-applied", format!("policy {number} is in effect{held}"), |_| {});
+                let unknown = match self.policy.unknown.as_slice() {
+                    [] => String::new(),
+                    unknown => format!("; this version of the agent does not know {}", unknown.join(", ")),
+                };
+                self.say("policy-applied", format!("policy {number} is in effect{held}{unknown}"), |_| {});
                 self.tell_versions();
                 self.report()
             }
@@ -198,7 +212,15 @@ mod tests {
         assert!(!policy.take(3, &json, folder.path()).expect("the same"));
         assert!(policy.take(2, &json, folder.path()).is_err());
         assert!(policy.take(4, json!({"modules": 1}).to_string().as_bytes(), folder.path()).is_err());
+        let mut later: serde_json::Value = serde_json::from_slice(&json).expect("json");
+        later["modules"]["decoys"] = json!({"state": "on"});
         let again = InEffect::load(&config).expect("kept");
         assert_eq!((again.number, again.policy.modules.block_address.expiry_seconds), (3, 7));
+        assert!(policy.take(5, later.to_string().as_bytes(), folder.path()).expect("newer"));
+        assert_eq!(policy.unknown, ["modules.decoys"]);
+        let again = InEffect::load(&config).expect("kept");
+        assert_eq!((again.number, again.unknown, again.problem), (5, vec!["modules.decoys".to_owned()], None));
+        let text = std::fs::read_to_string(folder.path().join("policy.json")).expect("kept");
+        assert!(text.contains("decoys"), "kept as it was sent, for the version that knows it");
     }
 }
