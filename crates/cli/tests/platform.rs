@@ -141,8 +141,10 @@ fn a_scan_of_the_policy_finds_a_file_that_is_then_in_quarantine_and_in_the_lake(
     };
     wait("it is in quarantine", &|| !platform.answer(&["agent", "quarantine", "list"]).as_array().unwrap().is_empty());
     assert!(!virus.exists());
-    let found =
-        |query: &str| platform.answer(&["events", "search", query]).as_array().is_some_and(|list| !list.is_empty());
+    let found = |query: &str| {
+        let out = platform.sakimori(&["events", "search", query]);
+        out.status.success() && !out.stdout.trim_ascii().is_empty()
+    };
     wait("the alert is in the lake", &|| found("event.action:malware-found and sakimori.scan.name:web"));
     wait("the report is in the lake", &|| found("event.action:scan-finished and sakimori.scan.found:1"));
     let agents = platform.answer(&["agents", "list"]);
