@@ -80,7 +80,7 @@ pub fn alert(event: &Value) -> Option<Value> {
     // Who stands behind the proxy.
     put("xff", text("/sakimori/proxy/ip").and(text("/client/ip")).map(Value::from));
     put("alert", Some(about));
-    put("app_proto", text("/network/protocol").map(Value::from));
+    put("app_proto", text("/network/protocol").map(app));
     put("direction", network.get("direction").cloned());
     let mut http = Map::new();
     for (name, path) in [
@@ -113,6 +113,11 @@ fn protocol(name: &str) -> Value {
         "ipv6-icmp" => "IPv6-ICMP".into(),
         other => other.to_ascii_uppercase().into(),
     }
+}
+
+/// Suricata calls HTTP/1 just `http`.
+fn app(name: &str) -> Value {
+    if name == "http1" { "http".into() } else { name.into() }
 }
 
 fn protocol_of(number: u8) -> Value {
@@ -241,7 +246,7 @@ fn head(flow: &Flow, kind: &str, forth: bool, tx: Option<&Tx>) -> Map<String, Va
         }
     }
     out.insert("proto".into(), protocol_of(flow.proto));
-    out.extend(flow.app.map(|app| ("app_proto".to_owned(), app.name().into())));
+    out.extend(flow.app.map(|app| ("app_proto".to_owned(), self::app(app.name()))));
     out.extend(tx.map(|tx| ("tx_id".to_owned(), tx.id.into())));
     out
 }
