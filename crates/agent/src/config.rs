@@ -90,6 +90,10 @@ pub struct Budget {
     pub malware_memory_mib: u64,
     /// Most processor time of the same.
     pub malware_cpu_percent: u32,
+    /// Most memory of the worker that scans.
+    pub scan_memory_mib: u64,
+    /// Most processor time of the same, where a scan does not say less.
+    pub scan_cpu_percent: u32,
     /// Most memory of the workers that judge packets.
     pub network_memory_mib: u64,
     /// Most processor time of the same; packets wait for it.
@@ -164,6 +168,8 @@ impl Default for Budget {
             logs_cpu_percent: 100,
             malware_memory_mib: 1_024,
             malware_cpu_percent: 150,
+            scan_memory_mib: 1_024,
+            scan_cpu_percent: 100,
             network_memory_mib: 1_024,
             network_cpu_percent: 0,
             uplink_memory_mib: 256,
@@ -239,6 +245,11 @@ impl Config {
     /// What was given back, by content and path: it is not taken again there.
     pub fn given_back(&self) -> PathBuf {
         self.agent.state.join("given-back")
+    }
+
+    /// How scans stand, for after a restart.
+    pub fn scans_file(&self) -> PathBuf {
+        self.agent.state.join("scans.json")
     }
 
     /// Socket of the keeper.

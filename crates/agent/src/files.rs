@@ -1,12 +1,17 @@
 //! Files of the state folder are written whole or not at all: under another name, synced, renamed, and the
-//! folder synced.
+//! folder synced. What other files are trusted with, only root may be able to change.
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+
+/// Bits of a mode that let others than the owner write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// In a folder with this bit nobody renames or removes what is another's.
+const STICKY: u32 = 0o1000;
 
 /// Writes a file so that a crash at any moment leaves the former or the new content.
 ///
@@ -29,4 +34,28 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         std::fs::File::open(folder)?.sync_all()
     };
     attempt().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Can root alone change this file, or put another in its place? `found` is what its descriptor or path says.
+///
+/// # Errors
+/// Who else can, and where.
+pub fn roots_alone(path: &Path, found: &std::fs::Metadata) -> Result<()> {
+    check(path, found, false)?;
+    for folder in path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+        let found = std::fs::metadata(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
+        check(folder, &found, true)?;
+    }
+    Ok(())
+}
+
+fn check(path: &Path, found: &std::fs::Metadata, folder: bool) -> Result<()> {
+    if found.uid() != 0 {
+        bail!("{} belongs to user {}, not to root", path.display(), found.uid());
+    }
+    let sticky = folder && found.mode() & STICKY != 0;
+    if found.mode() & WRITABLE_BY_OTHERS != 0 && !sticky {
+        bail!("{} may be written by others than root (mode {:o})", path.display(), found.mode() & 0o7777);
+    }
+    Ok(())
 }

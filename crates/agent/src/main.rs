@@ -28,6 +28,7 @@ mod machine;
 mod mandate_file;
 mod modules;
 mod quarantine;
+mod scan;
 mod show;
 mod spool;
 mod stop_answers;
@@ -94,6 +95,11 @@ enum Command {
     Quarantine {
         #[command(subcommand)]
         command: quarantine::QuarantineCommand,
+    },
+    /// Scan for malware now, and see to scans that the policy schedules
+    Scan {
+        #[command(subcommand)]
+        command: scan::ScanCommand,
     },
     /// Show whether each module is proven to work, or prove it now by harmless probes
     Proof {
@@ -265,6 +271,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             return show::done(answer, "blocked", cli.json);
         }
         Command::Quarantine { command } => return quarantine::run(&config, command, who(), cli.json),
+        Command::Scan { command } => return scan::run(&socket, command, who(), cli.json),
         Command::Proof { run } => return proof(&socket, run, cli.json),
         Command::Doctor => return doctor::run(&config, cli.json),
         Command::Halt { undo, reason } => stop_answers::halt(&config, undo, reason, &who(), cli.json)?,

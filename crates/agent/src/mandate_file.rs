@@ -11,10 +11,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use sakimori_respond::mandate::Mandate;
 
+use crate::files::roots_alone;
+
 /// Largest file that is read.
 const MAX_BYTES: u64 = 256 * 1024;
-const STICKY: u32 = 0o1000;
-const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// A mandate and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,11 +73,7 @@ fn read(path: &Path) -> Result<Option<Mandate>> {
     if !found.is_file() {
         bail!("the mandate {} is no regular file", path.display());
     }
-    check(path, &found, false)?;
-    for folder in path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
-        let found = std::fs::metadata(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
-        check(folder, &found, true)?;
-    }
+    roots_alone(path, &found)?;
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text).with_context(|| format!("cannot read {}", path.display()))?;
     let mandate: Mandate = toml(&text).with_context(|| format!("the mandate {} is wrong", path.display()))?;
@@ -87,17 +83,6 @@ fn read(path: &Path) -> Result<Option<Mandate>> {
 
 fn toml(text: &str) -> Result<Mandate> {
     Ok(::toml::from_str(text)?)
-}
-
-fn check(path: &Path, found: &std::fs::Metadata, folder: bool) -> Result<()> {
-    if found.uid() != 0 {
-        bail!("{} belongs to user {}, not to root", path.display(), found.uid());
-    }
-    let sticky = folder && found.mode() & STICKY != 0;
-    if found.mode() & WRITABLE_BY_OTHERS != 0 && !sticky {
-        bail!("{} may be written by others than root (mode {:o})", path.display(), found.mode() & 0o7777);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -70,6 +70,9 @@ pub fn status(answer: Answer, json: bool) -> Result<()> {
     for budget in &status.budgets {
         writeln!(out, "{}", self::budget(budget))?;
     }
+    if let Some(scan) = &status.scans.now {
+        writeln!(out, "scan    {}", crate::scan::progress(scan))?;
+    }
     for module in &status.modules {
         let style = match module.state.as_str() {
             "on" => GOOD,

@@ -90,6 +90,72 @@ fn up_proves_the_loop_twice_survives_a_killed_manager_and_down_leaves_nothing() 
     assert!(state.is_empty() || state.contains(") Z"), "{state}");
 }
 
+#[test]
+fn a_scan_of_the_policy_finds_a_file_that_is_then_in_quarantine_and_in_the_lake() {
+    let agent = Path::new(env!("CARGO_BIN_EXE_sakimori")).with_file_name("sakimori-agent");
+    if !harness::root() || !harness::needs(agent.is_file(), "sakimori-agent beside sakimori (cargo build --workspace)")
+    {
+        return;
+    }
+    let platform = Platform { dir: tempfile::tempdir().unwrap(), table: format!("skm_sc{}", std::process::id()) };
+    let state = platform.dir.path().join("agent");
+    let config = format!("[agent]\nstate = \"{}\"\n[block_address]\ntable = \"{}\"\n", state.display(), platform.table);
+    std::fs::write(platform.dir.path().join("agent.toml"), config).unwrap();
+    let (one, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let (api, link) = (one.local_addr().unwrap().to_string(), other.local_addr().unwrap().to_string());
+    drop((one, other));
+    platform.answer(&["up", "--no-proof", "--api", &api, "--link", &link]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let virus = folder.path().join("virus.com");
+    // The industry's harmless test file. In pieces, so that no scanner takes this source for it.
+    let eicar = ["X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE", "!$H+H*"].concat();
+    std::fs::write(&virus, eicar).unwrap();
+    let scan = |schedule: &str| {
+        let paths = folder.path().display();
+        format!(
+            "modules:\n  antimalware:\n    state: on\n    scans:\n    - name: web\n      schedule: \"{schedule}\"\n      \
+             paths: [\"{paths}\"]\n      jitter_minutes: 0\n"
+        )
+    };
+    let file = platform.dir.path().join("policy.yaml");
+    let set = |text: String| {
+        std::fs::write(&file, text).unwrap();
+        platform.sakimori(&["policy", "set", "tenant", &file.display().to_string()])
+    };
+    let wrong = set(scan("0 25 * * *"));
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && said.contains("scans.web.schedule: the hour: it is 0 to 23"), "{said}");
+    assert!(set(scan("* * * * *")).status.success());
+
+    let wait = |what: &str, holds: &dyn Fn() -> bool| {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(300);
+        while !holds() {
+            assert!(
+                std::time::Instant::now() < until,
+                "waited in vain: {what}: {}",
+                platform.answer(&["agent", "scan", "status"])
+            );
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+    };
+    wait("it is in quarantine", &|| !platform.answer(&["agent", "quarantine", "list"]).as_array().unwrap().is_empty());
+    assert!(!virus.exists());
+    let found = |query: &str| {
+        let out = platform.sakimori(&["events", "search", query]);
+        out.status.success() && !out.stdout.trim_ascii().is_empty()
+    };
+    wait("the alert is in the lake", &|| found("event.action:malware-found and sakimori.scan.name:web"));
+    wait("the report is in the lake", &|| found("event.action:scan-finished and sakimori.scan.found:1"));
+    let agents = platform.answer(&["agents", "list"]);
+    let id = agents[0]["id"].as_str().unwrap().to_owned();
+    wait("the manager shows it", &|| {
+        platform.answer(&["agents", "show", &id])["status"]["scans"]["last"]["name"] == "web"
+    });
+    // The keeper outlives its agent, unless that is taken off the host.
+    assert!(platform.sakimori(&["agent", "uninstall"]).status.success());
+}
+
 /// A user who may do nothing: this one, where it is none, else one that root becomes.
 struct Nobody {
     dir: tempfile::TempDir,

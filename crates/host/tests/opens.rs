@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sakimori_host::opens::{Answers, Count, Judge, Opens, Question, Ruling, Silence, guard};
+use sakimori_host::opens::{Answers, Asked, Count, Judge, Opens, Question, Ruling, Silence, guard};
 use sakimori_sys::harness;
 
 /// What the judge takes for malicious.
@@ -89,7 +89,7 @@ struct Word {
 impl Judge for Word {
     type Detection = String;
 
-    fn judge(&mut self, file: &File) -> Ruling<String> {
+    fn judge(&mut self, asked: &Asked) -> Ruling<String> {
         self.judged.fetch_add(1, Ordering::SeqCst);
         if let Some(folder) = &self.nested {
             // What no judge should do, and what must not hang all the same.
@@ -97,7 +97,7 @@ impl Judge for Word {
             std::fs::write(folder.join("scratch"), BAD).unwrap();
         }
         let mut content = vec![0; 1 << 20];
-        let Ok(size) = file.read_at(&mut content, 0) else { return Ruling::Unknown { allow: false } };
+        let Ok(size) = asked.file.read_at(&mut content, 0) else { return Ruling::Unknown { allow: false } };
         let has = |word: &[u8]| content[..size].windows(word.len()).any(|part| part == word);
         if has(SLOW) {
             std::thread::sleep(Duration::from_secs(1));

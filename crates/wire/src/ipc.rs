@@ -480,6 +480,8 @@ pub enum Ask {
     },
     /// Something about a file in quarantine.
     Quarantine(QuarantineAsk),
+    /// Something about scans.
+    Scan(crate::scans::ScanAsk),
     /// Results of the probes.
     Proof {
         /// Begin a run; results are those before it until it is over.
@@ -543,6 +545,13 @@ pub enum Answer {
         proofs: Vec<crate::status::ProofStatus>,
         /// Is a run under way?
         running: bool,
+    },
+    /// How scans stand.
+    Scans {
+        /// All of them.
+        scans: Box<crate::scans::ScansStatus>,
+        /// What the question led to, for people.
+        said: String,
     },
     /// How many were done, and why others were not.
     Done {

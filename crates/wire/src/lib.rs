@@ -7,6 +7,7 @@ pub mod batch;
 pub mod ipc;
 pub mod ipc_network;
 pub mod machine;
+pub mod scans;
 pub mod status;
 pub mod token;
 

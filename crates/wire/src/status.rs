@@ -46,6 +46,9 @@ pub struct AgentStatus {
     /// Actions that are taken back by themselves unless somebody confirms them.
     #[serde(default)]
     pub provisional: Vec<String>,
+    /// Scans: under way, waiting, next and last.
+    #[serde(default)]
+    pub scans: crate::scans::ScansStatus,
 }
 
 /// What the newest probe of a module said.

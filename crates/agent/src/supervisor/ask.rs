@@ -65,6 +65,7 @@ impl Supervisor {
                 let _ = reply.send(Answer::Proof { proofs: self.proof.status(), running: self.proof.is_running() });
             }
             Ask::Quarantine(ask) => self.answer_quarantine(ask, reply)?,
+            Ask::Scan(ask) => self.answer_scan(ask, reply)?,
             Ask::Confirm { ids, by } => {
                 let mut refused = Vec::new();
                 let mut count = 0;

@@ -14,14 +14,21 @@ pub enum Of {
     Logs,
     /// Judges files.
     Malware,
+    /// Scans, by schedule or when asked.
+    Scan,
     /// Judges packets.
     Network,
     /// Speaks to the manager.
     Uplink,
 }
 
-const ALL: [(Of, &str); 4] =
-    [(Of::Logs, "logs"), (Of::Malware, "malware"), (Of::Network, "network"), (Of::Uplink, "uplink")];
+const ALL: [(Of, &str); 5] = [
+    (Of::Logs, "logs"),
+    (Of::Malware, "malware"),
+    (Of::Scan, "scan"),
+    (Of::Network, "network"),
+    (Of::Uplink, "uplink"),
+];
 
 /// The groups.
 pub struct Budgets {
@@ -53,6 +60,7 @@ impl Share {
         let (memory_mib, cpu_percent) = match which {
             Of::Logs => (budget.logs_memory_mib, budget.logs_cpu_percent),
             Of::Malware => (budget.malware_memory_mib, budget.malware_cpu_percent),
+            Of::Scan => (budget.scan_memory_mib, budget.scan_cpu_percent),
             Of::Network => (budget.network_memory_mib, budget.network_cpu_percent),
             Of::Uplink => (budget.uplink_memory_mib, budget.uplink_cpu_percent),
         };
@@ -90,6 +98,24 @@ impl Budgets {
     /// The group of a kind of worker.
     pub fn group(&self, which: Of) -> Option<Group> {
         self.groups.iter().find(|(of, _)| *of == which).map(|(_, group)| group.clone())
+    }
+
+    /// The group of a scan that may take so much of a processor, and whether the kernel holds that.
+    pub fn for_scan(&self, cpu_percent: u32) -> (Option<Group>, bool) {
+        let mut share = Share::of(&self.settings, Of::Scan);
+        if share.cpu_percent == 0 || share.cpu_percent > cpu_percent {
+            share.cpu_percent = cpu_percent;
+        }
+        let Some(cgroups) = self.cgroups.as_ref().filter(|cgroups| cgroups.holds_cpu()) else {
+            return (self.group(Of::Scan), false);
+        };
+        match cgroups.group("scan", &share.to_budget()) {
+            Ok(group) => (Some(group), true),
+            Err(error) => {
+                tracing::warn!(%error, "the kernel does not hold the limit of a scan");
+                (self.group(Of::Scan), false)
+            }
+        }
     }
 
     /// The group of the keeper and of pumps, which has no limit.
@@ -162,7 +188,7 @@ impl Supervisor {
             self.say("memory-limit-reached", message, |event| {
                 let module = match which {
                     Of::Logs => "log_inspection",
-                    Of::Malware => "antimalware",
+                    Of::Malware | Of::Scan => "antimalware",
                     Of::Network => "intrusion_prevention",
                     Of::Uplink => "uplink",
                 };

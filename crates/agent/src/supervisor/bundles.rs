@@ -45,6 +45,11 @@ impl Bundles {
         self.store.as_ref().map_or(0, |store| store.number())
     }
 
+    /// Is one on trial, which may be in use soon?
+    pub fn on_trial(&self) -> bool {
+        self.trial
+    }
+
     /// Its number and files.
     pub fn current(&self) -> (u64, Files) {
         match self.store.as_ref().and_then(|store| store.current()) {
@@ -95,6 +100,7 @@ impl Supervisor {
                 self.logs.send(&ToLogs::Bundle { number, files });
                 self.antimalware.forget_rules();
                 self.apply_antimalware();
+                self.scan_with_new_rules();
                 self.apply_intrusion_prevention();
                 self.tell_versions();
                 self.report()?;

@@ -32,6 +32,7 @@ mod power;
 pub mod proof;
 pub mod pump;
 mod saver;
+mod scans;
 mod telling;
 mod vault;
 mod watch;
@@ -57,6 +58,7 @@ use intrusion_prevention::IntrusionPrevention;
 use link::Link;
 use logs::Logs;
 use proof::Proof;
+use scans::Scans;
 
 /// How long appended batches may wait for their fsync where nothing hurries.
 const SYNC_WAIT: Duration = Duration::from_millis(20);
@@ -112,6 +114,8 @@ pub enum Message {
     Stop(Farewell),
     /// Something of intrusion prevention.
     Network(intrusion_prevention::Told),
+    /// Something of a scan.
+    Scan(scans::Told),
 }
 
 /// The running agent.
@@ -139,6 +143,7 @@ pub struct Supervisor {
     /// Orders that wait for their batch to be durable.
     waiting: Vec<Order>,
     intrusion_prevention: IntrusionPrevention,
+    scans: Scans,
     /// Events about the agent that are not spooled yet.
     said: Vec<Event>,
     clock: SystemClock,
@@ -234,6 +239,7 @@ impl Supervisor {
                 (budgets.group(Of::Network), budgets.keeper()),
                 to.clone(),
             ),
+            scans: Scans::load(&config, to.clone()),
             budgets,
             told_full: false,
             waiting: Vec::new(),
@@ -264,6 +270,9 @@ impl Supervisor {
         }
         if !rustix::process::geteuid().is_root() {
             self.say("agent-limited", LIMITED.to_owned(), |_| {});
+        }
+        if let Some(strange) = self.spool.take_strange() {
+            self.say("orders-not-understood", strange, |_| {});
         }
         self.begin_power()?;
         let pending = self.spool.take_pending_orders(now);
@@ -357,6 +366,7 @@ impl Supervisor {
                 Ok(())
             }
             Message::Network(told) => self.network_told(told),
+            Message::Scan(told) => self.scan_told(told),
             Message::Folder => self.look_at_inputs(),
             Message::Ask { ask, reply } => self.answer(ask, &reply),
             Message::SnapshotKept(covers) => self.spool.covered(&covers),
@@ -408,6 +418,7 @@ impl Supervisor {
             self.look_at_inputs()?;
             self.look_at_budgets();
             self.look_at_disk()?;
+            self.step_scans()?;
             if self.stopping.is_none() {
                 self.look_at_identity()?;
             }
@@ -443,6 +454,7 @@ impl Supervisor {
             let events = self.actions.submit(orders, self.clock.now())?;
             self.spool_actions(events)?;
         }
+        self.keep_scans()?;
         let room = self.spool.has_room();
         self.logs.credit(room);
         self.intrusion_prevention.credit(room);
@@ -473,6 +485,7 @@ impl Supervisor {
         }
         self.logs.kill();
         self.antimalware.leave();
+        self.leave_scans();
         self.intrusion_prevention.leave();
         self.budgets.close();
         tracing::info!("stopped; blocks stay in the kernel until their time is up");

@@ -92,6 +92,7 @@ impl Supervisor {
             mandate: self.power.loaded.words(),
             held: self.policy.held.clone(),
             provisional: self.actions.provisional().into_iter().take(MOST_PROVISIONAL).collect(),
+            scans: self.scans.status(self.now()),
         }
     }
 

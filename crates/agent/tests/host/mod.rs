@@ -203,15 +203,20 @@ impl Host {
 
     /// Processes whose parent is the agent, by the name of the worker.
     pub fn worker(&self, name: &str) -> Option<u32> {
+        self.workers(name).into_iter().next()
+    }
+
+    pub fn workers(&self, name: &str) -> Vec<u32> {
         let parent = self.pid().to_string();
-        fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let of_entry = |entry: fs::DirEntry| {
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
             let status = fs::read_to_string(entry.path().join("status")).ok()?;
             let own = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim() == parent;
             let line = fs::read(entry.path().join("cmdline")).ok()?;
             let args: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
             (own && args.windows(2).any(|pair| pair[0] == b"worker" && pair[1] == name.as_bytes())).then_some(pid)
-        })
+        };
+        fs::read_dir("/proc").unwrap().flatten().filter_map(of_entry).collect()
     }
 }
 

@@ -97,7 +97,9 @@ pub async fn run(api: &Api, command: AgentsCommand, json: bool) -> Result<()> {
                 return output::json(&agent);
             }
             let names = ["id", "name", "state", "state_since", "last_seen", "enrolled", "token", "tags"];
-            output::pairs(&names.map(|name| (name, text(&agent, name))))
+            let mut rows: Vec<(&str, String)> = names.iter().map(|name| (*name, text(&agent, name))).collect();
+            rows.extend(agent.pointer("/status/scans").map(scans).unwrap_or_default());
+            output::pairs(&rows)
         }
         AgentsCommand::Revoke { id } => {
             let agent = api.send(Method::POST, &format!("{}/revoke", path(&id)), &json!({})).await?;
@@ -118,6 +120,22 @@ pub async fn run(api: &Api, command: AgentsCommand, json: bool) -> Result<()> {
             if json { output::json(&json!({ "deleted": id })) } else { output::line(format!("{id} is taken back")) }
         }
     }
+}
+
+/// How scans of a host stand, where there is something to say.
+fn scans(scans: &serde_json::Value) -> Vec<(&'static str, String)> {
+    let figures = |scan: &serde_json::Value| {
+        let part = |name: &str| text(scan, name);
+        format!("{} {}: {} files, {} found", part("name"), part("state"), part("counts.files"), part("counts.found"))
+    };
+    let there = |name: &str| scans.get(name).filter(|scan| scan.is_object());
+    let mut rows = Vec::new();
+    rows.extend(there("now").map(|scan| ("scan", figures(scan))));
+    rows.extend(there("last").map(|scan| ("last scan", format!("{}, {}", figures(scan), text(scan, "ended")))));
+    let turns = scans.get("next").and_then(serde_json::Value::as_array);
+    let next = turns.and_then(|turns| turns.iter().min_by_key(|turn| text(turn, "at")));
+    rows.extend(next.map(|turn| ("next scan", format!("{} at {}", text(turn, "name"), text(turn, "at")))));
+    rows
 }
 
 async fn make(api: &Api, new: &NewToken, json: bool) -> Result<()> {
@@ -146,6 +164,15 @@ fn listed(found: &[serde_json::Value], names: &[&str], nothing: &str, json: bool
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_s_scans_are_shown_where_there_are_some() {
+        assert!(scans(&serde_json::Value::Null).is_empty());
+        let scan = json!({"name": "n", "state": "scanning", "counts": {"files": 5, "found": 1}});
+        let turns = json!([{"name": "b", "at": "2026-12-02"}, {"name": "a", "at": "2026-12-01"}]);
+        let rows = scans(&json!({"now": scan, "last": null, "next": turns}));
+        assert_eq!(rows, [("scan", "n scanning: 5 files, 1 found".into()), ("next scan", "a at 2026-12-01".into())]);
+    }
 
     #[test]
     fn a_time_has_a_number_and_a_unit() {

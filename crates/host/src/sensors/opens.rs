@@ -239,8 +239,8 @@ pub enum Ruling<D> {
 pub trait Judge {
     /// What it says of a malicious file.
     type Detection;
-    /// Judges one file. It must not panic, and must come to an end.
-    fn judge(&mut self, file: &File) -> Ruling<Self::Detection>;
+    /// Judges the file of a question. It must not panic, and must come to an end.
+    fn judge(&mut self, asked: &Asked) -> Ruling<Self::Detection>;
 }
 
 /// What was found.
@@ -281,8 +281,9 @@ where
                 loop {
                     // Bounded by what the keeper lets an agent have in hand.
                     let next = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(Asked { id, question, pid, file }) = next else { return };
-                    let ruling = judge.judge(&file);
+                    let Ok(asked) = next else { return };
+                    let ruling = judge.judge(&asked);
+                    let Asked { id, question, pid, file } = asked;
                     let (allow, remember) = match &ruling {
                         Ruling::Clean => (true, true),
                         Ruling::Malicious { allow, .. } | Ruling::Unknown { allow } => (*allow, false),
