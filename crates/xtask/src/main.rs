@@ -4,6 +4,7 @@
 
 mod content;
 mod costs;
+mod golden;
 mod mutants;
 mod rules;
 mod tidy;
@@ -23,6 +24,8 @@ enum Task {
     Content,
     /// Prints what the heavy crates cost in the newest build with --timings
     Costs,
+    /// Writes the golden set of this version: what its agent leaves on a disk, for every later version to read
+    Golden,
     /// Checks the shape of the tree: direction of dependencies, unsafe code, length of files, what is left
     Tidy,
 }
@@ -31,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Content => content::run(),
         Task::Costs => costs::run(),
+        Task::Golden => golden::run(),
         Task::Tidy => tidy::run(),
     }
 }
