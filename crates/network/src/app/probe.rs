@@ -7,6 +7,9 @@ use super::{AppProto, Dir};
 /// Bytes after which a stream that is nothing known stays unknown.
 const ENOUGH: usize = 512;
 
+/// Longest method.
+const LONGEST_METHOD: usize = 32;
+
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -76,6 +79,11 @@ pub(crate) fn probe(dir: Dir, data: &[u8], ports: (u16, u16), udp: bool, dns_por
                 return Found::Yes(AppProto::Http1);
             }
         }
+        match request_line(data) {
+            Found::No => {}
+            Found::Yes(app) => return Found::Yes(app),
+            Found::Wait => wait = true,
+        }
         for (word, app) in [
             (&b"EHLO "[..], AppProto::Smtp),
             (b"HELO ", AppProto::Smtp),
@@ -135,6 +143,25 @@ pub(crate) fn probe(dir: Dir, data: &[u8], ports: (u16, u16), udp: bool, dns_por
     if wait || (dns && data.len() < 14) { if data.len() < ENOUGH { Found::Wait } else { Found::No } } else { Found::No }
 }
 
+/// Servers take methods that nobody has heard of, too: a word, a blank, a target, and a version at the line's end make a
+/// request. Until the line is whole it may become one, and a segment may end anywhere, also right behind the word.
+fn request_line(data: &[u8]) -> Found {
+    let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let length = data.iter().take_while(|byte| of_token(byte)).count();
+    if length == 0 || length > LONGEST_METHOD {
+        return Found::No;
+    }
+    match (data.get(length), data.get(length + 1)) {
+        (None, _) | (Some(b' ' | b'\t'), None) => return Found::Wait,
+        (Some(b' ' | b'\t'), Some(_)) => {}
+        _ => return Found::No,
+    }
+    let Some(end) = memchr::memchr(b'\n', data) else { return Found::Wait };
+    let line = data.get(..end).unwrap_or_default().trim_ascii_end();
+    let version = line.rsplit(|byte| matches!(byte, b' ' | b'\t')).next().unwrap_or_default();
+    if version.starts_with(b"HTTP/") { Found::Yes(AppProto::Http1) } else { Found::No }
+}
+
 fn udp_only(data: &[u8], on: impl Fn(u16) -> bool) -> Found {
     match data {
         [0, 1..=5, ..] if on(69) => Found::Yes(AppProto::Tftp),
@@ -153,7 +180,13 @@ mod tests {
         let tcp = |dir, data: &[u8]| probe(dir, data, (50_000, 4444), false, &[]);
         assert_eq!(tcp(Dir::ToServer, b"GET / HTTP/1.1"), Found::Yes(AppProto::Http1));
         assert_eq!(tcp(Dir::ToServer, b"GE"), Found::Wait);
-        assert_eq!(tcp(Dir::ToServer, b"GETX / HTTP/1.1"), Found::No);
+        assert_eq!(tcp(Dir::ToServer, b"GET"), Found::Wait, "a segment may end behind the method");
+        assert_eq!(tcp(Dir::ToServer, b"GETX / HTTP/1.1"), Found::Wait);
+        assert_eq!(tcp(Dir::ToServer, b"GETX / HTTP/1.1\r\n"), Found::Yes(AppProto::Http1));
+        assert_eq!(tcp(Dir::ToServer, b"jeff /?a=b HTTP/1.0\n\n"), Found::Yes(AppProto::Http1));
+        assert_eq!(tcp(Dir::ToServer, b"SET name value\r\n"), Found::No);
+        assert_eq!(tcp(Dir::ToServer, &[b'a'; 40]), Found::No);
+        assert_eq!(tcp(Dir::ToServer, &[b"a /".as_slice(), &[b'b'; 600]].concat()), Found::No);
         assert_eq!(tcp(Dir::ToClient, b"SSH-2.0-x"), Found::Yes(AppProto::Ssh));
         assert_eq!(tcp(Dir::ToServer, &[0x16, 3, 1, 0, 5]), Found::Yes(AppProto::Tls));
     }
