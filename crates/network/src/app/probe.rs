@@ -65,7 +65,8 @@ pub(crate) fn probe(dir: Dir, data: &[u8], ports: (u16, u16), udp: bool, dns_por
             udp_only(data, on)
         };
     }
-    let mut wait = data.is_empty();
+    let line = if dir == Dir::ToServer { request_line(data) } else { Found::No };
+    let mut wait = data.is_empty() || line == Found::Wait;
     let mut starts = |pattern: &[u8]| {
         wait |= data.len() < pattern.len() && pattern.starts_with(data);
         data.starts_with(pattern)
@@ -79,10 +80,8 @@ pub(crate) fn probe(dir: Dir, data: &[u8], ports: (u16, u16), udp: bool, dns_por
                 return Found::Yes(AppProto::Http1);
             }
         }
-        match request_line(data) {
-            Found::No => {}
-            Found::Yes(app) => return Found::Yes(app),
-            Found::Wait => wait = true,
+        if line != Found::Wait && line != Found::No {
+            return line;
         }
         for (word, app) in [
             (&b"EHLO "[..], AppProto::Smtp),
