@@ -122,7 +122,16 @@ impl Core {
     ) -> Option<Alert> {
         let rule = self.detector.rules.rules.get(raised.rule as usize)?.clone();
         let packet = subject.packet;
-        let payload = subject.stream.filter(|_| raised.in_stream).unwrap_or(packet.payload);
+        let mut kept = Vec::new();
+        let payload = match subject.stream.filter(|_| raised.in_stream) {
+            Some(stream) => stream,
+            // What a parser got with an acknowledgement came in packets before it.
+            None if packet.payload.is_empty() => {
+                latest(flow, subject.dir, &mut kept);
+                &kept
+            }
+            None => packet.payload,
+        };
         let tag = rule.effects.iter().find_map(|effect| match effect {
             crate::rules::model::Effect::Tag(tag) => Some(*tag),
             _ => None,
@@ -147,5 +156,15 @@ impl Core {
             payload: payload.get(..ALERT_PAYLOAD.min(payload.len())).unwrap_or_default().to_vec(),
             http: flow.and_then(|flow| crate::event::http_summary(flow, raised.tx)),
         })
+    }
+}
+
+/// The newest bytes of a stream that its parser got and that are still kept.
+fn latest(flow: Option<&Flow>, dir: Dir, out: &mut Vec<u8>) {
+    let Some(session) = flow.and_then(|flow| flow.tcp.as_ref()) else { return };
+    let stream = session.stream_ref(dir);
+    let to = stream.app_progress;
+    if let Some(from) = stream.first_from(to.saturating_sub(ALERT_PAYLOAD as u64)).filter(|from| *from < to) {
+        stream.copy(from, to, out);
     }
 }

@@ -123,6 +123,8 @@ fn a_request_is_an_alert_a_transaction_a_file_and_a_flow() {
     );
     assert!(alert["timestamp"].as_str().unwrap().starts_with("2026-01-02T03:04:05.0"), "{alert}");
     assert!(alert["timestamp"].as_str().unwrap().ends_with("+0000"));
+    // Watching, a parser gets its bytes with their acknowledgement, which carries none itself.
+    assert!(alert["payload_printable"].as_str().unwrap().starts_with("GET /admin"), "{alert}");
     let [http] = of(&all, "http")[..] else { panic!("{all:?}") };
     has(
         http,
