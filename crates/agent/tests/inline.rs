@@ -174,8 +174,10 @@ fn the_probe_goes_the_whole_way_and_fails_where_the_way_is_cut() {
             let (ok, detail) = proven(&host);
             assert!(ok && detail.ends_with(words), "{detail}");
         }
+        // The word on a packet goes before the words to people.
+        host.wait("both probes are alerts", |host| alerts(host).len() >= 2);
         let all = alerts(&host);
-        assert!(all.len() >= 2 && all.iter().all(|alert| alert.bool(field::SAKIMORI_PROBE) == Some(true)));
+        assert!(all.iter().all(|alert| alert.bool(field::SAKIMORI_PROBE) == Some(true)), "{all:?}");
         // Another program has the port.
         let taken = net.lab.inside("server", || std::net::TcpListener::bind("127.0.0.1:7609")).unwrap().unwrap();
         let (ok, detail) = proven(&host);
