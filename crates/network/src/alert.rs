@@ -14,6 +14,8 @@ pub struct Alert {
     pub action: Action,
     /// Whether the packet was stopped by this (or would have been, where nothing can be dropped).
     pub blocked: bool,
+    /// Whether the packet was stopped, by this rule or another.
+    pub stopped: bool,
     /// Number of the frame from 1; 0 at the end of a flow.
     pub packet: u64,
     /// Microseconds since 1970.

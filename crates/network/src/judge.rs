@@ -141,6 +141,7 @@ impl Core {
             rule,
             action: raised.action,
             blocked: raised.action.blocks() && judgement.blocked.is_some(),
+            stopped: judgement.blocked.is_some(),
             packet: packet.number,
             time: packet.time,
             src: packet.src,

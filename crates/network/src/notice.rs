@@ -83,6 +83,7 @@ fn notice(rule: &Arc<Rule>, times: u64, number: u64, time: i64) -> Alert {
         rule: rule.clone(),
         action: Action::Alert,
         blocked: false,
+        stopped: false,
         packet: number,
         time,
         src: nobody,

@@ -113,6 +113,7 @@ impl Teller {
             (Action::Reject | Action::RejectDst | Action::RejectBoth, true, _) => "refused, with the rest of its flow",
             (_, true, _) => "dropped, with the rest of its flow",
             (_, false, _) if trial => TRIAL_REASON,
+            _ if alert.stopped => "stopped by another rule",
             (_, false, true) => "let through, since the policy only looks",
             _ => "let through, since the rule only alerts",
         };
@@ -120,7 +121,7 @@ impl Teller {
             event.set_path(TRIAL, json!(true));
         }
         event.set(field::EVENT_REASON, reason);
-        event.set(field::EVENT_OUTCOME, if alert.blocked { "success" } else { "failure" });
+        event.set(field::EVENT_OUTCOME, if alert.stopped { "success" } else { "failure" });
         event.set(field::MESSAGE, format!("{}: {reason}", rule.msg));
     }
 
