@@ -27,9 +27,17 @@ fn part(text: &[u8]) -> (&[u8], Option<&[u8]>) {
     (text, None)
 }
 
+/// The value behind the first sign that the name stands before.
 fn named<'v>(part: &'v [u8], name: &[u8]) -> Option<&'v [u8]> {
-    let equals = part.iter().position(|byte| *byte == b'=')?;
-    let (left, right) = part.split_at(equals);
+    let mut quoted = false;
+    let signs = part.iter().enumerate().filter(|(_, byte)| {
+        quoted ^= **byte == b'"';
+        **byte == b'=' && !quoted
+    });
+    signs.filter_map(|(at, _)| part.split_at_checked(at)).find_map(|(left, right)| value_of(left, right, name))
+}
+
+fn value_of<'v>(left: &[u8], right: &'v [u8], name: &[u8]) -> Option<&'v [u8]> {
     // Perhaps there was no semicolon before it.
     let left = left.trim_ascii().rsplit(|byte| byte.is_ascii_whitespace() || *byte == b',').next()?;
     let word = left.split(|byte| *byte == b'*').next()?;
@@ -56,6 +64,7 @@ mod tests {
         assert_eq!(get("multipart/mixed; x=y;\tBOUNDARY = B ; z", "boundary").as_deref(), Some("B"));
         assert_eq!(get("attachment; filename*0*=utf-8''a; filename*1=b", "filename").as_deref(), Some("utf-8''a"));
         assert_eq!(get("form-data name=f, filename=x.php", "filename").as_deref(), Some("x.php"));
+        assert_eq!(get("form-data; name=\"filename=y\" filename=x", "filename").as_deref(), Some("x"));
         assert_eq!((get("attachment; filename=", "filename"), get("a", "b")), (None, None));
     }
 }
