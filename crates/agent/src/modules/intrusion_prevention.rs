@@ -36,7 +36,7 @@ fn check(_: &Config) -> Vec<Finding> {
 /// Number of the daily probe's rule, which no bundle's rule may have.
 pub const PROBE_RULE: u32 = 9_199_999;
 /// What the probe asks for.
-pub const PROBE_PATH: &str = "/.sakimori-proof";
+pub const PROBE_PATH: &str = "/sakimori-proof";
 
 /// The probe's rule. It goes with every rule set, judges one port of the loopback device, and drops where the policy
 /// prevents.
