@@ -2,7 +2,7 @@
 //! second, and the most memory.
 //!
 //! Both run as programs of their own, one thread each, in turn. What a side needs before the first packet (reading its
-//! rules) is measured on an empty capture and taken off; the table has it as a column of its own. Suricata writes
+//! rules) is measured on a capture of one packet and taken off; the table has it as a column of its own. Suricata writes
 //! alerts and nothing else, as we do.
 
 mod corpus;
@@ -10,6 +10,7 @@ mod rules;
 mod traffic;
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -89,8 +90,8 @@ pub fn run(options: &Options) -> Result<()> {
         None => traffic::write(&capture, options.mebibytes << 20)?,
     };
     let capture = Capture { path: capture, bytes, packets };
-    let empty = dir.join("empty.pcap");
-    fs::write(&empty, traffic::HEAD)?;
+    let one = dir.join("one.pcap");
+    fs::write(&one, beginning(&capture.path)?)?;
     let mut sides = vec![Side::Ours];
     if Command::new("suricata").arg("-V").output().is_ok_and(|out| out.status.success()) {
         sides.push(Side::Suricata);
@@ -119,7 +120,7 @@ pub fn run(options: &Options) -> Result<()> {
             let mut loads = Vec::new();
             let mut runs = Vec::new();
             for _ in 0..options.rounds {
-                loads.push(side.run(&empty, &list, dir)?);
+                loads.push(side.run(&one, &list, dir)?);
                 runs.push(side.run(&capture.path, &list, dir)?);
             }
             let load = median(loads.iter().map(|used| used.seconds).collect());
@@ -190,6 +191,18 @@ impl Side {
     }
 }
 
+/// A capture's head and first packet.
+fn beginning(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; traffic::HEAD.len() + 16];
+    let mut file = fs::File::open(path)?;
+    file.read_exact(&mut bytes)?;
+    let length = bytes.last_chunk::<8>().and_then(|lengths| lengths.first_chunk::<4>().copied());
+    let mut packet = vec![0; u32::from_le_bytes(length.context("a capture has a packet")?) as usize];
+    file.read_exact(&mut packet)?;
+    bytes.extend(packet);
+    Ok(bytes)
+}
+
 fn lines(path: &Path) -> Result<u64> {
     Ok(fs::read(path)?.iter().filter(|byte| **byte == b'\n').count() as u64)
 }
@@ -204,7 +217,7 @@ fn used_by(command: &mut Command) -> Result<Used> {
     let mut errors = child.stderr.take();
     let reader = thread::spawn(move || {
         let mut text = String::new();
-        let _ = errors.as_mut().map(|errors| std::io::Read::read_to_string(errors, &mut text));
+        let _ = errors.as_mut().map(|errors| errors.read_to_string(&mut text));
         text
     });
     let mut memory = 0;
