@@ -148,10 +148,12 @@ impl Platform {
         let state = dir.join("manager");
         fs::create_dir_all(&state)?;
         let table = format!("skm_b{}", std::process::id());
+        // Keys of the whole come before the first section.
+        let (keys, sections) = more.split_at(more.find('[').unwrap_or(more.len()));
         fs::write(
             dir.join("manager.toml"),
             format!(
-                "state_dir = \"{}\"\n[api]\nlisten = \"{}\"\n[link]\nlisten = \"{}\"\n{more}\n",
+                "state_dir = \"{}\"\n{keys}\n[api]\nlisten = \"{}\"\n[link]\nlisten = \"{}\"\n{sections}\n",
                 state.display(),
                 places.api,
                 places.link
