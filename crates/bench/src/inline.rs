@@ -2,8 +2,8 @@
 //!
 //! Two namespaces, one web server of this program's own, no disk. Each side in turn on the same traffic: nothing; an agent
 //! with its manager, our own rules and thousands that are made; and Suricata on its own queue with the same rules, where
-//! it is installed. What is measured: an answer that states its length, whose rest the agent lets by; one that does not,
-//! and a stream of no known protocol (`iperf3`), both judged to their end; requests one after the other on one
+//! it is installed. What is measured: an answer that states its length, and a stream of no known protocol (`iperf3`), of
+//! which the agent lets the rest by; an answer that states none (open), which is judged to its end; requests one after the other on one
 //! connection; and requests on 32 connections (`wrk`). Each figure is the median of the rounds.
 
 use std::fs;
