@@ -204,7 +204,9 @@ impl Debian {
 
     /// What runs on the host, and the last that it logged.
     pub fn journal(&self) -> String {
-        let line = "ps -e -o pid,user,cgroup:80,args || true; journalctl --no-pager -n 60";
+        let line = "ps -e -o pid,user,cgroup:80,args || true; systemctl list-units --all --no-legend '*sakimori*' || true; \
+            systemctl show sakimori-agent.service | grep -E '^(Load|Active|Sub|Result|Job|.*By|Requires|Wants|After)' || true; \
+            journalctl --no-pager -n 60";
         String::from_utf8_lossy(&self.host(line).stdout).into_owned()
     }
 

@@ -105,7 +105,8 @@ fn works_under_its_unit(debian: &mut Debian) {
 }
 
 fn attacked(debian: &mut Debian) {
-    let attack = "for attempt in 1 2 3 4 5 6; do sshpass -p wrong ssh -o StrictHostKeyChecking=no -o \
+    // A client that is blocked in the middle of its key exchange would wait for ever.
+    let attack = "for attempt in 1 2 3 4 5 6; do timeout 10 sshpass -p wrong ssh -o StrictHostKeyChecking=no -o \
         UserKnownHostsFile=/dev/null -o ConnectTimeout=5 -o PreferredAuthentications=password root@198.51.100.1 true \
         || true; done";
     debian.attacker(attack);
