@@ -20,7 +20,7 @@ pub fn rules(bytes: &[u8]) {
     let set = RuleSet::load(&[("fuzz", text)], &LoadOptions::default(), &|_| None);
     let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
     assert!(set.len() + set.refused.len() <= lines, "a line is one rule at the most");
-    if set.len() > 0 {
+    if !set.is_empty() {
         judge(&Arc::new(set), SMALL);
     }
 }

@@ -1,6 +1,6 @@
 //! Intrusion prevention inline: a web server with an access log, an attacker, and the agent between them, in network
 //! namespaces.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 mod host;
 mod manager;

@@ -152,7 +152,7 @@ fn a_scan_by_schedule_finds_quarantines_and_reports_what_it_left_out() {
     assert_eq!((counts.files, counts.found, counts.excluded, counts.unreadable), (2, 1, 2, 0), "{counts:?}");
     let virus = site.path("virus.com").display().to_string();
     site.host.wait("it lies in quarantine", |host| !host.json(&["quarantine", "list"]).as_array().unwrap().is_empty());
-    assert_eq!(site.quarantined(), [virus.clone()]);
+    assert_eq!(site.quarantined(), std::slice::from_ref(&virus));
     assert!(!Path::new(&virus).exists() && site.path("virus.ISO").exists() && site.path("left/deeper").exists());
 
     let alerts = site.alerts();

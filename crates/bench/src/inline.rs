@@ -103,11 +103,13 @@ impl World {
             End { namespace: "client", device: "c0", addresses: &["198.51.100.2/24"] },
         )?;
         let listener = lab.inside("server", || TcpListener::bind(SERVER))??;
-        std::thread::spawn(move || {
+        let thread = || std::thread::Builder::new().name("server".into());
+        thread().spawn(move || {
             for stream in listener.incoming().flatten() {
-                std::thread::spawn(move || serve(stream));
+                // One that cannot be served is missed by its client.
+                let _ = thread().spawn(move || serve(stream));
             }
-        });
+        })?;
         Ok(Self { lab: Arc::new(lab), dir: tempfile::tempdir()? })
     }
 

@@ -173,8 +173,8 @@ proptest! {
                     for order in playbooks[1].evaluate(&event, &id, &setting(Scope::Wide)) {
                         if waf_block::judge(&order, &waf) == Verdict::Allowed {
                             let network: Network = order.target.to_string().parse().unwrap();
-                            for needed in 7..NEEDED.len() {
-                                prop_assert!(!network.contains(ip(needed)), "{} in the WAF", NEEDED[needed]);
+                            for (needed, name) in NEEDED.iter().enumerate().skip(7) {
+                                prop_assert!(!network.contains(ip(needed)), "{name} in the WAF");
                             }
                         }
                     }
@@ -216,8 +216,8 @@ proptest! {
                 }
             }
             for held in kernel.0.lock().unwrap().keys() {
-                for needed in 0..NEEDED.len() {
-                    prop_assert!(!held.contains(ip(needed)), "{} holds {}", held, NEEDED[needed]);
+                for (needed, name) in NEEDED.iter().enumerate() {
+                    prop_assert!(!held.contains(ip(needed)), "{held} holds {name}");
                 }
                 let excepted = mandate.never.block.iter().find(|entry| entry.overlaps(held));
                 prop_assert!(excepted.is_none(), "{held} is excepted by the mandate");

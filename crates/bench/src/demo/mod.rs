@@ -352,7 +352,7 @@ fn expired(world: &World, platform: &Platform, first: &Instant, undone: &str, li
     wait("the WAF's sets are empty", Duration::from_secs(90), || world.waf().is_ok_and(|held| held.is_empty()))?;
     wait("all blocks say expired", Duration::from_secs(90), || {
         platform.api.actions().is_ok_and(|all| {
-            all.iter().filter(|action| field(action, "/order/target/network") != "").all(|action| {
+            all.iter().filter(|action| !field(action, "/order/target/network").is_empty()).all(|action| {
                 !matches!(field(action, "/state"), "planned" | "approved" | "running" | "done" | "undoing")
             }) && ["block_address", "waf_block"].iter().all(|kind| {
                 all.iter().any(|action| {

@@ -215,11 +215,11 @@ fn used_by(command: &mut Command) -> Result<Used> {
     let mut child = command.spawn().with_context(|| format!("start {program}"))?;
     let status = PathBuf::from(format!("/proc/{}/status", child.id()));
     let mut errors = child.stderr.take();
-    let reader = thread::spawn(move || {
+    let reader = thread::Builder::new().name("errors".into()).spawn(move || {
         let mut text = String::new();
         let _ = errors.as_mut().map(|errors| errors.read_to_string(&mut text));
         text
-    });
+    })?;
     let mut memory = 0;
     let ended = loop {
         let mark = fs::read_to_string(&status).ok().and_then(|text| {

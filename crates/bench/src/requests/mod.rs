@@ -95,7 +95,7 @@ fn play(tests: &mut [Test], rules: &Arc<RuleSet>) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let (send, received) = channel();
-    std::thread::spawn(move || serve(&listener, &send));
+    std::thread::Builder::new().name("server".into()).spawn(move || serve(&listener, &send))?;
     let mut engine = Engine::new(Settings::inline(), rules.clone());
     let mut nth = 0;
     for test in tests {

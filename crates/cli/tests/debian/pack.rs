@@ -158,9 +158,9 @@ fn removed(debian: &mut Debian, agent: &str) {
     install(debian, &package(debian, "0.1.1"));
     debian.wait("the identity was still there", |debian| status(debian)["agent"] == agent);
     debian.on_host("dpkg --purge sakimori-agent");
-    // It collects what nobody refers to any more when it has time.
+    // What nobody refers to any more it collects when it has looked at its units anew and has time.
     debian.wait("systemd has forgotten the unit", |debian| {
-        !debian.on_host("systemctl list-units --all --no-legend").contains("sakimori")
+        !debian.on_host("systemctl daemon-reload; systemctl list-units --all --no-legend").contains("sakimori")
     });
 }
 

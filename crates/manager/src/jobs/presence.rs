@@ -24,7 +24,7 @@ pub async fn run(shared: Arc<Shared>) -> Result<(), String> {
     let since = shared.clock.now();
     let mut looks = 0_u64;
     loop {
-        let all = looks % OTHERS == 0;
+        let all = looks.is_multiple_of(OTHERS);
         looks += 1;
         look(&shared, since, all).await.map_err(|error| error.to_string())?;
         tokio::select! {

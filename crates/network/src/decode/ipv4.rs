@@ -116,7 +116,7 @@ fn renew_checksum(header: &mut [u8]) {
     if let Some(field) = header.get_mut(10..12) {
         field.copy_from_slice(&[0, 0]);
     }
-    let sum = !(super::transport::sum(&[header]) as u16);
+    let sum = !super::transport::sum(&[header]);
     if let Some(field) = header.get_mut(10..12) {
         field.copy_from_slice(&sum.to_be_bytes());
     }

@@ -203,13 +203,13 @@ impl FlowTable {
     }
 
     /// Takes all flows out, in the order of their beginning.
-    pub(crate) fn drain(&mut self) -> Vec<Box<Flow>> {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Box<Flow>> + use<> {
         self.keys.clear();
         self.free.clear();
         (self.oldest, self.newest) = (NONE, NONE);
-        let mut flows: Vec<Box<Flow>> = self.places.drain(..).filter_map(|place| place.flow).collect();
-        flows.sort_unstable_by_key(|flow| flow.id);
-        flows
+        let mut places = std::mem::take(&mut self.places);
+        places.sort_unstable_by_key(|place| place.flow.as_ref().map(|flow| flow.id));
+        places.into_iter().filter_map(|place| place.flow)
     }
 
     #[cfg(test)]
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(table.remove(at).map(|flow| flow.client_port), Some(1));
         assert_eq!(open(5, &mut table).1, None);
         assert_eq!(open(6, &mut table).1, Some(3));
-        let left: Vec<u16> = table.drain().iter().map(|flow| flow.client_port).collect();
+        let left: Vec<u16> = table.drain().map(|flow| flow.client_port).collect();
         assert_eq!((left, table.len()), (vec![4, 5, 6], 0));
     }
 }

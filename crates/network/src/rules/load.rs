@@ -138,8 +138,7 @@ impl RuleSet {
 
     /// Gives rules other actions than they are written with: what `action` says of each, where it says something.
     pub fn decide(&mut self, action: impl Fn(&Rule) -> Option<Action>) {
-        let mut rules: Vec<Rule> =
-            std::mem::take(&mut self.rules).into_iter().map(|rule| Arc::unwrap_or_clone(rule)).collect();
+        let mut rules: Vec<Rule> = std::mem::take(&mut self.rules).into_iter().map(Arc::unwrap_or_clone).collect();
         for rule in &mut rules {
             if let Some(action) = action(rule) {
                 rule.action = action;

@@ -93,7 +93,7 @@ pub const TRICKS: &[Trick] = &[
     request!("a body after a pause for 100", Rule::Body, b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 12\r\n\r\nevil-payload"),
     request!("a length with a plus sign before it", Rule::Body, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +12\r\n\r\nevil-payload"),
     Trick { area: "HTTP/1", name: "a request in gzip", rule: Rule::Body, play: |talk| {
-        asked(talk, &posted("Content-Encoding: gzip\r\n", &gzip(PAYLOAD.as_bytes())));
+        asked(talk, posted("Content-Encoding: gzip\r\n", &gzip(PAYLOAD.as_bytes())));
     } },
     request!("a file in a form", Rule::Upload, &posted("Content-Type: multipart/form-data; boundary=B\r\n", b"--B\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x.php\"\r\n\r\nevil-payload\r\n--B--\r\n")),
     request!("a file in a form, its mark in quotes, lines of LF", Rule::Upload, &posted("Content-Type: multipart/form-data; charset=x; boundary=\"B C\"\r\n", b"--B C\nContent-Disposition: form-data; name=\"f\"; filename=x.php\n\nevil-payload\n--B C--\n")),

@@ -521,12 +521,10 @@ impl Nft {
         let mut sum = Bypassed::default();
         for family in FAMILIES {
             for (_, chain) in HOOKS {
-                let mut at = 0;
-                for counted in self.counters(family, table, chain)? {
+                for (at, counted) in self.counters(family, table, chain)?.into_iter().enumerate() {
                     let to = if at == 0 { &mut sum.dropped } else { &mut sum.accepted };
                     to.packets = to.packets.saturating_add(counted.packets);
                     to.bytes = to.bytes.saturating_add(counted.bytes);
-                    at += 1;
                 }
             }
         }
