@@ -88,8 +88,9 @@ pub fn run(options: &Options) -> Result<()> {
     println!("unpack and build, {} build of sakimori, {} rounds", profile(), options.rounds);
     for round in 0..options.rounds {
         for (side, times) in sides.iter().zip(&mut times) {
-            let seconds = lab.measure(*side, &options.build)?;
-            println!("  round {round}: {:10} {seconds:7.2} s", side.name());
+            let [unpack, build] = lab.measure(*side, &options.build)?;
+            let seconds = unpack + build;
+            println!("  round {round}: {:10} {seconds:7.2} s (unpack {unpack:.2}, build {build:.2})", side.name());
             if round > 0 {
                 times.push(seconds);
             }
@@ -147,7 +148,8 @@ fn done(command: &mut Command) -> Result<()> {
 }
 
 impl Lab {
-    fn measure(&self, side: Side, build: &str) -> Result<f64> {
+    /// Seconds of unpacking and of building.
+    fn measure(&self, side: Side, build: &str) -> Result<[f64; 2]> {
         let guard = match side {
             Side::Bare => None,
             Side::Ours => Some(Guard::Ours(self.ours()?)),
@@ -160,8 +162,9 @@ impl Lab {
         fs::create_dir(&place)?;
         let began = Instant::now();
         done(Command::new("tar").arg("xf").arg(&self.archive).arg("--no-same-owner").arg("-C").arg(&place))?;
+        let unpacked = began.elapsed();
         done(Command::new("sh").args(["-c", build]).current_dir(&place).env_remove("CARGO_TARGET_DIR"))?;
-        let took = began.elapsed().as_secs_f64();
+        let took = [unpacked, began.elapsed().saturating_sub(unpacked)].map(|time| time.as_secs_f64());
         if guard.is_some() {
             self.proven(side)?;
         }
