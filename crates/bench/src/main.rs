@@ -16,8 +16,11 @@ mod many_blocks;
 mod network;
 mod platform;
 mod requests;
+mod resources;
 mod story;
 mod syslog;
+mod usage;
+mod yara;
 
 use clap::{Parser, Subcommand};
 
@@ -49,8 +52,12 @@ enum Command {
     ManyBlocks(many_blocks::Options),
     /// Attacks and harmless requests of a corpus against our own network rules: found and falsely found, by class
     Requests(requests::Options),
+    /// What manager and agent take at rest and at work, with every module on: memory, processor time, size on disk
+    Resources(resources::Options),
     /// Captures through the network engine, without a queue; Suricata beside it
     Network(network::Options),
+    /// YARA rules over a copy of a folder, beside `yr` and `yara`: bytes per CPU second and memory
+    Yara(yara::Options),
     /// Receive syslog datagrams into a file (the demo's syslog daemon)
     #[command(hide = true)]
     Syslog(syslog::Options),
@@ -68,7 +75,9 @@ fn main() -> anyhow::Result<()> {
         Command::LogToBlock(options) => log_to_block::run(&options),
         Command::ManyBlocks(options) => many_blocks::run(&options),
         Command::Requests(options) => requests::run(&options),
+        Command::Resources(options) => resources::run(&options),
         Command::Network(options) => network::run(&options),
+        Command::Yara(options) => yara::run(&options),
         Command::Syslog(options) => syslog::run(&options),
     }
 }

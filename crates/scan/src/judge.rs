@@ -2,8 +2,9 @@
 //!
 //! [`compile`] starts a worker, has it compile rules into memory, seals that and ends the worker. A [`Judge`] is a
 //! worker with those rules: files are handed over up to [`WINDOW`] ahead, so that it never waits for its parent, and
-//! answers come in the same order. When it ends or is silent for too long, the file that it had in hand is told as
-//! skipped, the others are handed to a new worker.
+//! answers come in the same order. Small files go several in one message, since a message costs more than their
+//! judgement. When the worker ends or is silent for too long, a new one gets what it had in hand, one by one; a file that
+//! was alone in its message then is told as skipped.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,13 +17,15 @@ use sakimori_sys::channel::Waited;
 use sakimori_sys::memory;
 use sakimori_sys::worker::{Identity, Worker, WorkerError, WorkerSpec, spawn};
 
-use crate::message::{FromWorker, Sources, ToWorker};
+use crate::message::{FromWorker, Judgement, Sources, ToWorker};
 use crate::worker::failed;
 
 /// User and group of malware workers.
 pub const UID: u32 = 64_104;
-/// Most files in hand of one worker.
-pub const WINDOW: usize = 8;
+/// Most files of one message.
+pub const TOGETHER: usize = 8;
+/// Most files in hand of one worker: it judges one message while the next lies ready.
+pub const WINDOW: usize = 2 * TOGETHER;
 /// How long a worker may take to start, and to load its rules.
 const START: Duration = Duration::from_secs(60);
 /// How long it may take to compile rules.
@@ -93,6 +96,10 @@ pub struct Judge<'c> {
     worker: Worker,
     landlock: String,
     in_hand: VecDeque<(u64, File)>,
+    /// How many of them went in each message, oldest first.
+    messages: VecDeque<usize>,
+    /// What it said and nobody collected.
+    said: VecDeque<Judgement>,
     next: u64,
     restarts: u64,
 }
@@ -119,7 +126,18 @@ impl<'c> Judge<'c> {
     /// It does not start or refuses the rules.
     pub fn start(spec: WorkerSpec, compiled: &'c Compiled, limits: Limits) -> Result<Self, JudgeError> {
         let (worker, landlock) = begin(&spec, compiled, limits)?;
-        Ok(Self { spec, compiled, limits, worker, landlock, in_hand: VecDeque::new(), next: 0, restarts: 0 })
+        Ok(Self {
+            spec,
+            compiled,
+            limits,
+            worker,
+            landlock,
+            in_hand: VecDeque::new(),
+            messages: VecDeque::new(),
+            said: VecDeque::new(),
+            next: 0,
+            restarts: 0,
+        })
     }
 
     /// Process id.
@@ -152,14 +170,27 @@ impl<'c> Judge<'c> {
         self.in_hand.len() < WINDOW
     }
 
+    /// Is there a verdict that need not be waited for?
+    pub fn has_said(&self) -> bool {
+        !self.said.is_empty()
+    }
+
     /// Hands a file over and gives its number.
     pub fn hand(&mut self, file: File) -> u64 {
-        let id = self.next;
-        self.next += 1;
+        self.hand_all(vec![file])
+    }
+
+    /// Hands files over in one message, at most [`TOGETHER`]; gives the number of the first, the others follow.
+    pub fn hand_all(&mut self, files: Vec<File>) -> u64 {
+        let first = self.next;
         // A worker that is gone is seen, and answered for, in `collect`.
-        let _ = tell(&self.worker, &ToWorker::Scan(id), &[&file]);
-        self.in_hand.push_back((id, file));
-        id
+        let _ = tell(&self.worker, &ToWorker::Scan(first), &files.iter().collect::<Vec<_>>());
+        self.messages.push_back(files.len());
+        for file in files {
+            self.in_hand.push_back((self.next, file));
+            self.next += 1;
+        }
+        first
     }
 
     /// Waits for the next verdict, in the order in which files were handed over; `None` where none is in hand.
@@ -167,23 +198,50 @@ impl<'c> Judge<'c> {
     /// # Errors
     /// The worker ended and no new one starts. What was in hand stays so.
     pub fn collect(&mut self) -> Result<Option<Judged>, JudgeError> {
-        let Some(&(first, _)) = self.in_hand.front() else { return Ok(None) };
-        let patience = Duration::from_secs(self.limits.seconds).saturating_add(SLACK);
-        let reason = match answer(&self.worker, patience) {
-            Ok(FromWorker::Judged { id, bytes, verdict, kind }) if id == first => {
-                let file = self.in_hand.pop_front().map(|(_, file)| file);
-                return Ok(Some(Judged { id, bytes, verdict, kind, file }));
+        while !self.in_hand.is_empty() {
+            if let Some(said) = self.said.pop_front() {
+                return Ok(self.judged(said));
             }
-            Ok(_) => "the worker answered something else".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        // Whatever it had in hand first is what it ended at; the rest is for the next.
-        self.restart()?;
-        let file = self.in_hand.pop_front().map(|(_, file)| file);
-        for (id, file) in &self.in_hand {
-            let _ = tell(&self.worker, &ToWorker::Scan(*id), &[file]);
+            let together = self.messages.front().copied().unwrap_or(1);
+            let reason = match self.listen(together) {
+                Ok(all) => {
+                    self.messages.pop_front();
+                    self.said.extend(all);
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            };
+            self.restart()?;
+            // One that was alone is what it ended at; of several, none is known to be.
+            let judged = (together == 1)
+                .then(|| self.judged(Judgement { bytes: 0, verdict: failed(&reason), kind: None }))
+                .flatten();
+            self.messages = self.in_hand.iter().map(|_| 1).collect();
+            for (id, file) in &self.in_hand {
+                let _ = tell(&self.worker, &ToWorker::Scan(*id), &[file]);
+            }
+            if judged.is_some() {
+                return Ok(judged);
+            }
         }
-        Ok(Some(Judged { id: first, bytes: 0, verdict: failed(&reason), kind: None, file }))
+        Ok(None)
+    }
+
+    fn judged(&mut self, said: Judgement) -> Option<Judged> {
+        let (id, file) = self.in_hand.pop_front()?;
+        let Judgement { bytes, verdict, kind } = said;
+        Some(Judged { id, bytes, verdict, kind, file: Some(file) })
+    }
+
+    /// The verdicts on the files of the oldest message.
+    fn listen(&self, together: usize) -> io::Result<Vec<Judgement>> {
+        let first = self.in_hand.front().map(|(id, _)| *id);
+        let files = u64::try_from(together).unwrap_or(1);
+        let patience = Duration::from_secs(self.limits.seconds.saturating_mul(files)).saturating_add(SLACK);
+        match answer(&self.worker, patience)? {
+            FromWorker::Judged { first: number, all } if Some(number) == first && all.len() == together => Ok(all),
+            _ => Err(io::Error::other("the worker answered something else")),
+        }
     }
 
     /// Judges one file now, with nothing else in hand.

@@ -13,7 +13,7 @@ pub enum ToWorker {
     Compile,
     /// Use these rules from now on. Beside it: sealed memory with a compiled set.
     Load(Limits),
-    /// Judge. Beside it: the file.
+    /// Judge. Beside it: files, of which the first has this number and the others those that follow it.
     Scan(u64),
 }
 
@@ -46,15 +46,22 @@ pub enum FromWorker {
     },
     /// It could not do what it was asked, whose reason this is.
     Refused(String),
-    /// What it says of a file.
+    /// What it says of the files of one message, in their order.
     Judged {
-        /// The number that came with the file.
-        id: u64,
-        /// Bytes that were read.
-        bytes: u64,
-        /// The verdict.
-        verdict: Verdict,
-        /// What it is, where that is told apart.
-        kind: Option<Kind>,
+        /// The number that came with the first.
+        first: u64,
+        /// One for each.
+        all: Vec<Judgement>,
     },
+}
+
+/// What is said of a file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What it is, where that is told apart.
+    pub kind: Option<Kind>,
 }

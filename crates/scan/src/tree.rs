@@ -14,11 +14,13 @@ use sakimori_malware::{Kind, Limits, Verdict};
 use sakimori_sys::worker::WorkerSpec;
 
 use crate::exclude::Exclusions;
-use crate::judge::{Compiled, Judge, JudgeError, WINDOW};
+use crate::judge::{Compiled, Judge, JudgeError, TOGETHER, WINDOW};
 use crate::walk::{Step, Walk, Why};
 
-/// Files that wait between the walk and the workers: open descriptors.
-const AHEAD: usize = 32;
+/// Bundles of files that wait between the walk and the workers: open descriptors, [`TOGETHER`] of each.
+const AHEAD: usize = 8;
+/// Files are bundled up to this many bytes: a large one goes with few others, so that no worker waits for another.
+const BUNDLE: u64 = 1 << 20;
 /// Most files in hand of a worker that gives way to others: a scan that is stopped waits for them.
 const IDLE_WINDOW: usize = 2;
 /// Most workers.
@@ -147,7 +149,7 @@ pub fn scan(
                 if ended.1.is_some() {
                     control.stop();
                 }
-                let _ = reports.send(Report::Ended { restarts: ended.0, error: ended.1 });
+                let _ = reports.send(vec![Report::Ended { restarts: ended.0, error: ended.1 }]);
                 // The walk must not wait for a thread that is gone.
                 if control.stopped.load(Ordering::Acquire) {
                     while take(waiting).is_some() {}
@@ -156,7 +158,7 @@ pub fn scan(
         }
         scope.spawn(move || walk(paths, options, control, files));
         drop(reports);
-        for report in inbox {
+        for report in inbox.into_iter().flatten() {
             match report {
                 Report::Outcome(outcome, bytes) => {
                     totals.add(&outcome, bytes);
@@ -196,9 +198,21 @@ impl Totals {
 }
 
 /// What the walk came upon, in its order.
-enum Met {
-    File(PathBuf, File),
-    Other(Report),
+#[derive(Default)]
+struct Met {
+    files: Vec<(PathBuf, File)>,
+    others: Vec<Report>,
+}
+
+impl Met {
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.others.is_empty()
+    }
+}
+
+/// Files of one message: one where a scan gives way to others, so that it can rest or stop after each.
+fn together(options: &Options) -> usize {
+    if options.spec.idle || options.cpu_percent < 100 { 1 } else { TOGETHER }
 }
 
 fn walk(paths: &[PathBuf], options: &Options, control: &Control, files: SyncSender<Met>) {
@@ -207,27 +221,38 @@ fn walk(paths: &[PathBuf], options: &Options, control: &Control, files: SyncSend
     {
         tracing::debug!(%error, "reading folders does not give way to others");
     }
+    let most = together(options);
+    let (mut met, mut bytes) = (Met::default(), 0_u64);
     for step in Walk::new(paths, &options.exclusions, options.network, options.after.as_deref()) {
         if !control.go_on() {
             return;
         }
-        let met = match step {
-            Step::File(path, file) => Met::File(path, file),
-            Step::Passed(_, why) => Met::Other(Report::Passed(why)),
-            Step::Unreadable(path, error) => Met::Other(Report::Outcome(Outcome::Unreadable(path, error), 0)),
-        };
-        if files.send(met).is_err() {
-            return;
+        match step {
+            Step::File(path, file) => {
+                bytes = bytes.saturating_add(file.metadata().map_or(0, |data| data.len()));
+                met.files.push((path, file));
+            }
+            Step::Passed(_, why) => met.others.push(Report::Passed(why)),
+            Step::Unreadable(path, error) => met.others.push(Report::Outcome(Outcome::Unreadable(path, error), 0)),
         }
+        if met.files.len() >= most || bytes >= BUNDLE || met.others.len() >= TOGETHER {
+            bytes = 0;
+            if files.send(std::mem::take(&mut met)).is_err() {
+                return;
+            }
+        }
+    }
+    if !met.is_empty() {
+        let _ = files.send(met);
     }
 }
 
-/// The next file, one thread at a time.
+/// The next files, one thread at a time.
 fn take(waiting: &Mutex<Receiver<Met>>) -> Option<Met> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-/// The next file if one is there.
+/// The next files if some are there.
 fn take_ready(waiting: &Mutex<Receiver<Met>>) -> Option<Met> {
     // Another thread holds the lock while it waits: then nothing is there.
     waiting.try_lock().ok()?.try_recv().ok()
@@ -239,7 +264,7 @@ fn feed(
     compiled: &Compiled,
     options: &Options,
     control: &Control,
-    reports: &SyncSender<Report>,
+    reports: &SyncSender<Vec<Report>>,
 ) -> (u64, Option<JudgeError>) {
     let mut judge = match Judge::start(options.spec.clone(), compiled, options.limits) {
         Ok(judge) => judge,
@@ -247,35 +272,43 @@ fn feed(
     };
     let throttled = options.cpu_percent < 100;
     let window = if options.spec.idle { IDLE_WINDOW } else { WINDOW };
+    let most = together(options);
     let mut paths = std::collections::VecDeque::new();
     loop {
-        while control.go_on() && judge.in_hand() < window && !(throttled && judge.in_hand() > 0) {
+        while control.go_on() && judge.in_hand() + most <= window && !(throttled && judge.in_hand() > 0) {
             let next = if judge.in_hand() == 0 { take(waiting) } else { take_ready(waiting) };
-            match next {
-                None => break,
-                Some(Met::File(path, file)) => {
-                    judge.hand(file);
-                    paths.push_back(path);
-                }
-                Some(Met::Other(report)) => {
-                    if reports.send(report).is_err() {
-                        return (judge.restarts(), None);
-                    }
-                }
+            let Some(met) = next else { break };
+            if !met.others.is_empty() && reports.send(met.others).is_err() {
+                return (judge.restarts(), None);
+            }
+            if !met.files.is_empty() {
+                let (of, files): (Vec<_>, Vec<_>) = met.files.into_iter().unzip();
+                judge.hand_all(files);
+                paths.extend(of);
             }
         }
         let began = Instant::now();
-        match judge.collect() {
-            Ok(None) => return (judge.restarts(), None),
-            Ok(Some(judged)) => {
-                let path = paths.pop_front().unwrap_or_default();
-                let file = judged.file.filter(|_| matches!(judged.verdict, Verdict::Malicious(_)));
-                let outcome = Outcome::Judged { path, verdict: judged.verdict, kind: judged.kind, file };
-                if reports.send(Report::Outcome(outcome, judged.bytes)).is_err() {
-                    return (judge.restarts(), None);
+        let mut done = Vec::new();
+        loop {
+            match judge.collect() {
+                Ok(None) => return (judge.restarts(), None),
+                Ok(Some(judged)) => {
+                    let path = paths.pop_front().unwrap_or_default();
+                    let file = judged.file.filter(|_| matches!(judged.verdict, Verdict::Malicious(_)));
+                    let outcome = Outcome::Judged { path, verdict: judged.verdict, kind: judged.kind, file };
+                    done.push(Report::Outcome(outcome, judged.bytes));
+                }
+                Err(error) => {
+                    let _ = reports.send(done);
+                    return (judge.restarts(), Some(error));
                 }
             }
-            Err(error) => return (judge.restarts(), Some(error)),
+            if !judge.has_said() {
+                break;
+            }
+        }
+        if reports.send(done).is_err() {
+            return (judge.restarts(), None);
         }
         if throttled {
             let share = f64::from(options.cpu_percent.max(1));

@@ -1,20 +1,27 @@
 //! What a worker does: confine itself, then answer one message after another until the channel closes.
 //!
-//! It reads files by `pread` into one bounded buffer: never through a mapping, which a writer could cut short under
-//! it, and never moving the position, which whoever opened the file shares.
+//! It reads files by `pread` into one bounded space: never through a mapping of theirs, which a writer could cut short
+//! under it, and never moving the position, which whoever opened the file shares.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use sakimori_malware::verdict::bounded;
 use sakimori_malware::{Limits, RuleSet, Scanner, Skip, Verdict};
-use sakimori_sys::channel::Channel;
+use sakimori_sys::channel::{Channel, Frame, Waited};
 use sakimori_sys::sandbox::{self, Landlock, Sandbox};
+use sakimori_sys::space::Space;
 use sakimori_sys::{memory, worker};
 
-use crate::message::{FromWorker, MAX_RULES, Sources, ToWorker};
+use crate::message::{FromWorker, Judgement, MAX_RULES, Sources, ToWorker};
+
+/// How much memory for files a worker keeps that has nothing to do.
+const KEPT: usize = 8 << 20;
+/// After so long it has nothing to do.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// Runs until the parent closes the channel. Call it first in the process.
 ///
@@ -70,19 +77,44 @@ fn judge_all(
     descriptors: Vec<OwnedFd>,
 ) -> io::Result<Option<Message>> {
     let mut scanner = Scanner::new(set, limits);
+    let mut space = Space::new(KEPT)?;
     let mut next = (ToWorker::Scan(first), descriptors);
     loop {
-        let (ToWorker::Scan(id), descriptors) = next else { return Ok(Some(next)) };
-        let Some(file) = descriptors.into_iter().next() else { return Err(invalid("a file came without its file")) };
-        let mut reader = Positioned { file: File::from(file), at: 0 };
-        let verdict = scanner.scan_reader(&mut reader);
-        // The descriptor is closed before the answer: whoever waits for it may want to write the file.
-        let bytes = reader.at;
-        drop(reader);
-        send(channel, &FromWorker::Judged { id, bytes, verdict, kind: scanner.kind() })?;
-        match receive(channel)? {
+        let (ToWorker::Scan(first), descriptors) = next else { return Ok(Some(next)) };
+        if descriptors.is_empty() {
+            return Err(invalid("a file came without its file"));
+        }
+        let mut all = Vec::with_capacity(descriptors.len());
+        for file in descriptors {
+            all.push(judge(&File::from(file), &mut scanner, &mut space, limits));
+        }
+        // The descriptors are closed: whoever waits for the answer may want to write the file.
+        send(channel, &FromWorker::Judged { first, all })?;
+        // Memory of a large file is kept as long as files come one after the other, since taking it anew costs time.
+        let waited = match channel.recv_timeout(SETTLED)? {
+            Waited::TimedOut => {
+                space.shrink(KEPT);
+                channel.recv()?
+            }
+            Waited::Frame(frame) => Some(frame),
+            Waited::Closed => None,
+        };
+        match waited.map(understood).transpose()? {
             Some(message) => next = message,
             None => return Ok(None),
+        }
+    }
+}
+
+fn judge(file: &File, scanner: &mut Scanner<'_>, space: &mut Space, limits: Limits) -> Judgement {
+    match read(file, space, limits.max_size) {
+        Ok(size) => {
+            let verdict = scanner.scan(space.bytes().get(..size).unwrap_or_default());
+            Judgement { bytes: count(size), verdict, kind: scanner.kind() }
+        }
+        Err(error) => {
+            let verdict = Verdict::Skipped(Skip::Unreadable(bounded(&error.to_string())));
+            Judgement { bytes: 0, verdict, kind: None }
         }
     }
 }
@@ -115,9 +147,12 @@ fn count(number: usize) -> u64 {
 }
 
 fn receive(channel: &Channel) -> io::Result<Option<Message>> {
-    let Some((body, descriptors)) = channel.recv()? else { return Ok(None) };
+    channel.recv()?.map(understood).transpose()
+}
+
+fn understood((body, descriptors): Frame) -> io::Result<Message> {
     let message = postcard::from_bytes(&body).map_err(|_| invalid("a message cannot be read"))?;
-    Ok(Some((message, descriptors)))
+    Ok((message, descriptors))
 }
 
 fn send(channel: &Channel, message: &FromWorker) -> io::Result<()> {
@@ -128,18 +163,26 @@ fn invalid(text: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-/// A file read from its start, whatever its position is.
-struct Positioned {
-    file: File,
-    at: u64,
-}
-
-impl Read for Positioned {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let size = self.file.read_at(buffer, self.at)?;
-        self.at = self.at.saturating_add(u64::try_from(size).map_err(io::Error::other)?);
-        Ok(size)
+/// Reads a file from its start, whatever its position is, to its end or one byte past the limit. Gives its length.
+fn read(file: &File, space: &mut Space, most: u64) -> io::Result<usize> {
+    let most = usize::try_from(most.saturating_add(1)).unwrap_or(usize::MAX);
+    // What it says of its size may change under us, and is none for some.
+    let size = usize::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(usize::MAX);
+    space.grow(size.saturating_add(1).min(most))?;
+    let mut filled = 0;
+    while filled < most {
+        if filled == space.bytes().len() {
+            space.grow(filled.saturating_mul(2).min(most))?;
+        }
+        let end = space.bytes().len().min(most);
+        match file.read_at(space.bytes().get_mut(filled..end).unwrap_or_default(), count(filled)) {
+            Ok(0) => break,
+            Ok(size) => filled += size,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(filled)
 }
 
 /// A verdict for what nobody judged.

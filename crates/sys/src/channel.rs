@@ -227,14 +227,12 @@ impl Channel {
                 }
                 Some((length, _)) => ((length - partial.body.len()).min(CHUNK), false),
             };
-            if deadline.is_some() && !self.readable(deadline)? {
-                return Ok(Waited::TimedOut);
-            }
             let target = if in_header { &mut partial.header } else { &mut partial.body };
             let before = target.len();
             target.resize(before + missing, 0);
             let room = target.get_mut(before..).unwrap_or_default();
-            let outcome = receive(self.inner.socket.as_fd(), room, &mut partial.descriptors);
+            // What is there is taken before it is waited for: that is one system call where frames follow each other.
+            let outcome = receive(self.inner.socket.as_fd(), room, &mut partial.descriptors, deadline.is_some());
             let got = *outcome.as_ref().unwrap_or(&0);
             target.truncate(before + got);
             match outcome {
@@ -252,12 +250,16 @@ impl Channel {
         }
     }
 
+    /// Waits; false where the time is up.
     fn readable(&self, deadline: Option<Instant>) -> io::Result<bool> {
         loop {
             let limit = match deadline {
                 None => None,
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Ok(false);
+                    }
                     Some(Timespec::try_from(left).map_err(io::Error::other)?)
                 }
             };
@@ -300,10 +302,16 @@ impl Partial {
 }
 
 /// Reads once into `room`; descriptors that came along are kept.
-fn receive(socket: BorrowedFd<'_>, room: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
+fn receive(
+    socket: BorrowedFd<'_>,
+    room: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+    at_once: bool,
+) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let message = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let flags = RecvFlags::CMSG_CLOEXEC | if at_once { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+    let message = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, flags)?;
     for part in control.drain() {
         if let RecvAncillaryMessage::ScmRights(list) = part {
             descriptors.extend(list);

@@ -37,4 +37,5 @@ pub mod nft;
 pub mod rights;
 pub mod ring;
 pub mod sandbox;
+pub mod space;
 pub mod worker;

@@ -20,6 +20,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::platform::{binary, profile};
+use crate::usage::{median, waited_for};
 
 /// Options.
 #[derive(Debug, clap::Args)]
@@ -237,17 +238,4 @@ fn used_by(command: &mut Command) -> Result<Used> {
         bail!("{program}: {}", text.lines().rev().take(5).collect::<Vec<_>>().join(" | "));
     }
     Ok(Used { seconds: waited_for()? - before, memory, alerts: 0 })
-}
-
-/// Processor seconds of children that have ended (`cutime` and `cstime` of proc(5), in ticks of 10 ms).
-fn waited_for() -> Result<f64> {
-    let text = fs::read_to_string("/proc/self/stat")?;
-    let rest = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    let ticks: u64 = rest.split(' ').skip(13).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    Ok(ticks as f64 / 100.0)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
