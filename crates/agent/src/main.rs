@@ -12,10 +12,15 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How the allocator gives memory back: at once, since a host has better uses for it. It reads this when a process
-/// begins, so workers get it with their environment, and `run` begins anew with it.
-const ALLOCATOR_SETTINGS: &[(&str, &str)] =
-    &[("MIMALLOC_PURGE_DELAY", "0"), ("MIMALLOC_ARENA_EAGER_COMMIT", "0"), ("MIMALLOC_ABANDONED_PAGE_PURGE", "1")];
+/// How the allocator gives memory back: at once, since a host has better uses for it. Pages are small: of large ones
+/// even a process that does next to nothing takes three. It reads this when a process begins, so workers get it with
+/// their environment, and `run` begins anew with it.
+const ALLOCATOR_SETTINGS: &[(&str, &str)] = &[
+    ("MIMALLOC_PURGE_DELAY", "0"),
+    ("MIMALLOC_ARENA_EAGER_COMMIT", "0"),
+    ("MIMALLOC_ABANDONED_PAGE_PURGE", "1"),
+    ("MIMALLOC_ALLOW_THP", "0"),
+];
 
 mod config;
 mod control;

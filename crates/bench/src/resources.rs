@@ -26,6 +26,9 @@ pub struct Options {
     /// Seconds of rest
     #[arg(long, default_value_t = 300)]
     idle: u64,
+    /// Seconds before that in which what was just started comes to rest
+    #[arg(long, default_value_t = 30)]
+    settle: u64,
     /// Seconds of work
     #[arg(long, default_value_t = 30)]
     busy: u64,
@@ -77,14 +80,23 @@ pub fn run(options: &Options) -> Result<()> {
     for program in ["sakimori-agent", "sakimori"] {
         println!("  {program}: {:.1} MiB on disk", binary(program)?.metadata()?.len() as f64 / 1_048_576.0);
     }
+    measure("coming to rest", options.settle, &sides);
+    let before: Vec<(&str, u32, Usage)> = sides
+        .iter()
+        .flat_map(|(name, root, named)| tree(*root, *named).into_iter().map(|pid| (*name, pid, of(&[pid]))))
+        .collect();
     measure("at rest", options.idle, &sides);
-    for (name, root, named) in sides {
-        for pid in tree(root, named) {
-            let one = of(&[pid]);
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            println!("    {name}: {:6.1} MiB  {:.60}", mebibytes(one.shared_out), line.trim().replace(name, ""));
-        }
+    for (name, pid, before) in before {
+        let now = of(&[pid]);
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let program: Vec<&str> = line.split_whitespace().take(2).collect();
+        println!(
+            "    {name}: {:6.1} MiB, {:5.2} s of processor time: {}",
+            mebibytes(now.shared_out),
+            now.seconds - before.seconds,
+            program.join(" ").rsplit('/').next().unwrap_or_default()
+        );
     }
     let stop = Arc::new(AtomicBool::new(false));
     let workers = work(&stop, &disk.0, &log, &lab)?;
@@ -104,13 +116,9 @@ fn platform(dir: &Path, disk: &Path, log: &Path, lab: &Arc<Lab>) -> Result<Platf
         api: "127.0.0.1:7600".into(),
     };
     let content = format!("content_dir = \"{}\"", dir.join("content").display());
-    let inputs = format!(
-        "[intrusion_prevention]\ntable = \"skm_resources\"\n[[inputs]]\nname = \"auth\"\npath = \"{}\"\nsource = \"linux/auth\"\n",
-        log.display()
-    );
-    let mut platform = Platform::start(dir, places, &content, &inputs)?;
+    let mut platform = Platform::start(dir, places, &content, "[intrusion_prevention]\ntable = \"skm_resources\"\n")?;
     let policy = serde_json::json!({"modules": {
-        "log_inspection": {"state": "on"},
+        "log_inspection": {"state": "on", "sources": [{"name": "auth", "source": "linux/auth", "file": log, "zone": "UTC"}]},
         "block_address": {"state": "on"},
         "intrusion_prevention": {"state": "on", "mode": "detect"},
         "antimalware": {"state": "on", "paths": [disk]},
