@@ -229,10 +229,9 @@ fn work(stop: &Arc<AtomicBool>, disk: &Path, log: &Path, lab: &Arc<Lab>) -> Resu
                 &stop_requests,
                 Box::new(|number| {
                     let mut stream = TcpStream::connect("127.0.0.1:8080")?;
-                    write!(
-                        stream,
-                        "GET /page/{number}?q=a HTTP/1.1\r\nHost: www.example\r\nConnection: close\r\n\r\n"
-                    )?;
+                    // In one piece: the server reads once, answers and closes.
+                    let line = format!("GET /page/{number}?q=a HTTP/1.1\r\n");
+                    stream.write_all(format!("{line}Host: www.example\r\nConnection: close\r\n\r\n").as_bytes())?;
                     stream.read_to_end(&mut Vec::new())?;
                     Ok(())
                 }),
