@@ -11,6 +11,7 @@ pub mod malware;
 pub mod model;
 pub mod network;
 pub mod respond;
+pub mod runtime;
 pub mod store;
 pub mod wire;
 
@@ -58,6 +59,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("query_parse", store::query_parse),
     ("rule_load", detect::rule_load),
     ("scan_message", malware::scan_message),
+    ("sealed_open", runtime::sealed_open),
+    ("sealing_keys", runtime::sealing_keys),
     ("syslog_head", detect::syslog_head),
     ("token", wire::token),
     ("worker_message", wire::worker_message),

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     actions, agents, alerts, audit, backup, bundle, config, doctor, events, halt, hunt, logs, manager, net, operator,
-    policy, rules, scan, token, user,
+    policy, rules, scan, secrets, token, user,
 };
 use crate::platform;
 
@@ -106,6 +106,9 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Bring a backup back into an empty place
     Restore(backup::RestoreArgs),
+    /// Named secrets, and the key under which everything is sealed
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
     /// Users
     #[command(subcommand)]
     User(user::UserCommand),

@@ -1,7 +1,7 @@
 //! `backup` and `restore` as a user runs them, against a manager in a process of its own.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,15 @@ fn refused(arguments: &[&str]) -> String {
     let output = sakimori(arguments);
     assert!(!output.status.success(), "{arguments:?}");
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The same with this on standard input.
+fn fed(arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sakimori"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
 }
 
 /// A manager that is killed at the end.
@@ -122,6 +131,8 @@ fn a_working_manager_goes_into_a_file_and_a_stopped_one_comes_back_from_it() {
     let made = answer(&[&with[..], &["backup", &file]].concat());
     assert!(made["bytes"].as_u64().unwrap() > 10_000 && made["entries"].as_u64().unwrap() > 5, "{made}");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let key = text(&at("seal.key").canonicalize().unwrap());
+    assert_eq!(made["key_file"], json!(key));
     assert!(refused(&[&with[..], &["backup", &file]].concat()).contains("is there already"));
     assert_eq!(answer(&["--json", "backup", &file, "--check"])["created"], made["created"]);
     let running = refused(&["backup", &second, "--stopped", "--config", &config_name]);
@@ -145,6 +156,79 @@ fn a_working_manager_goes_into_a_file_and_a_stopped_one_comes_back_from_it() {
         let audit = answer(&["--json", "--server", &url, "--token", &token, "audit", "list"]).to_string();
         assert!(audit.contains("backups:create") && audit.contains("backups:restore"), "{audit}");
     }
+    // On a machine without the key, and with it.
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::rename(&key, at("safe.key")).unwrap();
+    let without = refused(&["restore", &file, "--config", &config_name]);
+    assert!(without.contains("--key FILE") && without.contains(&key) && !state.exists(), "{without}");
+    let safe = text(&at("safe.key"));
+    let restored = answer(&["--json", "restore", &file, "--config", &config_name, "--key", &safe]);
+    assert_eq!(restored["key_file"], json!(key));
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let manager = Manager::start(&config, &url, false);
+    manager.log_in(&password);
+    drop(manager);
     std::fs::write(&file, "something else").unwrap();
     assert!(refused(&["backup", &file, "--check"]).contains("no backup"));
+}
+
+#[test]
+fn secrets_are_set_and_listed_the_key_is_rotated_and_the_doctor_says_where_it_lies() {
+    let dir = tempfile::tempdir().unwrap();
+    let (api, config, state) = (free(), dir.path().join("manager.toml"), dir.path().display().to_string());
+    let written = format!(
+        "state_dir = \"{state}/manager\"\n[api]\nlisten = \"{api}\"\n[link]\nlisten = \"{}\"\n[[notify]]\n\
+         name = \"ops\"\nurl = \"http://127.0.0.1:9/\"\nsecret = \"pager\"\n",
+        free()
+    );
+    std::fs::write(&config, written).unwrap();
+    let url = format!("http://{api}");
+    let manager = Manager::start(&config, &url, true);
+    let token = manager.log_in(&manager.first_password.clone().unwrap());
+    let with = |rest: &[&'static str]| [&["--server", &url, "--token", &token], rest].concat();
+    let asked = |rest: &[&'static str]| answer(&with(&[&["--json"], rest].concat()));
+
+    let value = b"a secret of 1794\n";
+    let set = fed(&with(&["secrets", "set", "pager"]), value);
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    assert_eq!(String::from_utf8_lossy(&set.stdout).trim(), "pager of the tenant default is set");
+    let listed = asked(&["secrets", "list"]);
+    assert_eq!((&listed[0]["name"], &listed[0]["used_by"]), (&json!("pager"), &json!(["ops"])));
+    let shown = sakimori(&with(&["secrets", "list"]));
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("pager") && !listed.to_string().contains("1794"));
+    assert!(!fed(&with(&["secrets", "set", "large"]), &vec![b'x'; (64 << 10) + 1]).status.success());
+
+    let key = dir.path().canonicalize().unwrap().join("seal.key");
+    let before = asked(&["secrets", "key"]);
+    assert_eq!(before["file"], json!(key));
+    let rotated = asked(&["secrets", "rotate", "--forget-older"]);
+    assert_eq!((&rotated["sealed"], &rotated["sealing"]["older"]), (&json!(4), &json!([])));
+    assert_ne!(rotated["sealing"]["key"], before["key"]);
+    let doctor = || -> Value {
+        let found = sakimori(&["--state", &state, "--json", "doctor"]);
+        let found: Vec<Value> = serde_json::from_slice(&found.stdout).unwrap();
+        found.into_iter().find(|finding| finding["id"] == "manager/sealing").unwrap()
+    };
+    let told = doctor();
+    assert_eq!(told["health"], "ok");
+    assert!(told["found"].as_str().unwrap().contains(rotated["sealing"]["key"].as_str().unwrap()), "{told}");
+    // A bundle is built with the manager's own key, sealed as it is.
+    let (bundle_key, bundle) = (format!("{state}/manager/bundle.key"), format!("{state}/rules.bundle"));
+    answer(&["--state", &state, "--json", "bundle", "build", "--key", &bundle_key, "--number", "77", "--out", &bundle]);
+    assert_eq!(answer(&["--server", &url, "--token", &token, "--json", "bundle", "install", &bundle])["number"], 77);
+
+    assert!(sakimori(&with(&["secrets", "delete", "pager"])).status.success());
+    assert_eq!(asked(&["secrets", "list"]), json!([]));
+    assert!(refused(&with(&["secrets", "delete", "pager"])).contains("no such secret"));
+    drop(manager);
+    std::fs::remove_file(&key).unwrap();
+    let told = doctor();
+    assert_eq!(told["health"], "failing", "{told}");
+    assert!(
+        refused(&["manager", "--config", config.to_str().unwrap()]).contains("is missing; put your copy of it there")
+    );
+    let made = format!("{state}/new.key");
+    answer(&["--json", "secrets", "keygen", &made]);
+    assert_eq!(std::fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(refused(&["secrets", "keygen", &made]).contains("File exists"));
 }

@@ -2,7 +2,7 @@
 //! for bundles and one for orders to hosts; an operator has one that never lies on the manager.
 //!
 //! Ed25519 (RFC 8032). The file holds the 32 bytes of the private key as hexadecimal text after a word that
-//! says what it is; only its owner may read it, and a file that others can read is refused, because whoever
+//! says what it is (the manager seals its own, and keeps no plain file); only its owner may read it, and a file that others can read is refused, because whoever
 //! has it can give rules to every host. A pipe is read as well, so that a key can come out of what keeps it sealed.
 
 use std::fs::{self, OpenOptions};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand::TryRngCore;
+use sakimori_runtime::Secret;
 
 /// What a key is for. Its file says so, so that one is not taken for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,8 +100,17 @@ pub fn load_for(path: &Path, purpose: Use) -> Result<SigningKey, KeyError> {
     }
     let mut text = String::new();
     io(DOING, path, file.take(4096).read_to_string(&mut text))?;
-    let bytes = text.trim_end().strip_prefix(purpose.word()).and_then(bytes32);
-    bytes.map(|bytes| SigningKey::from_bytes(&bytes)).ok_or_else(|| KeyError::NotAKey { path: path.to_owned() })
+    from_text(&text, purpose).ok_or_else(|| KeyError::NotAKey { path: path.to_owned() })
+}
+
+/// The private key as its file holds it, for who keeps it elsewhere than in a plain file.
+pub fn to_text(key: &SigningKey, purpose: Use) -> Secret<String> {
+    Secret::new(format!("{}{}\n", purpose.word(), hex::encode(key.to_bytes())))
+}
+
+/// Reads what [`to_text`] wrote; `None` where it is no key of this use.
+pub fn from_text(text: &str, purpose: Use) -> Option<SigningKey> {
+    text.trim_end().strip_prefix(purpose.word()).and_then(bytes32).map(|bytes| SigningKey::from_bytes(&bytes))
 }
 
 /// Makes a key at `path`, which must not exist. Another process that makes it at the same moment wins or
@@ -113,7 +123,7 @@ fn make(path: &Path, purpose: Use) -> Result<SigningKey, KeyError> {
     let beside = path.with_file_name(name);
     let _ = fs::remove_file(&beside);
     let mut file = io(DOING, path, OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside))?;
-    let written = writeln!(file, "{}{}", purpose.word(), hex::encode(key.to_bytes())).and_then(|()| file.sync_all());
+    let written = file.write_all(to_text(&key, purpose).expose().as_bytes()).and_then(|()| file.sync_all());
     let linked = written.and_then(|()| fs::hard_link(&beside, path));
     let _ = fs::remove_file(&beside);
     match linked {

@@ -1,13 +1,13 @@
 //! The manager's own certificate authority, and the TLS of its two listeners.
 //!
-//! The CA's key never leaves its folder. An agent's certificate carries its id as common name, lives 90 days,
+//! The CA's key never leaves its folder, where it is sealed. An agent's certificate carries its id as common name, lives 90 days,
 //! and is made of nothing of the request but its public key. The link asks for a client certificate without
 //! insisting, since enrolment has none yet; the chain is verified here, times by [`crate::link`], so that an
 //! expired agent can still renew (D22).
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,9 +24,11 @@ use rustls::{DigitallySignedStruct, DistinguishedName as Name, RootCertStore, Se
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use sakimori_model::Timestamp;
+use sakimori_runtime::Secret;
 use sha2::{Digest, Sha256};
 
 use crate::config::Api;
+use crate::sealing::{Sealing, files};
 
 /// How long an agent's certificate lives.
 pub const AGENT_DAYS: i64 = 90;
@@ -53,28 +55,35 @@ pub struct Signed {
 }
 
 impl Authority {
-    /// Opens the authority in a folder, making it where there is none. `names` are the names and addresses that
+    /// Opens the authority of a state folder, making it where there is none. `names` are the names and addresses that
     /// the server certificates are for, beside the machine's own.
     ///
     /// # Errors
     /// A folder that cannot be used, or a damaged key.
-    pub fn open(dir: &Path, names: &[String], now: Timestamp) -> Result<Self> {
-        let (key_file, ca_file) = (dir.join("ca.key"), dir.join("ca.pem"));
+    pub fn open(state: &Path, sealing: &Sealing, names: &[String], now: Timestamp) -> Result<Self> {
+        let (key_file, dir) = (state.join(files::CA), state.join("ca"));
+        let ca_file = dir.join("ca.pem");
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(dir)
+            .create(&dir)
             .with_context(|| format!("make {}", dir.display()))?;
         let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
         let there = |path: &Path| path.try_exists().with_context(|| format!("look for {}", path.display()));
         // A certificate without its key is a loss that only a person can judge: agents trust that key alone.
-        if !there(&key_file)? && !there(&ca_file)? {
-            write_private(&key_file, &KeyPair::generate()?.serialize_pem())?;
-        }
-        let key = KeyPair::from_pem(&read(&key_file)?).with_context(|| format!("{} is damaged", key_file.display()))?;
+        let lost = there(&ca_file)?;
+        let pem = sealing.key_file(state, files::CA, || match lost {
+            true => anyhow::bail!("{} is missing beside its certificate; restore it from a backup", key_file.display()),
+            false => Ok(Secret::new(KeyPair::generate()?.serialize_pem().into_bytes())),
+        })?;
+        let damaged = || format!("{} is damaged", key_file.display());
+        let key = std::str::from_utf8(pem.expose()).with_context(damaged)?;
+        let key = KeyPair::from_pem(key).with_context(damaged)?;
         // A first start may have ended here, after the key.
         if !there(&ca_file)? {
-            write_private(&ca_file, &ca_params(now)?.self_signed(&key)?.pem())?;
+            let pem = ca_params(now)?.self_signed(&key)?.pem();
+            files::write_private(&ca_file, pem.as_bytes(), files::Over::Anything, &mut |_| {})
+                .with_context(|| format!("write {}", ca_file.display()))?;
         }
         let ca_pem = read(&ca_file)?;
         let ca_der = CertificateDer::from_pem_slice(ca_pem.as_bytes()).context("the CA's certificate is damaged")?;
@@ -210,21 +219,6 @@ fn valid(params: &mut CertificateParams, now: Timestamp, days: i64) -> Result<()
     Ok(())
 }
 
-/// Whole or not at all, also where the power fails; for nobody else to read.
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    use std::io::Write;
-    let beside = path.with_extension("new");
-    let write = || {
-        let _ = fs::remove_file(&beside);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
-    };
-    write().with_context(|| format!("write {}", path.display()))
-}
-
 /// Verifies a client's chain against the CA at the moment that its certificate names as its beginning: whether
 /// it is expired now is for the link to say.
 #[derive(Debug)]
@@ -290,8 +284,9 @@ mod tests {
 
     const NOW: i64 = 1_790_000_000;
 
-    fn authority(dir: &Path) -> Authority {
-        Authority::open(dir, &["manager.example:7601".into()], Timestamp::from_secs(NOW)).unwrap()
+    fn authority(state: &Path) -> Authority {
+        let sealing = Sealing::for_test();
+        Authority::open(state, &sealing, &["manager.example:7601".into()], Timestamp::from_secs(NOW)).unwrap()
     }
 
     fn asked_for(params: CertificateParams) -> String {
@@ -314,20 +309,22 @@ mod tests {
 
     #[test]
     fn it_is_made_once_for_the_owner_alone_and_survives_a_start_that_ended_after_the_key() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().join("ca");
-        let first = authority(&dir);
+        let state = tempfile::tempdir().unwrap();
+        let (state, dir) = (state.path(), state.path().join("ca"));
+        let first = authority(state);
         for (name, mode) in [("", 0o700), ("ca.key", 0o600), ("ca.pem", 0o600)] {
             assert_eq!(fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o777, mode, "{name}");
         }
-        assert_eq!(authority(&dir).ca_sha256(), first.ca_sha256());
+        assert!(sakimori_runtime::sealing::is_sealed(&fs::read(dir.join("ca.key")).unwrap()));
+        assert_eq!(authority(state).ca_sha256(), first.ca_sha256());
         let signed =
             first.sign_agent(&asked_for(CertificateParams::default()), "a", Timestamp::from_secs(NOW)).unwrap();
         let certificate = CertificateDer::from_pem_slice(signed.pem.as_bytes()).unwrap();
         fs::remove_file(dir.join("ca.pem")).unwrap();
-        assert!(accepts(&authority(&dir), &certificate, NOW), "the same key");
+        assert!(accepts(&authority(state), &certificate, NOW), "the same key");
         fs::remove_file(dir.join("ca.key")).unwrap();
-        assert!(Authority::open(&dir, &[], Timestamp::from_secs(NOW)).is_err(), "no new key under an old certificate");
+        let lost = Authority::open(state, &Sealing::for_test(), &[], Timestamp::from_secs(NOW));
+        assert!(lost.is_err(), "no new key under an old certificate");
     }
 
     #[test]

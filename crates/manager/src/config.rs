@@ -19,6 +19,8 @@ use crate::backup::{CONTROL, LAKE};
 pub struct Config {
     /// Where everything lies that must not be lost.
     pub state_dir: PathBuf,
+    /// The file with the keys that seal secrets; `seal.key` beside the configuration file where absent.
+    pub seal_key: Option<PathBuf>,
     /// Where logs go and how.
     pub log: Log,
     /// The REST API.
@@ -160,6 +162,9 @@ pub struct Channel {
     pub url: String,
     /// File that holds the key of the HMAC signature.
     pub secret_file: Option<PathBuf>,
+    /// Or the secret that is the key, as `sakimori secrets set` made it: its name, after `tenant/` where that is not
+    /// the tenant `default`.
+    pub secret: Option<String>,
     /// Messages about one alert rule within this many seconds become one.
     #[serde(default = "burst")]
     pub burst_seconds: u64,
@@ -173,6 +178,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             state_dir: "/var/lib/sakimori/manager".into(),
+            seal_key: None,
             log: Log::default(),
             api: Api::default(),
             link: Link::default(),
@@ -247,5 +253,6 @@ mod tests {
         assert!(all.store.url.is_some() && all.lake_options().bucket.is_some_and(|one| one.credentials.is_some()));
         assert!(!format!("{:?}", all.store).contains("postgres"), "it may hold a password");
         assert!(all.cloud.waf.is_some() && all.notify.len() == 1 && all.api.key.is_some());
+        assert!(all.seal_key.is_some());
     }
 }

@@ -26,6 +26,7 @@ pub mod presence;
 mod recover;
 pub mod release;
 pub mod respond;
+pub mod sealing;
 mod seals;
 pub mod shared;
 mod stream;
@@ -37,7 +38,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sakimori_cloud::aws::waf::WafSets;
-use sakimori_content::keys;
+use sakimori_content::keys::Use;
 use sakimori_respond::ports::AddressSet;
 use sakimori_runtime::{Restart, Stop, Supervisor, SystemClock, Task, clock::SharedClock};
 use sakimori_store::control::{Control, Sole};
@@ -48,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::ingest::{Ingest, IngestHandle, Ways};
+use crate::sealing::{Sealing, files as key_files};
 use crate::shared::{Links, Release, Shared};
 
 /// Name under which this process commits to the lake. One manager process writes (D7).
@@ -118,25 +120,31 @@ impl Manager {
         let since = backup::since::Since::load(&state)?;
         let control = Control::open(&config.control_url()).await?;
         let sole = control.sole().await?;
+        // Before a first user is made, whose password must not be lost to an error.
+        let sealing = Arc::new(Sealing::open(&config, &control).await?);
         let first_password = api::ensure_first_user(&control, &*clock).await?;
         let api_listener = listen(config.api.listen, "api.listen").await?;
         let link_listener = listen(config.link.listen, "link.listen").await?;
         let (api_addr, link_addr) = (api_listener.local_addr()?, link_listener.local_addr()?);
         let authority = ca::Authority::open(
-            &state.join("ca"),
+            &state,
+            &sealing,
             &[link_addr.ip().to_string(), config.link.advertise.clone()],
             clock.now(),
         )?;
-        let (release, files, key) =
-            release::prepare(&state, config.content_dir.as_deref(), since.map_or(0, |since| since.bundle), &*clock)
-                .map_err(anyhow::Error::msg)?;
-        let order_key = keys::load_or_make_for(&state.join("order.key"), keys::Use::Order)?;
+        let key = sealing.signing_key(&state, key_files::BUNDLE, Use::Bundle)?;
+        let at_least = since.map_or(0, |since| since.bundle);
+        let (release, files) = release::prepare(&state, config.content_dir.as_deref(), at_least, &key, &*clock)
+            .map_err(anyhow::Error::msg)?;
+        let order_key = sealing.signing_key(&state, key_files::ORDER, Use::Order)?;
         let lake = Lake::open(config.lake_options()).await?;
         let waf: Option<Arc<dyn AddressSet>> = match &config.cloud.waf {
             Some(waf) => Some(Arc::new(WafSets::open(waf.clone()).await?)),
             None => None,
         };
-        let messenger = messenger::Webhooks::open(&config.notify, Arc::clone(&clock)).map_err(anyhow::Error::msg)?;
+        let named = messenger::Named { control: control.clone(), sealing: Arc::clone(&sealing) };
+        let messenger =
+            messenger::Webhooks::open(&config.notify, named, Arc::clone(&clock)).map_err(anyhow::Error::msg)?;
         let recovered = recover::open(&config, &control, &lake).await?;
         let (ingest, receiver) = IngestHandle::new(recovered.streams.clone());
         let (stand_still, asked) = mpsc::channel(1);
@@ -152,6 +160,7 @@ impl Manager {
             clock,
             stop: stop.clone(),
             control,
+            sealing,
             lake,
             authority,
             ingest,

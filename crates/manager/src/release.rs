@@ -7,7 +7,6 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use sakimori_content::bundle::{self, Draft};
 use sakimori_content::files::{self, Files};
-use sakimori_content::keys;
 use sakimori_content::store::BundleStore;
 use sakimori_runtime::Clock;
 use tracing::info;
@@ -23,9 +22,9 @@ pub fn prepare(
     state: &Path,
     content_dir: Option<&Path>,
     at_least: u64,
+    key: &SigningKey,
     clock: &dyn Clock,
-) -> Result<(Release, Files, SigningKey), String> {
-    let key = keys::load_or_make(&state.join("bundle.key")).map_err(|error| error.to_string())?;
+) -> Result<(Release, Files), String> {
     let mut wanted = files::builtin();
     if let Some(dir) = content_dir {
         wanted.extend(files::read_dir(dir).map_err(|error| error.to_string())?);
@@ -35,14 +34,14 @@ pub fn prepare(
         && current.number >= at_least
         && files::digest(&current.files) == files::digest(&wanted)
     {
-        return Ok((Release { number: current.number, bytes: Arc::new(bytes) }, wanted, key));
+        return Ok((Release { number: current.number, bytes: Arc::new(bytes) }, wanted));
     }
     let number = (store.number() + 1).max(at_least);
     let draft = Draft { created: Some(clock.now()), ..Draft::from(number) };
-    let bytes = bundle::build(&wanted, draft, &key).map_err(|error| error.to_string())?;
+    let bytes = bundle::build(&wanted, draft, key).map_err(|error| error.to_string())?;
     store.install(&bytes, |_| Ok(())).map_err(|error| error.to_string())?;
     info!(number, "rule bundle built");
-    Ok((Release { number, bytes: Arc::new(bytes) }, wanted, key))
+    Ok((Release { number, bytes: Arc::new(bytes) }, wanted))
 }
 
 /// Takes a bundle that was built elsewhere with the same key: verified, newer, loadable. It reaches the agents

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::ingest::IngestHandle;
 use crate::metrics::Metrics;
 use crate::presence::Copies;
+use crate::sealing::Sealing;
 
 /// Handles of a running manager.
 pub struct Shared {
@@ -33,6 +34,8 @@ pub struct Shared {
     pub stop: Stop,
     /// Control state.
     pub control: Control,
+    /// The keys that seal secrets.
+    pub sealing: Arc<Sealing>,
     /// Events.
     pub lake: Lake,
     /// Its certificate authority.

@@ -9,13 +9,14 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use sakimori_manager::backup::{self, Manifest};
 use sakimori_manager::config::Config;
+use sakimori_manager::sealing::keyfile::KeyPlace;
 use sakimori_runtime::SystemClock;
 use serde_json::json;
 
 use super::{block_on, manager};
 use crate::api::Api;
 use crate::args::Shared;
-use crate::output::{self, Progress};
+use crate::output::{self, Progress, text};
 use crate::platform::Paths;
 
 #[derive(Debug, Args)]
@@ -23,9 +24,10 @@ use crate::platform::Paths;
     sudo sakimori backup /backups/sakimori-$(date +%F).tar              while the manager works\n  \
     sudo sakimori backup /backups/sakimori.tar --stopped                of a manager that does not run\n  \
     sudo sakimori backup /backups/sakimori.tar --check                  is a backup whole?\n\n\
-    The file holds events, control state, content, and the keys of the agents' CA and of bundles: whoever has it can\n\
-    be this manager. It is readable by its owner alone; keep it so, and keep it elsewhere. What the configuration\n\
-    names outside of state_dir (certificates, secrets of webhooks) is not in it.")]
+    The file holds events, control state, content, and the manager's private keys, which are sealed: they open with\n\
+    the key file alone (sakimori secrets key says where it is), which is not in it. Keep a copy of that elsewhere and\n\
+    apart from the backups. A backup is readable by its owner alone; keep it so. What the configuration names outside\n\
+    of state_dir (certificates, secret_file of webhooks) is not in it.")]
 pub struct BackupArgs {
     /// Where it goes; nothing is written over
     file: PathBuf,
@@ -43,7 +45,8 @@ pub struct BackupArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     sudo sakimori restore /backups/sakimori.tar                         to where this machine's manager has its state\n  \
-    sudo sakimori restore sakimori.tar --config /etc/sakimori/manager.toml\n\n\
+    sudo sakimori restore sakimori.tar --config /etc/sakimori/manager.toml\n  \
+    sudo sakimori restore sakimori.tar --key /media/safe/seal.key       on a machine that has not its key\n\n\
     The state folder must be empty or absent; nothing is written over, and a backup that is not whole restores nothing.\n\
     Then start the manager as usual. Agents find it where the former one was; what they sent between the backup and\n\
     now is counted as lost (sakimori events balance), and hosts that joined since then join again.")]
@@ -54,19 +57,28 @@ pub struct RestoreArgs {
     /// /etc/sakimori/manager.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The seal.key of the manager that was backed up, where this machine has another or none
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
 }
 
 pub fn run(shared: &Shared, args: &BackupArgs) -> Result<ExitCode> {
     let progress = Progress::begin(shared.json);
+    let mut key_file = None;
     let manifest = if args.check {
         progress.say(&format!("reading {}", args.file.display()));
         backup::verify(&args.file)?
     } else {
         let draft = Draft::create(&args.file)?;
         if args.stopped {
-            of_stopped(&config(shared, args.config.as_deref())?.1, &draft, &progress)?;
+            let config = own_config(shared, args.config.as_deref())?.1;
+            of_stopped(&config, &draft, &progress)?;
+            key_file = Some(KeyPlace::of(&config)?.path().display().to_string());
         } else {
-            block_on(of_running(&Api::open(shared)?, &draft, &progress))?;
+            let api = Api::open(shared)?;
+            block_on(of_running(&api, &draft, &progress))?;
+            let sealing = block_on(api.get("/api/v1/sealing", &[]));
+            key_file = sealing.ok().map(|sealing| text(&sealing, "file"));
         }
         progress.say("reading it back");
         let manifest = backup::verify(&draft.path)?;
@@ -76,15 +88,24 @@ pub fn run(shared: &Shared, args: &BackupArgs) -> Result<ExitCode> {
     progress.end();
     let size = std::fs::metadata(&args.file).map_or(0, |data| data.len());
     if shared.json {
-        return done(&shown(&manifest, size));
+        return done(&shown(&manifest, size, key_file));
     }
     output::line(format!(
-        "{}: {} MiB in {} entries, of {}; it is whole. It holds keys: keep it as safe as the manager itself",
+        "{}: {} MiB in {} entries, of {}; it is whole",
         args.file.display(),
         size >> 20,
         manifest.files.len(),
         manifest.header.created
     ))?;
+    output::line(match (manifest.header.sealed_by.as_str(), key_file) {
+        ("", _) => {
+            "it was made by an older version, and its keys are plain: keep it as safe as the manager itself".into()
+        }
+        (id, None) => format!("keep it apart from the seal.key with the key {id}, without which it cannot be restored"),
+        (_, Some(file)) => {
+            format!("also keep safe, and apart from it: a copy of {file}, without which it cannot be restored")
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -93,8 +114,9 @@ fn done(value: &serde_json::Value) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn shown(manifest: &Manifest, size: u64) -> serde_json::Value {
+fn shown(manifest: &Manifest, size: u64, key_file: Option<String>) -> serde_json::Value {
     json!({
+        "sealed_by": manifest.header.sealed_by, "key_file": key_file,
         "created": manifest.header.created, "version": manifest.header.version, "bytes": size,
         "entries": manifest.files.len(), "table_version": manifest.table_version,
         "journal_records": manifest.records,
@@ -173,8 +195,8 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start tokio")
 }
 
-/// The manager's configuration and its file.
-fn config(shared: &Shared, named: Option<&Path>) -> Result<(PathBuf, Config)> {
+/// The configuration of this machine's manager, and its file.
+pub fn own_config(shared: &Shared, named: Option<&Path>) -> Result<(PathBuf, Config)> {
     let own = Paths::new(&shared.state);
     let path = match named {
         Some(path) => path.to_owned(),
@@ -182,7 +204,8 @@ fn config(shared: &Shared, named: Option<&Path>) -> Result<(PathBuf, Config)> {
         None if Path::new(manager::DEFAULT_PATH).is_file() => manager::DEFAULT_PATH.into(),
         // What `sakimori up` will write.
         None => {
-            let config = Config { state_dir: own.state.join("manager"), ..Config::default() };
+            let file = Some(own.manager_config.clone());
+            let config = Config { state_dir: own.state.join("manager"), file, ..Config::default() };
             return Ok((own.manager_config, config));
         }
     };
@@ -190,15 +213,15 @@ fn config(shared: &Shared, named: Option<&Path>) -> Result<(PathBuf, Config)> {
 }
 
 pub fn restore(shared: &Shared, args: &RestoreArgs) -> Result<ExitCode> {
-    let (path, config) = config(shared, args.config.as_deref())?;
+    let (path, config) = own_config(shared, args.config.as_deref())?;
     let progress = Progress::begin(shared.json);
     progress.say(&format!("restoring {} to {}", args.file.display(), config.state_dir.display()));
     let runtime = runtime()?;
-    let restored = backup::restore(&args.file, &config, &SystemClock, runtime.handle())?;
+    let restored = backup::restore(&args.file, &config, args.key.as_deref(), &SystemClock, runtime.handle())?;
     progress.end();
     if shared.json {
         return done(&json!({
-            "state": restored.state, "content": restored.content, "config": restored.config,
+            "state": restored.state, "content": restored.content, "config": restored.config, "key_file": restored.seal_key,
             "backup": restored.manifest.header.created, "journal_records": restored.manifest.records,
         }));
     }

@@ -8,8 +8,11 @@ use clap::Subcommand;
 use reqwest::Method;
 use sakimori_content::bundle::{self, Draft};
 use sakimori_content::{files, keys};
+use sakimori_manager::sealing;
+use sakimori_runtime::sealing::is_sealed;
 use serde_json::json;
 
+use super::backup::own_config;
 use super::{now, with_api};
 use crate::args::Shared;
 use crate::output::{self, text};
@@ -24,7 +27,8 @@ pub enum BundleCommand {
         /// Folder with logs/, sigma/ and playbooks/; the content of this program where absent
         #[arg(long, value_name = "DIR")]
         content: Option<PathBuf>,
-        /// Signing key; made where it is absent
+        /// Signing key; made where it is absent. This machine's manager has its own, sealed, in bundle.key of its
+        /// state_dir
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
         /// Number of the bundle; nobody takes one that is not above the one he has
@@ -66,7 +70,11 @@ pub fn run(shared: &Shared, command: BundleCommand) -> Result<ExitCode> {
                 Some(dir) => files::read_dir(dir)?,
                 None => files::builtin(),
             };
-            let key = keys::load_or_make(&key)?;
+            let sealed = std::fs::read(&key).is_ok_and(|bytes| is_sealed(&bytes));
+            let key = match sealed {
+                true => sealing::bundle_key(&own_config(shared, None)?.1, &key)?,
+                false => keys::load_or_make(&key)?,
+            };
             let draft = Draft { created: Some(now()), notes, ..Draft::from(number) };
             let bytes = bundle::build(&content, draft, &key)?;
             std::fs::write(&out, &bytes).with_context(|| format!("cannot write {}", out.display()))?;

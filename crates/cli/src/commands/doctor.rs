@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use sakimori_manager::sealing::keyfile::KeyPlace;
+use sakimori_manager::sealing::{Error, files};
 use sakimori_runtime::doctor::{Finding, Health, program};
 
+use super::backup::own_config;
 use super::{agent_program, block_on};
 use crate::api::{Access, Api};
 use crate::args::Shared;
@@ -23,6 +26,7 @@ pub struct DoctorArgs {}
 pub fn run(shared: &Shared, _: &DoctorArgs) -> Result<ExitCode> {
     let paths = Paths::new(&shared.state);
     let mut findings = vec![disk(&shared.state), nft(), platform(&paths), manager(shared)];
+    findings.extend(sealing(shared));
     findings.extend(agent(&paths));
     if shared.json {
         output::json(&findings)?;
@@ -113,6 +117,43 @@ fn manager(shared: &Shared) -> Finding {
         }
         None => Finding::problem("manager/api", Health::Failing, format!("nobody answers at {}", api.base()), remedy),
     }
+}
+
+/// Is the key there under which this machine's manager seals its secrets? Nothing where there is no manager.
+fn sealing(shared: &Shared) -> Option<Finding> {
+    const ID: &str = "manager/sealing";
+    let (path, config) = own_config(shared, None).ok()?;
+    if !path.is_file() && !config.state_dir.is_dir() {
+        return None;
+    }
+    let text = |place: &KeyPlace| place.path().display().to_string();
+    Some(match KeyPlace::of(&config).and_then(|place| Ok((place.load()?, place))) {
+        Ok((Some(ring), place)) => Finding::ok(
+            ID,
+            format!("secrets are sealed under the key {} in {}; keep a copy elsewhere", ring.newest(), text(&place)),
+        ),
+        Ok((None, place)) => {
+            let found = format!("the sealing key {} is missing", text(&place));
+            match config.state_dir.join(files::BUNDLE).exists() {
+                true => Finding::problem(
+                    ID,
+                    Health::Failing,
+                    found,
+                    "put your copy of it there; secrets do not open without it",
+                ),
+                false => Finding::problem(
+                    ID,
+                    Health::Limited,
+                    found,
+                    "the manager makes it when it starts for the first time",
+                ),
+            }
+        }
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            Finding::problem(ID, Health::Limited, "the sealing key is root's", "run it as root")
+        }
+        Err(error) => Finding::problem(ID, Health::Failing, error.to_string(), "sakimori secrets --help"),
+    })
 }
 
 /// What the agent's own doctor says.

@@ -19,6 +19,7 @@ pub mod policy;
 pub mod proof;
 pub mod rules;
 pub mod scan;
+pub mod secrets;
 pub mod token;
 pub mod trials;
 pub mod user;
@@ -57,6 +58,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Policy(command) => with_api(&shared, async |api| policy::run(&api, command, shared.json).await),
         Command::Backup(args) => backup::run(&shared, &args),
         Command::Restore(args) => backup::restore(&shared, &args),
+        Command::Secrets(command) => secrets::run(&shared, command),
         Command::User(command) => user::run(&shared, command),
         Command::Token(command) => with_api(&shared, async |api| token::run(&api, command, shared.json).await),
         Command::Agents { command } => {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! <state>/  manager.toml agent.toml   written once, then yours     cli.toml   URL and token for the commands
+//!           seal.key                  opens the manager's secrets, made at its first start
 //!           run.json                  processes, each with its start time
 //!           manager/ agent/           their state                  logs/ probe/
 //! ```

@@ -33,6 +33,8 @@ mod playbooks;
 mod policies;
 mod proof;
 mod rules;
+mod sealing;
+mod secrets;
 mod session;
 mod tenants;
 mod tokens;

@@ -75,6 +75,11 @@ codes! {
     ACTION_MISSING "actions/missing" 404 "There is no such action" "該当する対応がありません";
     ACTION_OVER "actions/over" 409 "There is nothing to take back" "取り消す対象がありません";
     ACTION_INVALID "actions/invalid" 422 "This action cannot be ordered" "この対応は指示できません";
+    SECRET_MISSING "secrets/missing" 404 "There is no such secret" "該当するシークレットがありません";
+    SECRET_INVALID "secrets/invalid" 422 "The secret cannot be like this" "シークレットの内容に誤りがあります";
+    SECRET_FULL "secrets/full" 409 "The tenant has as many secrets as it may have" "このテナントのシークレットは上限に達しています";
+    SEALING_BUSY "sealing/busy" 409 "A backup is being made; try again after it" "バックアップの作成中です。終わってからもう一度試してください";
+    SEALING_REFUSED "sealing/refused" 409 "The sealing key cannot be changed from here" "ここからは封印鍵を変更できません";
     BUNDLE_REFUSED "bundles/refused" 422 "The rule bundle is refused; the former one stays" "ルールバンドルを拒否しました。以前のものを使い続けます";
     BACKUP_BUSY "backups/busy" 409 "A backup is being made already" "バックアップは既に作成中です";
     BACKUP_FAILED "backups/failed" 503 "The backup cannot be made" "バックアップを作成できません";
@@ -223,6 +228,8 @@ impl From<ControlError> for Problem {
             ControlError::Missing("enrolment token") => ENROLMENT_MISSING,
             ControlError::Missing("action") => ACTION_MISSING,
             ControlError::Missing("tenant") => TENANT_MISSING,
+            ControlError::Missing("secret") => SECRET_MISSING,
+            ControlError::Full("secret") => SECRET_FULL,
             ControlError::Exists("user") => USER_EXISTS,
             ControlError::Exists("tenant") => TENANT_EXISTS,
             _ => return Self::failed(&error),

@@ -6,7 +6,7 @@ use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
 use super::{App, actions, agents, alerts, audit, backups, bundles, enrolment, events, extract, frame, halt, health};
-use super::{orders, playbooks, policies, proof, rules, session, tenants, tokens, trials, users};
+use super::{orders, playbooks, policies, proof, rules, sealing, secrets, session, tenants, tokens, trials, users};
 
 /// Open to everybody.
 const OPEN: &str = "";
@@ -54,6 +54,12 @@ pub fn table() -> Vec<Route> {
         get("/api/v1/policies/layers", "policies:read", policies::list).does("Lists the policy layers in force").answers::<policies::Layers>(200),
         put("/api/v1/policies/layers/{layer}", "policies:write", policies::put).does("Writes a policy layer").takes::<policies::NewLayer>().answers::<policies::PolicyLayer>(200),
         get("/api/v1/policies/layers/{layer}/history", "policies:read", policies::history).does("Former versions of a policy layer").query::<extract::PageQuery>().answers_page::<policies::PolicyLayer>(),
+
+        get("/api/v1/secrets", "secrets:read", secrets::list).does("Lists named secrets, never their values").query::<extract::PageQuery>().answers_page::<secrets::SecretView>(),
+        put("/api/v1/secrets/{name}", "secrets:write", secrets::put).does("Sets or replaces a secret").takes_bytes(secrets::MOST).answers::<secrets::SecretView>(200),
+        delete("/api/v1/secrets/{name}", "secrets:write", secrets::delete).does("Deletes a secret").answers_nothing(),
+        get("/api/v1/sealing", "sealing:read", sealing::get).does("Which key seals secrets, and where it lies").answers::<sealing::SealingView>(200),
+        post("/api/v1/sealing/rotate", "sealing:rotate", sealing::renew).does("Makes a new sealing key and seals everything anew").takes::<sealing::NewKey>().answers::<sealing::RotatedView>(200),
 
         get("/api/v1/events", "events:read", events::search).does("Searches events, newest first").query::<events::SearchQuery>().answers_page::<events::Document>(),
         get("/api/v1/events/count", "events:read", events::count).does("Counts events").query::<events::CountQuery>().answers::<events::Count>(200),

@@ -8,7 +8,7 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{BackupError, FORMAT, Header, Manifest};
+use super::{BackupError, FORMAT, Header, Manifest, OLDEST};
 
 /// Name of the first entry.
 const FIRST: &str = "sakimori-backup.json";
@@ -152,11 +152,28 @@ pub fn read(path: &Path, mut with: impl FnMut(Entry<'_>) -> Result<(), BackupErr
 fn first(content: &mut impl Read) -> Result<Header, String> {
     let header: serde_json::Value = serde_json::from_reader(content).map_err(|_| "it is no backup of Sakimori")?;
     let format = header.get("format").and_then(serde_json::Value::as_u64);
-    if format != Some(u64::from(FORMAT)) {
+    if !format.is_some_and(|format| (u64::from(OLDEST)..=u64::from(FORMAT)).contains(&format)) {
         let format = format.map_or_else(|| "unknown".to_owned(), |format| format.to_string());
         return Err(format!("its format is {format} and this program reads {FORMAT}; use the version that wrote it"));
     }
     serde_json::from_value(header).map_err(|error| format!("its header cannot be read ({error})"))
+}
+
+/// The first entry alone.
+///
+/// # Errors
+/// A file that cannot be read, or that is no backup.
+pub fn header(path: &Path) -> Result<Header, BackupError> {
+    let broken = |reason: String| BackupError::Archive(format!("{}: {reason}", path.display()));
+    let no = || broken("it is no backup of Sakimori".into());
+    let mut tar = tar::Archive::new(io::BufReader::new(super::io("open", path, File::open(path))?));
+    let mut entries = tar.entries().map_err(|_| no())?;
+    let mut entry = entries.next().and_then(Result::ok).ok_or_else(no)?;
+    let named = entry.path().is_ok_and(|name| name == Path::new(FIRST)) && entry.size() <= MOST_HEADER;
+    if !named {
+        return Err(no());
+    }
+    first(&mut entry).map_err(broken)
 }
 
 /// Goes through an archive and compares it with its manifest; nothing is written anywhere.
@@ -181,7 +198,8 @@ mod tests {
     use sakimori_model::Timestamp;
 
     fn manifest() -> Manifest {
-        let header = Header { format: FORMAT, version: "0.1.0".into(), created: Timestamp::from_secs(1_790_000_000) };
+        let created = Timestamp::from_secs(1_790_000_000);
+        let header = Header { format: FORMAT, version: "0.1.0".into(), created, sealed_by: "12ab".into() };
         Manifest { header, table_version: 3, flush: 2, position: 9, records: 1, files: Vec::new() }
     }
 
@@ -208,6 +226,7 @@ mod tests {
             Ok(())
         });
         let found = found.unwrap();
+        assert_eq!(header(&path).unwrap(), found.header);
         assert_eq!((found.table_version, found.flush, found.position, found.records), (3, 2, 9, 1));
         assert_eq!(found.files.len(), 4);
         assert_eq!(seen[0], ("control.db".to_owned(), 0o640, b"rows".to_vec()));
@@ -266,7 +285,7 @@ mod tests {
         tar.into_inner().unwrap();
         assert!(verify(&path).unwrap_err().to_string().contains("has no place in a backup"));
         std::fs::write(&path, b"PK\x03\x04 something else").unwrap();
-        assert!(verify(&path).is_err());
+        assert!(verify(&path).is_err() && header(&path).is_err());
     }
 
     #[test]

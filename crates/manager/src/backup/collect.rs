@@ -12,9 +12,8 @@
 //! Control state may know of flushes after F: a start gives them up, as it does after a crash, and their events are in
 //! the journal's records. Of a stopped manager all of it is read as it lies.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,24 +22,25 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use sakimori_journal::{Journal, Options};
 use sakimori_model::Timestamp;
-use sakimori_runtime::Clock;
+use sakimori_runtime::sealing::Ring;
+use sakimori_runtime::{Clock, Secret};
 use sakimori_store::control::{Control, flushes};
 use sakimori_store::lake::{Lake, LakeError, TableCopy};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::archive::Writer;
+use super::folders::{MOST_FILE, add_file, is_of_state, walk};
 use super::{BackupError, CONTROL, FORMAT, Header, JOURNAL, LAKE, Manifest, io};
 use crate::WRITER;
 use crate::config::Config;
+use crate::sealing::{Sealing, in_backup};
 use crate::shared::Shared;
 
 /// Bytes of the journal that are one entry.
 const PORTION: usize = 8 << 20;
-/// Largest file of the state folder or of the user's content that is taken, in bytes.
-const MOST_FILE: u64 = 1 << 30;
-/// Most files of both.
-const MOST_FILES: usize = 100_000;
+/// The configuration, sealed.
+pub(super) const CONFIG: &str = "config/manager.toml.sealed";
 /// How copies of control state are called until they are in the archive.
 const DRAFT: &str = "backup-";
 /// Room that must be left when control state has been copied.
@@ -90,6 +90,7 @@ pub struct Source {
     state: PathBuf,
     content: Option<PathBuf>,
     config: Option<PathBuf>,
+    ring: Arc<Ring>,
 }
 
 /// Gathers it of a running manager.
@@ -128,6 +129,7 @@ pub async fn of_running(shared: &Shared) -> Result<Source, BackupError> {
         state: state.clone(),
         content: shared.config.content_dir.clone(),
         config: shared.config.file.clone(),
+        ring: shared.sealing.ring(),
     })
 }
 
@@ -157,6 +159,8 @@ pub async fn of_stopped(config: &Config, clock: &dyn Clock) -> Result<Source, Ba
     remove_drafts(state);
     let lake = Lake::open(config.lake_options()).await?;
     let control = Control::open(&config.control_url()).await?;
+    // What an older version left in plain does not go into a backup.
+    let sealing = Sealing::open(config, &control).await?;
     let draft = draft(state);
     control.snapshot(&draft.0).await?;
     let table = lake.table_copy().await?;
@@ -174,6 +178,7 @@ pub async fn of_stopped(config: &Config, clock: &dyn Clock) -> Result<Source, Ba
         state: state.clone(),
         content: config.content_dir.clone(),
         config: config.file.clone(),
+        ring: sealing.ring(),
     })
 }
 
@@ -190,7 +195,7 @@ fn draft(state: &Path) -> Draft {
     Draft(state.join(format!("{DRAFT}{}.db", uuid::Uuid::now_v7().simple())))
 }
 
-fn is_draft(name: &str) -> bool {
+pub(super) fn is_draft(name: &str) -> bool {
     name.starts_with(DRAFT) && name.ends_with(".db")
 }
 
@@ -213,8 +218,9 @@ async fn position(control: &Control, table: &TableCopy) -> Result<u64, BackupErr
 /// # Errors
 /// A file that cannot be read, or `out`'s.
 pub fn write(source: Source, out: impl Write, runtime: &Handle) -> Result<Manifest, BackupError> {
-    let Source { created, control, journal, position, end, table, keep, state, content, config } = source;
-    let header = Header { format: FORMAT, version: env!("CARGO_PKG_VERSION").into(), created };
+    let Source { created, control, journal, position, end, table, keep, state, content, config, ring } = source;
+    let sealed_by = ring.newest().to_string();
+    let header = Header { format: FORMAT, version: env!("CARGO_PKG_VERSION").into(), created, sealed_by };
     let place = Path::new("the archive");
     let mut archive = io("write", place, Writer::begin(out, header.clone()))?;
     add_file(&mut archive, CONTROL, &control.0, u64::MAX)?;
@@ -230,7 +236,9 @@ pub fn write(source: Source, out: impl Write, runtime: &Handle) -> Result<Manife
         }
     }
     if let Some(path) = config.filter(|path| path.is_file()) {
-        add_file(&mut archive, "config/manager.toml", &path, MOST_FILE)?;
+        let text = Secret::new(io("read", &path, fs::read(&path))?);
+        let sealed = ring.seal(in_backup(CONFIG), text.expose()).map_err(crate::sealing::Error::from)?;
+        io("write", place, archive.add(CONFIG, 0o600, sealed.len() as u64, sealed.as_bytes()))?;
     }
     for file in table.data.iter().chain(&table.log) {
         let stream = runtime.block_on(table.read(&file.name))?;
@@ -267,55 +275,6 @@ fn add_journal<W: Write>(archive: &mut Writer<W>, journal: &Journal, from: u64, 
     Ok(count)
 }
 
-/// What of the state folder is neither control state nor journal nor lake, nor a draft of something.
-pub(super) fn is_of_state(name: &str) -> bool {
-    let top = name.split('/').next().unwrap_or_default();
-    let database = top.strip_prefix(CONTROL).is_some_and(|rest| matches!(rest, "" | "-wal" | "-shm" | "-journal"));
-    !database && !matches!(top, JOURNAL | LAKE | super::restore::ASIDE) && !is_draft(top) && !name.ends_with(".new")
-}
-
-/// Regular files below a folder that `wanted` names by their relative names, in order.
-fn walk(dir: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<(String, PathBuf)>, BackupError> {
-    let mut found = Vec::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in io("read", &folder, fs::read_dir(&folder))? {
-            let path = io("read", &folder, entry)?.path();
-            let name = path.strip_prefix(dir).ok().and_then(Path::to_str).map(str::to_owned);
-            let (Some(name), Ok(data)) = (name, fs::symlink_metadata(&path)) else { continue };
-            if !wanted(&name) {
-                continue;
-            }
-            if data.is_dir() {
-                folders.push(path);
-            } else if data.is_file() {
-                found.push((name, path));
-            }
-            if found.len() + folders.len() > MOST_FILES {
-                let dir = dir.display();
-                return Err(BackupError::Source(format!(
-                    "{dir} holds more than {MOST_FILES} files; is it the right one?"
-                )));
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// A file as it is now; one that has gone since it was listed is left out.
-fn add_file<W: Write>(archive: &mut Writer<W>, name: &str, path: &Path, most: u64) -> Result<(), BackupError> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => io("open", path, other)?,
-    };
-    let data = io("read", path, file.metadata())?;
-    if data.len() > most {
-        return Err(BackupError::Source(format!("{} is larger than {} MiB", path.display(), most >> 20)));
-    }
-    io("copy", path, archive.add(name, data.permissions().mode(), data.len(), file))
-}
-
 /// A stream of bytes for who reads.
 struct Pieces<'a> {
     stream: BoxStream<'static, Result<bytes::Bytes, LakeError>>,
@@ -336,31 +295,5 @@ impl Read for Pieces<'_> {
             room.copy_from_slice(&piece);
         }
         Ok(piece.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_and_bundles_are_of_the_state_and_what_is_copied_otherwise_is_not() {
-        for yes in ["bundle.key", "ca/ca.key", "bundles/7.bundle", "control", "lake.key", "sealing.key"] {
-            assert!(is_of_state(yes), "{yes}");
-        }
-        for no in ["control.db", "control.db-wal", "journal/1.seg", "lake/x", "backup-1.db", "ca/ca.new", "restored/x"]
-        {
-            assert!(!is_of_state(no), "{no}");
-        }
-    }
-
-    #[test]
-    fn links_out_of_a_folder_are_not_followed() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("ca")).unwrap();
-        fs::write(dir.path().join("ca/ca.key"), "k").unwrap();
-        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link")).unwrap();
-        let found = walk(dir.path(), &is_of_state).unwrap();
-        assert_eq!(found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["ca/ca.key"]);
     }
 }

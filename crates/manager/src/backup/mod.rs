@@ -1,14 +1,15 @@
 //! Backup and restore of a whole installation.
 //!
-//! A backup is one tar archive (any tar lists it), which holds keys and is therefore for its owner alone:
+//! A backup is one tar archive (any tar lists it), which holds everybody's events and is therefore for its owner alone.
+//! Its private keys and named secrets are sealed ([`crate::sealing`]), and the key that opens them is not in it:
 //!
 //! | entry | what |
 //! |---|---|
-//! | `sakimori-backup.json` | first: format, version of the program, moment |
+//! | `sakimori-backup.json` | first: format, version of the program, moment, which key sealed its secrets |
 //! | `control.db` | control state as a SQLite file, wherever it lives |
 //! | `journal/<first>` | journal records after the table's last flush, each with its length before it (u32, little-endian) |
 //! | `state/…` | all other files of the state folder: agents' CA, bundle key, bundles |
-//! | `content/…`, `config/manager.toml` | the user's own content, and the configuration |
+//! | `content/…`, `config/manager.toml.sealed` | the user's own content, and the configuration, sealed: it may hold a password |
 //! | `lake/…` | one version of the table: its data files, then its log |
 //! | `manifest.json` | last: size and SHA-256 of every entry before it |
 //!
@@ -19,6 +20,8 @@
 
 mod archive;
 mod collect;
+mod folders;
+mod keys;
 mod restore;
 pub mod since;
 
@@ -31,8 +34,10 @@ pub use self::archive::{Listed, verify};
 pub use self::collect::{Keep, Source, StandStill, of_running, of_stopped, remove_drafts, stand_still, write};
 pub use self::restore::{Restored, restore};
 
-/// Format of the archive.
-pub const FORMAT: u32 = 1;
+/// Format of the archive. In 1 keys and configuration were plain.
+pub const FORMAT: u32 = 2;
+/// The oldest format that is read.
+const OLDEST: u32 = 1;
 /// Where control state lies in state folder and archive.
 pub const CONTROL: &str = "control.db";
 /// Folder of the journal.
@@ -49,6 +54,9 @@ pub struct Header {
     pub version: String,
     /// The moment that it shows.
     pub created: Timestamp,
+    /// Names the key that sealed its secrets; empty in format 1.
+    #[serde(default)]
+    pub sealed_by: String,
 }
 
 /// The last entry.
@@ -87,6 +95,12 @@ pub enum BackupError {
     /// There is something already where it is to be restored.
     #[error("{0}; a restore writes over nothing: {1}")]
     Occupied(String, &'static str),
+    /// The keys that its secrets need are not at hand.
+    #[error("{0}; nothing was restored")]
+    Key(String),
+    /// What is sealed does not open.
+    #[error(transparent)]
+    Sealing(#[from] crate::sealing::Error),
     /// What is to be backed up does not fit together.
     #[error("back up: {0}")]
     Source(String),

@@ -1,7 +1,8 @@
 //! A backup back into an empty place.
 //!
 //! Everything is unpacked beside the state folder, compared with the manifest, made durable, and then renamed to its
-//! place: a restore that fails or is cut off leaves no state folder. A lake in a bucket gets its data files at once and
+//! place: a restore that fails or is cut off leaves no state folder. Its secrets must open before that, by the keys that
+//! this installation has or that were given; keys that were given are kept where the configuration wants them. A lake in a bucket gets its data files at once and
 //! its log last, so nobody finds a table there before it is whole; control state on a server is one transaction. The
 //! start after it settles what the backup left open, as it does after a crash ([`crate::recover`]).
 //!
@@ -19,7 +20,9 @@ use sakimori_store::control::{ALL_TENANTS, Control, audit, flushes, policies, te
 use sakimori_store::lake::TableWriter;
 use tokio::runtime::Handle;
 
-use super::archive::read;
+use super::archive::{header, read};
+use super::collect::CONFIG;
+use super::keys::Keys;
 use super::since::{self, Since};
 use super::{BackupError, CONTROL, JOURNAL, LAKE, Manifest, io};
 use crate::WRITER;
@@ -41,14 +44,23 @@ pub struct Restored {
     pub content: Option<PathBuf>,
     /// The configuration of the manager that was backed up, where it had a file.
     pub config: Option<PathBuf>,
+    /// The key file that the manager will open its secrets with.
+    pub seal_key: PathBuf,
 }
 
-/// Restores an archive into the places that a configuration names, all of which must be empty. It blocks, outside of
-/// `runtime`.
+/// Restores an archive into the places that a configuration names, all of which must be empty. `key` is a file with the
+/// keys that sealed it, where this installation has others or none. It blocks, outside of `runtime`.
 ///
 /// # Errors
 /// A place that is taken, an archive that is not whole, a disk that says no; then everything is as before.
-pub fn restore(archive: &Path, config: &Config, clock: &dyn Clock, runtime: &Handle) -> Result<Restored, BackupError> {
+pub fn restore(
+    archive: &Path,
+    config: &Config,
+    key: Option<&Path>,
+    clock: &dyn Clock,
+    runtime: &Handle,
+) -> Result<Restored, BackupError> {
+    let keys = Keys::find(config, key, &header(archive)?)?;
     let state = io("find", &config.state_dir, std::path::absolute(&config.state_dir))?;
     vacant(&state)?;
     let mut bucket = runtime.block_on(vacant_elsewhere(config))?;
@@ -61,11 +73,14 @@ pub fn restore(archive: &Path, config: &Config, clock: &dyn Clock, runtime: &Han
         io("make", parent, fs::create_dir_all(parent))?;
     }
     io("make", &new, fs::DirBuilder::new().mode(0o700).create(&new))?;
-    let outcome = unpack(archive, &new, bucket.as_mut(), runtime).and_then(|manifest| {
+    let outcome = unpack(archive, &new, &keys, bucket.as_mut(), runtime).and_then(|manifest| {
+        keys.settle(&new)?;
         runtime.block_on(settle(&new, &manifest, clock))?;
         if let Some(bucket) = &mut bucket {
             upload_log(&new.join(LAKE), bucket, runtime)?;
         }
+        // Before there is anything that needs it; one that is left of a restore that fails after this does no harm.
+        keys.keep()?;
         if config.store.url.is_some() {
             runtime.block_on(take_over(config, &new.join(CONTROL)))?;
         }
@@ -89,7 +104,13 @@ pub fn restore(archive: &Path, config: &Config, clock: &dyn Clock, runtime: &Han
     }
     let manifest = outcome?;
     let aside = |name: &str| Some(state.join(ASIDE).join(name)).filter(|path| path.exists());
-    Ok(Restored { manifest, content: aside("content"), config: aside("manager.toml"), state: state.clone() })
+    Ok(Restored {
+        manifest,
+        content: aside("content"),
+        config: aside("manager.toml"),
+        state: state.clone(),
+        seal_key: keys.file().to_owned(),
+    })
 }
 
 fn vacant(state: &Path) -> Result<(), BackupError> {
@@ -156,6 +177,7 @@ async fn take_over(config: &Config, file: &Path) -> Result<(), BackupError> {
 fn unpack(
     archive: &Path,
     new: &Path,
+    keys: &Keys,
     mut bucket: Option<&mut TableWriter>,
     runtime: &Handle,
 ) -> Result<Manifest, BackupError> {
@@ -182,7 +204,11 @@ fn unpack(
                 records += append(kept, content)?;
                 Ok(())
             }
-            ("state", _) if super::collect::is_of_state(rest) => file(new, rest, mode, content),
+            ("state", _) if super::folders::is_of_state(rest) => file(new, rest, mode, content),
+            _ if name == CONFIG => {
+                let text = keys.opened(name, content)?;
+                file(&new.join(ASIDE), "manager.toml", 0o600, &mut text.expose().as_slice())
+            }
             ("content", _) | ("config", "manager.toml") if !rest.is_empty() => {
                 let name = if top == "config" { rest.to_owned() } else { name.to_owned() };
                 file(&new.join(ASIDE), &name, mode, content)

@@ -4,5 +4,6 @@
 mod login;
 mod permissions;
 mod resources;
+mod secrets;
 mod support;
 mod trials;

@@ -45,6 +45,8 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         | "get /api/v1/orders"
         | "get /api/v1/halt"
         | "get /api/v1/playbooks"
+        | "get /api/v1/secrets"
+        | "get /api/v1/sealing"
         | "get /api/v1/rules"
         | "get /api/v1/rules/trials"
         | "get /api/v1/bundles/current"
@@ -141,11 +143,20 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
             attempt("/api/v1/actions/undo", json!({"action": "waf_block"}), 202)
         }
         "put /api/v1/bundles/current" => {
-            let key = sakimori_content::keys::load(&world.dir.path().join("state/bundle.key")).unwrap();
+            let key = &world.running.shared.bundle_signer;
             let number = world.running.shared.bundle.load().number + 1;
-            let bytes = sakimori_content::bundle::build(&sakimori_content::files::builtin(), number, &key).unwrap();
+            let bytes = sakimori_content::bundle::build(&sakimori_content::files::builtin(), number, key).unwrap();
             attempt("/api/v1/bundles/current", Value::String(hex::encode(bytes)), 200)
         }
+        "put /api/v1/secrets/{name}" => {
+            attempt(format!("/api/v1/secrets/{fresh}"), Value::String(hex::encode("value")), 200)
+        }
+        "delete /api/v1/secrets/{name}" => {
+            let path = format!("/api/v1/secrets/{fresh}");
+            world.ask("PUT", &path, Value::String(hex::encode("value"))).await;
+            attempt(path, Value::Null, 204)
+        }
+        "post /api/v1/sealing/rotate" => attempt("/api/v1/sealing/rotate", json!({"forget_older": true}), 200),
         "post /api/v1/backups" => attempt("/api/v1/backups", Value::Null, 200),
         _ => return None,
     })
@@ -276,7 +287,8 @@ async fn a_tenant_sees_nothing_of_another_in_any_list() {
     world.ask("POST", "/api/v1/enrolment-tokens", json!({"name": "x"})).await;
     world.ask("POST", "/api/v1/tokens", json!({"name": "x", "role": "viewer"})).await;
     world.ask("PUT", "/api/v1/policies/layers/tenant", json!({"tree": {"response": {"allow": ["192.0.2.1"]}}})).await;
-    for list in ["agents", "actions", "alerts", "enrolment-tokens", "tokens"] {
+    world.ask("PUT", "/api/v1/secrets/x", Value::String(hex::encode("value"))).await;
+    for list in ["agents", "actions", "alerts", "enrolment-tokens", "tokens", "secrets"] {
         let path = format!("/api/v1/{list}");
         let own = world.send("GET", &path, &world.admin, &Value::Null).await;
         assert!(!own.body["items"].as_array().unwrap().is_empty(), "{list}");

@@ -247,7 +247,7 @@ async fn an_enrolment_token_carries_the_way_to_the_manager_and_its_ca() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_tls_the_api_is_served_by_the_managers_own_ca() {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = sakimori_manager::config::Config { state_dir: dir.path().into(), ..Default::default() };
+    let mut config = sakimori_manager::config::Config { state_dir: dir.path().join("state"), ..Default::default() };
     config.api.listen = "127.0.0.1:0".parse().unwrap();
     config.link.listen = "127.0.0.1:0".parse().unwrap();
     config.api.tls = true;

@@ -11,6 +11,7 @@ mod postgres;
 #[path = "../../../store/tests/s3/mod.rs"]
 #[allow(dead_code, reason = "each test program uses its part")]
 mod s3;
+mod sealed;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -53,13 +54,14 @@ async fn download(world: &World, manager: &Running, file: &Path) {
     std::fs::write(file, answer.bytes().await.unwrap()).unwrap();
 }
 
-fn restore(file: &Path, world: &World) -> Result<backup::Restored, BackupError> {
-    restore_to(file, &world.config())
+/// Restores a backup of one world into another, with the key of the first.
+fn restore(file: &Path, from: &World, world: &World) -> Result<backup::Restored, BackupError> {
+    restore_to(file, &world.config(), Some(&from.seal_key()))
 }
 
-fn restore_to(file: &Path, config: &Config) -> Result<backup::Restored, BackupError> {
+fn restore_to(file: &Path, config: &Config, key: Option<&Path>) -> Result<backup::Restored, BackupError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    backup::restore(file, config, &SystemClock, runtime.handle())
+    backup::restore(file, config, key, &SystemClock, runtime.handle())
 }
 
 async fn books(world: &World, manager: &Running) -> Value {
@@ -135,7 +137,7 @@ fn a_backup_of_a_working_manager_holds_each_event_once_and_agents_go_on_with_the
     world.kill();
     let manifest = backup::verify(&file).unwrap();
     assert!(manifest.flush >= 3, "{manifest:?}");
-    let restored = restore(&file, &other).unwrap();
+    let restored = restore(&file, &world, &other).unwrap();
     assert_eq!(restored.manifest, manifest);
     for secret in ["bundle.key", "ca/ca.key", "control.db"] {
         let data = std::fs::metadata(restored.state.join(secret)).unwrap();
@@ -212,7 +214,7 @@ fn a_manager_that_was_killed_is_backed_up_from_its_state_folder() {
     assert!(!content.exists());
     let left = std::fs::read_dir(world.state()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(left.filter(|name| name.to_string_lossy().starts_with("backup-")).count(), 0, "no draft is left");
-    restore(&file, &other).unwrap();
+    restore(&file, &world, &other).unwrap();
     other.know(&world);
     other.run(async {
         let manager = other.start().await;
@@ -227,7 +229,7 @@ fn nothing_is_written_over_and_a_changed_backup_restores_nothing() {
     let (world, other) = (World::new(), World::new());
     let files = tempfile::tempdir().unwrap();
     let file = stopped(&world, files.path());
-    let taken = restore(&file, &world).unwrap_err().to_string();
+    let taken = restore(&file, &world, &world).unwrap_err().to_string();
     assert!(taken.contains("is not empty") && taken.contains("writes over nothing"), "{taken}");
     // A data file of the lake, which would be found missing only when somebody searches.
     let mut bytes = std::fs::read(&file).unwrap();
@@ -235,15 +237,15 @@ fn nothing_is_written_over_and_a_changed_backup_restores_nothing() {
     bytes[at + 20] ^= 1;
     let changed = files.path().join("changed.tar");
     std::fs::write(&changed, &bytes).unwrap();
-    let refused = restore(&changed, &other).unwrap_err().to_string();
+    let refused = restore(&changed, &world, &other).unwrap_err().to_string();
     assert!(refused.contains("was changed") && refused.contains("nothing was restored"), "{refused}");
     std::fs::write(&changed, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(restore(&changed, &other).is_err());
+    assert!(restore(&changed, &world, &other).is_err());
     let left: Vec<_> = std::fs::read_dir(other.state().parent().unwrap()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
     // An empty folder is as good as none, and the whole backup goes there.
     std::fs::create_dir(other.state()).unwrap();
-    restore(&file, &other).unwrap();
+    restore(&file, &world, &other).unwrap();
 }
 
 #[test]
@@ -311,15 +313,15 @@ fn an_installation_moves_to_a_server_and_a_bucket_and_back_to_a_disk() {
     let cut = files.path().join("cut.tar");
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&cut, &bytes[..bytes.len() - 4_096]).unwrap();
-    assert!(restore_to(&cut, &config).is_err());
+    assert!(restore_to(&cut, &config, Some(&world.seal_key())).is_err());
     assert_eq!((store.keys(), moved.state().exists()), (Vec::new(), false));
-    restore_to(&file, &config).unwrap();
+    restore_to(&file, &config, Some(&world.seal_key())).unwrap();
     let mut third = back.config();
     place(&mut third);
-    let taken = restore_to(&file, &third).unwrap_err().to_string();
+    let taken = restore_to(&file, &third, Some(&world.seal_key())).unwrap_err().to_string();
     assert!(taken.contains("holds an installation"), "{taken}");
     third.store.url = None;
-    let taken = restore_to(&file, &third).unwrap_err().to_string();
+    let taken = restore_to(&file, &third, Some(&world.seal_key())).unwrap_err().to_string();
     assert!(taken.contains("s3://events/lake is not empty"), "{taken}");
 
     moved.know(&world);
@@ -347,7 +349,7 @@ fn an_installation_moves_to_a_server_and_a_bucket_and_back_to_a_disk() {
         assert_eq!(found(&moved, &manager).await, 15 * EACH, "after a crash");
         manager.stop().await;
     });
-    restore(&again, &back).unwrap();
+    restore(&again, &world, &back).unwrap();
     back.run(async {
         let manager = back.start().await;
         assert_eq!(found(&back, &manager).await, 15 * EACH);

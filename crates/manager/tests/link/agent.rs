@@ -54,6 +54,11 @@ impl World {
         self.dir.path().join("state")
     }
 
+    /// The file with the key that seals its secrets.
+    pub fn seal_key(&self) -> std::path::PathBuf {
+        self.dir.path().join("state.seal.key")
+    }
+
     /// The same people as in another world.
     pub fn know(&self, other: &Self) {
         self.password.lock().unwrap().clone_from(&other.password.lock().unwrap());

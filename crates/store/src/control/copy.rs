@@ -22,6 +22,7 @@ const TABLES: &[&str] = &[
     "login_throttle",
     "policies",
     "settings",
+    "secrets",
     "audit",
     "outbox",
     "enrolment_tokens",

@@ -21,6 +21,7 @@ pub mod halts;
 pub mod heads;
 pub mod outbox;
 pub mod policies;
+pub mod secrets;
 pub mod sessions;
 pub mod settings;
 pub mod sql;
@@ -73,6 +74,9 @@ pub enum ControlError {
     /// What is to be changed is not there.
     #[error("no such {0}")]
     Missing(&'static str),
+    /// There are as many as there may be.
+    #[error("there are as many {0}s as there may be; delete some")]
+    Full(&'static str),
     /// Another manager has the database.
     #[error("control database: another manager uses it; stop that one first, two would store events twice")]
     Busy,
