@@ -40,11 +40,17 @@ impl World {
     }
 
     pub async fn start_at(clock: SharedClock) -> Self {
+        Self::start_with(clock, |_| {}).await
+    }
+
+    /// A manager with this clock and a changed configuration.
+    pub async fn start_with(clock: SharedClock, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config { state_dir: dir.path().join("state"), ..Config::default() };
         config.api.listen = "127.0.0.1:0".parse().unwrap();
         config.link.listen = "127.0.0.1:0".parse().unwrap();
         config.lake.least_free_percent = 0;
+        change(&mut config);
         let running = Manager::start_with(config, clock).await.unwrap();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
         let mut world = Self { running, client, admin: String::new(), sequence: AtomicU64::new(0), dir };

@@ -37,6 +37,8 @@ const TABLES: &[&str] = &[
     "checkpoints",
     "actions",
     "ledger",
+    "ledger_begins",
+    "shed",
     "alert_notes",
 ];
 
