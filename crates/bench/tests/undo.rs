@@ -18,12 +18,14 @@ use sakimori_host::block_address::Blocker;
 use sakimori_host::quarantine::{Bounds, Cause as FileCause, Quarantine};
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::{Mode, Policy, Switch, default_layer, merge};
-use sakimori_model::{Network, Order, Timestamp};
-use sakimori_respond::actions::{CATALOG, block_address, notify_webhook, prevent_mode, quarantine_file, waf_block};
+use sakimori_model::{ActionState, Network, Order, Timestamp};
+use sakimori_respond::actions::{
+    CATALOG, block_address, notify_webhook, prevent_mode, quarantine_file, scan_paths, waf_block,
+};
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{HostActions, Which};
 use sakimori_respond::ports::AddressSet;
-use sakimori_respond::wide::Undo;
+use sakimori_respond::wide::{self, Limits, Undo};
 use sakimori_runtime::{Clock, SystemClock};
 use sakimori_sys::harness;
 
@@ -42,6 +44,11 @@ fn every_action_of_the_catalog_is_taken_back_to_what_was_before() {
             prevent_mode::ID => settings(),
             // A message that was sent stays sent, and says so.
             notify_webhook::ID => assert_eq!(descriptor.undo, None),
+            // A scan only reads, and says so: what it finds is taken by actions of their own.
+            scan_paths::ID => {
+                assert_eq!(descriptor.undo, None);
+                reads_only();
+            }
             other => panic!("the action {other} has no test that undoing it restores what was before: write one"),
         }
     }
@@ -247,6 +254,20 @@ fn waf() {
         Ok(())
     });
     outcome.unwrap();
+}
+
+/// A scan that is over has nothing to take back, and who asks is told so. (That it leaves what it reads as it was is
+/// shown by the agent's tests, which scan for real.)
+fn reads_only() {
+    let mut order = order(0, "192.0.2.1".parse().unwrap());
+    (order.action, order.target) = (scan_paths::ID.into(), Target::File("/srv".into()));
+    let (limits, now) = (Limits::from(&policy().modules.block_address), SystemClock.now());
+    let mut action = wide::plan(order, "host", now, &limits);
+    for (state, undo) in [(ActionState::Running, Some(ActionState::Undoing)), (ActionState::Done, None)] {
+        action.state = state;
+        let change = wide::undo(&action, Undo::Person("test"), now, &limits);
+        assert_eq!(change.map(|change| change.state), undo, "under way it is ended");
+    }
 }
 
 /// A switch to prevent has its effect in what applies; the agent's tests show the host's side of it.

@@ -110,7 +110,7 @@ fn a_scan_of_the_policy_finds_a_file_that_is_then_in_quarantine_and_in_the_lake(
     let virus = folder.path().join("virus.com");
     // The industry's harmless test file. In pieces, so that no scanner takes this source for it.
     let eicar = ["X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE", "!$H+H*"].concat();
-    std::fs::write(&virus, eicar).unwrap();
+    std::fs::write(&virus, &eicar).unwrap();
     let scan = |schedule: &str| {
         let paths = folder.path().display();
         format!(
@@ -152,6 +152,29 @@ fn a_scan_of_the_policy_finds_a_file_that_is_then_in_quarantine_and_in_the_lake(
     wait("the manager shows it", &|| {
         platform.answer(&["agents", "show", &id])["status"]["scans"]["last"]["name"] == "web"
     });
+    // By order of the manager, with the whole way there and back.
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("virus.com"), eicar).unwrap();
+    std::fs::write(other.path().join("clean"), "nothing").unwrap();
+    let (name, path) = (agents[0]["name"].as_str().unwrap(), other.path().display().to_string());
+    let planned = platform.answer(&["agents", "scan", name, &path, "--dry-run"]);
+    assert!(
+        planned["id"] == "" && planned["reason"].as_str().unwrap().contains("nothing is to be taken back"),
+        "{planned}"
+    );
+    let ordered = platform.sakimori(&["agents", "scan", name, &path, "--report-only", "--cpu", "80", "--wait"]);
+    let told = String::from_utf8_lossy(&ordered.stderr).into_owned();
+    assert_eq!(ordered.status.code(), Some(1), "something was found: {told}");
+    let over: Value = serde_json::from_slice(&ordered.stdout).unwrap();
+    assert_eq!(
+        (&over["state"], &over["counts"]["files"], &over["counts"]["found"]),
+        (&"done".into(), &2.into(), &1.into())
+    );
+    let path = other.path().join("virus.com").display().to_string();
+    assert_eq!((&over["found"][0]["path"], over["more"].as_bool()), (&path.into(), Some(false)), "{over}");
+    assert!(other.path().join("virus.com").exists(), "it was to be reported only");
+    let refused = platform.sakimori(&["agents", "scan", name, "srv", "--wait"]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("paths"), "{refused:?}");
     // The keeper outlives its agent, unless that is taken off the host.
     assert!(platform.sakimori(&["agent", "uninstall"]).status.success());
 }

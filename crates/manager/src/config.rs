@@ -33,6 +33,8 @@ pub struct Config {
     pub lake: LakeConfig,
     /// Cloud accounts; nothing is done in any until one is named here.
     pub cloud: Cloud,
+    /// What floods of alerts may make it write.
+    pub flood: Flood,
     /// Where messages go.
     pub notify: Vec<Channel>,
     /// A folder whose files are added to, or replace, the built-in content.
@@ -89,6 +91,16 @@ pub struct Api {
     pub certificate: Option<PathBuf>,
     /// Its key, PEM.
     pub key: Option<PathBuf>,
+    /// Connections at a time; an eighth of them is for this machine's own 127.0.0.1 and ::1.
+    pub connections: usize,
+    /// Of them, those of one address (IPv6: of one /64).
+    pub connections_of_address: usize,
+    /// Seconds for a handshake, and for the head of a request.
+    pub head_seconds: u64,
+    /// Seconds for the body of a request, and one more for each 16 KiB of it; and for whoever has to take an answer.
+    pub body_seconds: u64,
+    /// Seconds that a connection may rest between two requests.
+    pub idle_seconds: u64,
 }
 
 /// The agents' channel: always TLS 1.3.
@@ -152,6 +164,28 @@ pub struct Cloud {
     pub waf: Option<WafConfig>,
 }
 
+/// What floods of alerts may make it write, and how long what is over is kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Flood {
+    /// Actions of one kind that a playbook may ask for at once; the manager's own kinds, messages apart.
+    pub actions_burst: u32,
+    /// Then so many a minute; the others are counted, and told once.
+    pub actions_per_minute: u32,
+    /// Messages that a playbook may ask for at once.
+    pub messages_burst: u32,
+    /// Then so many a minute; of the others one message a minute says how many they are.
+    pub messages_per_minute: u32,
+    /// Actions of one host that are listed at once; its own ledger has all.
+    pub host_actions_burst: u32,
+    /// Then so many a minute.
+    pub host_actions_per_minute: u32,
+    /// Days for which actions that are over are kept.
+    pub keep_days: u32,
+    /// Of a tenant's actions that are over, so many are kept at the most.
+    pub keep_most: u32,
+}
+
 /// A webhook.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,6 +219,7 @@ impl Default for Config {
             store: Store::default(),
             lake: LakeConfig::default(),
             cloud: Cloud::default(),
+            flood: Flood::default(),
             notify: Vec::new(),
             content_dir: None,
             file: None,
@@ -200,13 +235,38 @@ impl Default for Log {
 
 impl Default for Api {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7600)), tls: false, certificate: None, key: None }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
+            tls: false,
+            certificate: None,
+            key: None,
+            connections: 1_024,
+            connections_of_address: 128,
+            head_seconds: 10,
+            body_seconds: 30,
+            idle_seconds: 60,
+        }
     }
 }
 
 impl Default for Link {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 7601)), advertise: String::new() }
+    }
+}
+
+impl Default for Flood {
+    fn default() -> Self {
+        Self {
+            actions_burst: 2_000,
+            actions_per_minute: 100,
+            messages_burst: 200,
+            messages_per_minute: 20,
+            host_actions_burst: 20_000,
+            host_actions_per_minute: 1_000,
+            keep_days: 30,
+            keep_most: 200_000,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Who may hold how many connections of the agents' channel. Anyone may knock, since enrolment needs no certificate; so that
 //! a crowd of strangers neither keeps the agents out nor fills the memory:
 //!
-//! - handshakes under way are bounded in all and by address: a slow one takes none of another address's room;
+//! - handshakes under way are bounded in all and by address (of IPv6, a /64): a slow one takes none of another address's
+//!   room;
 //! - after the handshake a connection that showed no certificate of ours is a stranger's: there are few seats for those,
 //!   fewer for one address, and each is taken away after [`STRANGER_TIME`], which is enough to enrol;
 //! - agents have all other seats.
@@ -14,6 +15,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::guesses::network;
 
 /// Handshakes that are under way at a time.
 pub const HANDSHAKES: usize = 256;
@@ -81,7 +84,7 @@ impl Crowd {
     }
 
     fn take(&self, address: IpAddr, kind: Kind) -> Option<Seat> {
-        let address = address.to_canonical();
+        let address = network(address);
         let mut counts = self.counts();
         let own = counts.by_address.get(&address).copied().unwrap_or_default();
         let room = match kind {
@@ -140,8 +143,12 @@ mod tests {
         let crowd = Crowd::default();
         let taken: Vec<Seat> = std::iter::from_fn(|| crowd.knock(address(1))).collect();
         assert_eq!(taken.len(), HANDSHAKES_OF_ONE);
-        assert_eq!(crowd.turned_away(), 1);
+        assert_eq!(crowd.turned_away(), 1, "it was closed on");
         assert!(crowd.knock("::ffff:192.0.2.1".parse().unwrap()).is_none(), "it is the same address");
+        let of_one_network: Vec<Seat> =
+            (0_u16..100).filter_map(|n| crowd.knock(format!("2001:db8::{n:x}").parse().unwrap())).collect();
+        assert_eq!(of_one_network.len(), HANDSHAKES_OF_ONE, "a /64 is one");
+        drop(of_one_network);
         let others: Vec<Seat> = (2..=255).map_while(|number| crowd.knock(address(number))).collect();
         assert_eq!(taken.len() + others.len(), HANDSHAKES);
         drop(taken);

@@ -13,14 +13,15 @@ use sakimori_detect::{Detector, LogSource, Options, Place};
 use sakimori_model::rule::Scope;
 use sakimori_model::{Action, Event, Order, Value, field};
 use sakimori_respond::playbook::{self, Playbook, Setting};
-use sakimori_store::control::{actions, flushes};
+use sakimori_store::control::flushes;
 use sakimori_store::lake::{LakeError, StampedBatch};
 use sakimori_wire::batch::{Batch, BatchHeader};
 use tracing::{error, warn};
 
 use crate::ingest::{MANAGER, Record};
 use crate::metrics::Metrics;
-use crate::respond;
+use crate::notices;
+use crate::respond::{self, Account};
 use crate::shared::{LiveEvent, Shared};
 
 /// Name of the stored state.
@@ -202,10 +203,9 @@ impl Fold {
         if !host_actions.is_empty() || !header.losses.is_empty() {
             let outcome = async {
                 let mut change = shared.control.begin().await?;
+                let at = position.cast_signed();
+                respond::project(shared, &mut change, tenant, &host_actions, at, record.received).await?;
                 let connection = change.connection();
-                for action in &host_actions {
-                    actions::put(connection, tenant, action, position.cast_signed(), record.received).await?;
-                }
                 let sequence = header.sequence.cast_signed();
                 flushes::put_losses(connection, tenant, &header.origin, &header.stream, sequence, &header.losses)
                     .await?;
@@ -214,7 +214,11 @@ impl Fold {
             outcome.await.map_err(|error| error.to_string())?;
         }
         if !orders.is_empty() {
-            respond::plan(shared, tenant, orders, record.received).await.map_err(|error| error.to_string())?;
+            // What the manager says of itself is bounded where it is said: nobody else can write into that stream.
+            let exempt = header.origin == MANAGER && header.stream == notices::STREAM;
+            let account = Account { position: position.cast_signed(), exempt };
+            let planned = respond::plan(shared, tenant, orders, account, record.received);
+            planned.await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -55,7 +55,8 @@ fn is_over(since: Timestamp, now: Timestamp) -> bool {
     now.since(since) >= WINDOW * 1_000_000
 }
 
-fn network(address: IpAddr) -> IpAddr {
+/// What counts as one: an IPv4 address, or the first address of an IPv6 /64.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

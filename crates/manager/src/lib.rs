@@ -11,7 +11,9 @@ pub mod books;
 pub mod ca;
 pub mod config;
 mod crowd;
+mod descriptors;
 mod disk;
+pub mod flood;
 pub mod fold;
 mod guesses;
 mod heads;
@@ -20,6 +22,7 @@ pub mod jobs;
 pub mod link;
 mod messenger;
 pub mod metrics;
+pub mod notices;
 mod orders;
 pub mod policy;
 pub mod presence;
@@ -39,9 +42,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use sakimori_cloud::aws::waf::WafSets;
 use sakimori_content::keys::Use;
+use sakimori_model::Timestamp;
 use sakimori_respond::ports::AddressSet;
 use sakimori_runtime::{Restart, Stop, Supervisor, SystemClock, Task, clock::SharedClock};
-use sakimori_store::control::{Control, Sole};
+use sakimori_store::control::{Control, Scope, Sole, shed};
 use sakimori_store::lake::Lake;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, Semaphore, broadcast, mpsc, watch};
@@ -56,6 +60,8 @@ use crate::shared::{Links, Release, Shared};
 pub const WRITER: &str = "manager";
 /// New events that a slow reader of the live feed may fall behind.
 const LIVE: usize = 4_096;
+/// Most spans of shedding that a start goes on with.
+const MOST_SPANS: i64 = 65_536;
 /// How long a stop waits for tasks.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -112,6 +118,23 @@ impl Manager {
     /// As [`Manager::start`].
     pub async fn start_with(config: Config, clock: SharedClock) -> anyhow::Result<Running> {
         sakimori_runtime::http::install_crypto();
+        let waf: Option<Arc<dyn AddressSet>> = match &config.cloud.waf {
+            Some(waf) => Some(Arc::new(WafSets::open(waf.clone()).await?)),
+            None => None,
+        };
+        Self::start_on(config, clock, waf).await
+    }
+
+    /// Starts a manager that blocks in these sets, whatever the configuration names.
+    ///
+    /// # Errors
+    /// As [`Manager::start`].
+    pub async fn start_on(
+        config: Config,
+        clock: SharedClock,
+        waf: Option<Arc<dyn AddressSet>>,
+    ) -> anyhow::Result<Running> {
+        sakimori_runtime::http::install_crypto();
         let state = config.state_dir.clone();
         make_private(&state)?;
         api::check_listen(&config).map_err(anyhow::Error::msg)?;
@@ -138,10 +161,6 @@ impl Manager {
             .map_err(anyhow::Error::msg)?;
         let order_key = sealing.signing_key(&state, key_files::ORDER, Use::Order)?;
         let lake = Lake::open(config.lake_options()).await?;
-        let waf: Option<Arc<dyn AddressSet>> = match &config.cloud.waf {
-            Some(waf) => Some(Arc::new(WafSets::open(waf.clone()).await?)),
-            None => None,
-        };
         let named = messenger::Named { control: control.clone(), sealing: Arc::clone(&sealing) };
         let messenger =
             messenger::Webhooks::open(&config.notify, named, Arc::clone(&clock)).map_err(anyhow::Error::msg)?;
@@ -152,7 +171,10 @@ impl Manager {
         for problem in fold.errors() {
             tracing::warn!("content was left out: {problem}");
         }
+        let spans = shed::list(control.read(), &Scope::All, Timestamp::from_micros(0), MOST_SPANS).await?;
+        let floods = std::sync::Mutex::new(flood::Floods::restore(&spans, clock.now()));
         let shared = Arc::new(Shared {
+            floods,
             bundle: ArcSwap::from_pointee(Release { number: release.number, bytes: release.bytes }),
             bundle_key: key.verifying_key(),
             bundle_signer: key,

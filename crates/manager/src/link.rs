@@ -33,6 +33,7 @@ use tracing::{info, warn};
 
 use crate::crowd::{Crowd, STRANGER_TIME, Seat};
 use crate::guesses::Guesses;
+use crate::metrics::Metrics;
 use crate::shared::Shared;
 use crate::stream::{Peer, serve_stream};
 
@@ -74,16 +75,19 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<(), Str
                 }
             };
             let Some(seat) = crowd.knock(address.ip()) else {
-                tell_turned_away(&crowd, address);
+                tell_turned_away(&shared, &crowd, address);
                 continue;
             };
             let (acceptor, sender, crowd) = (acceptor.clone(), sender.clone(), crowd.clone());
+            let shared = Arc::clone(&shared);
             handshakes.spawn(async move {
                 let _ = stream.set_nodelay(true);
                 match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
                         let known = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
-                        let Some(seat) = crowd.enter(seat, known) else { return tell_turned_away(&crowd, address) };
+                        let Some(seat) = crowd.enter(seat, known) else {
+                            return tell_turned_away(&shared, &crowd, address);
+                        };
                         let until = (!known).then(|| Box::pin(tokio::time::sleep(STRANGER_TIME)));
                         let _ = sender.send(Ok(Connection { stream, address, until, _seat: seat })).await;
                     }
@@ -101,7 +105,8 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<(), Str
 }
 
 /// Not for each one: a flood must not fill the log.
-fn tell_turned_away(crowd: &Crowd, address: SocketAddr) {
+fn tell_turned_away(shared: &Shared, crowd: &Crowd, address: SocketAddr) {
+    Metrics::add(&shared.metrics.link_refused, 1);
     let count = crowd.turned_away();
     if count.is_power_of_two() || count.is_multiple_of(1_000) {
         warn!(%address, count, "there are too many connections at once; this one was closed");

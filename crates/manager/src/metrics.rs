@@ -28,8 +28,16 @@ pub struct Metrics {
     pub waf_updates: AtomicU64,
     /// Messages delivered.
     pub messages: AtomicU64,
+    /// Actions that were asked for and not written one by one.
+    pub shed: AtomicU64,
+    /// Actions that were over and went.
+    pub retired: AtomicU64,
     /// Requests answered by the API.
     pub requests: AtomicU64,
+    /// Connections of the API that were closed on for want of a seat.
+    pub api_refused: AtomicU64,
+    /// Connections of the agents' channel likewise.
+    pub link_refused: AtomicU64,
 }
 
 impl Metrics {
@@ -40,7 +48,7 @@ impl Metrics {
 
     /// Text in Prometheus exposition form; `gauges` are values of now.
     pub fn render(&self, gauges: &[(&str, &str, f64)]) -> String {
-        let counters: [(&str, &str, &AtomicU64); 12] = [
+        let counters: [(&str, &str, &AtomicU64); 16] = [
             ("ingest_batches_total", "batches accepted from agents", &self.batches),
             ("ingest_batches_repeated_total", "batches that were here already", &self.batches_repeated),
             ("ingest_batches_refused_total", "batches refused", &self.batches_refused),
@@ -52,7 +60,11 @@ impl Metrics {
             ("lake_deleted_files_total", "files deleted that nothing reads", &self.lake_deleted),
             ("waf_updates_total", "updates sent to AWS WAF", &self.waf_updates),
             ("notify_messages_total", "messages delivered", &self.messages),
+            ("actions_shed_total", "actions asked for beyond the rate, counted and not written", &self.shed),
+            ("actions_retired_total", "actions that were over and went", &self.retired),
             ("api_requests_total", "requests answered", &self.requests),
+            ("api_connections_refused_total", "connections to the API closed on for want of room", &self.api_refused),
+            ("link_connections_refused_total", "connections to the agents' channel likewise", &self.link_refused),
         ];
         let mut out = String::new();
         for (name, help, counter) in counters {

@@ -1,17 +1,25 @@
 //! What the manager does about alerts: orders become rows, rows are driven by the reconcilers in
 //! [`crate::jobs`], and every step is in ledger, audit log and outbox of one transaction.
 
+use std::sync::{MutexGuard, PoisonError};
+
 use sakimori_model::ledger::Change as Step;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
 use sakimori_respond::actions::{notify_webhook, waf_block};
 use sakimori_respond::guard::Verdict;
 use sakimori_respond::seal::Act;
 use sakimori_respond::wide::{self, Limits, Undo};
-use sakimori_store::control::actions::{self, MANAGER};
-use sakimori_store::control::{Change, ControlError, Scope, halts};
+use sakimori_store::control::actions::{self, Job, MANAGER};
+use sakimori_store::control::{Change, ControlError, Scope, halts, shed};
 use sakimori_wire::agent::{Down, UndoDown, down};
 
+use crate::flood::{Floods, Key, Rate, Tally, Turn};
+use crate::metrics::Metrics;
+use crate::notices;
 use crate::shared::{Command, Shared};
+
+/// Repeats of one target that get rows of their own, so that each of few alerts shows what was done; more are counted.
+const MOST_REPEATS: i64 = 8;
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -35,20 +43,64 @@ pub enum RespondError {
     Unknown(String),
 }
 
-/// Plans the orders of an alert as actions of the manager. An order that is known already is left as it is;
-/// one for a target that is in effect prolongs what is there.
+/// On whose account orders are planned.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Account {
+    /// The journal record whose alerts ask for them; 0 where none does.
+    pub position: i64,
+    /// Are they bounded by themselves, as what a person orders and what the manager says of itself is?
+    pub exempt: bool,
+}
+
+/// Plans orders as actions of the manager. An order that is known already is left as it is; one for a target that is in
+/// effect prolongs what is there and, after the first few, is only counted in its row; what floods ask for beyond the
+/// rate is counted and told once ([`crate::flood`]).
 ///
 /// # Errors
 /// Control state or policy; nothing is planned then.
-pub async fn plan(shared: &Shared, tenant: &str, orders: Vec<Order>, now: Timestamp) -> Result<(), RespondError> {
+pub async fn plan(
+    shared: &Shared,
+    tenant: &str,
+    orders: Vec<Order>,
+    account: Account,
+    now: Timestamp,
+) -> Result<(), RespondError> {
     let context = Context::of(shared, tenant).await?;
     let mut change = shared.control.begin().await?;
+    let mut tally = Tally::default();
     for order in orders {
-        plan_one(shared, &mut change, tenant, order, &context, now).await?;
+        plan_one(shared, &mut change, tenant, order, &context, (account, &mut tally), now).await?;
     }
+    settle(shared, &mut change, tenant, &tally, account.position, now).await?;
     change.commit().await?;
     shared.actions_changed.notify_waiters();
     shared.outbox_changed.notify_one();
+    Ok(())
+}
+
+/// Writes what a call folded and shed.
+///
+/// # Errors
+/// The database failed.
+pub async fn settle(
+    shared: &Shared,
+    change: &mut Change,
+    tenant: &str,
+    tally: &Tally,
+    position: i64,
+    now: Timestamp,
+) -> Result<(), ControlError> {
+    for (id, count) in &tally.folds {
+        actions::fold(change.connection(), tenant, id, *count, position).await?;
+    }
+    for row in tally.rows(position, now) {
+        shed::add(change.connection(), &row).await?;
+    }
+    for (tenant, notice) in tally.notices(&shared.config.flood) {
+        tracing::warn!(tenant, about = notice.about, "{}; {}", notice.message, notice.remedy);
+        notices::put(change, tenant, &notice, now).await?;
+    }
+    Metrics::add(&shared.metrics.shed, tally.count());
     Ok(())
 }
 
@@ -76,9 +128,15 @@ async fn plan_one(
     tenant: &str,
     order: Order,
     context: &Context,
+    (account, tally): (Account, &mut Tally),
     now: Timestamp,
 ) -> Result<(), RespondError> {
-    if actions::exists(change.connection(), tenant, &order.id).await? {
+    let bounded = !account.exempt && !wide::by_hand(&order.cause);
+    let key = Key { tenant: tenant.to_owned(), source: order.cause.by.clone(), kind: order.action.clone() };
+    let rate = Rate::of(&order.action, &shared.config.flood);
+    let has_room = !bounded || floods(shared).has_room(&key, rate, now);
+    // Where there is no room a message costs nothing, and a block what tells whether its target is blocked already.
+    if has_room && actions::exists(change.connection(), tenant, &order.id).await? {
         return Ok(());
     }
     let mut action = wide::plan(order, MANAGER, now, &context.limits);
@@ -87,7 +145,26 @@ async fn plan_one(
         action.expires_at = None;
         action.expires_at_most = None;
     }
-    let verdict = judge(shared, change, tenant, &action, context, now).await?;
+    let (verdict, covering) = match has_room || action.order.action != notify_webhook::ID {
+        true => judge(shared, change, tenant, &action, context, now).await?,
+        false => (Verdict::Allowed, None),
+    };
+    if let Some((id, folded)) = covering.filter(|_| bounded) {
+        if id == action.order.id {
+            // A journal that is read again asks for the same again.
+            return Ok(());
+        }
+        let more = tally.folds.entry(id).or_insert(0);
+        *more += 1;
+        if folded + *more > MOST_REPEATS {
+            return Ok(());
+        }
+    }
+    if bounded && let Turn::Shed { began, first } = floods(shared).take(&key, rate, now) {
+        let target = action.order.target.to_string();
+        tally.shed(&key, &target, &target, began, first);
+        return Ok(());
+    }
     actions::begin(change, tenant, &action, now).await?;
     let id = action.order.id.clone();
     let step = match verdict {
@@ -99,6 +176,11 @@ async fn plan_one(
     Ok(())
 }
 
+fn floods(shared: &Shared) -> MutexGuard<'_, Floods> {
+    shared.floods.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// May it be carried out? And the action that covers its target already, with what is folded into it.
 async fn judge(
     shared: &Shared,
     change: &mut Change,
@@ -106,40 +188,90 @@ async fn judge(
     action: &Action,
     context: &Context,
     now: Timestamp,
-) -> Result<Verdict, RespondError> {
+) -> Result<(Verdict, Option<(String, i64)>), RespondError> {
     let order = &action.order;
     if order.action == notify_webhook::ID {
-        return Ok(notify_webhook::judge(order, shared.config.notify.iter().map(|channel| channel.name.as_str())));
+        let channels = shared.config.notify.iter().map(|channel| channel.name.as_str());
+        return Ok((notify_webhook::judge(order, channels), None));
     }
     let verdict = waf_block::judge(order, &context.waf);
     if verdict != Verdict::Allowed {
-        return Ok(verdict);
+        return Ok((verdict, None));
     }
     if let Some(why) = &context.halted {
-        return Ok(Verdict::Refused(why.clone()));
+        return Ok((Verdict::Refused(why.clone()), None));
     }
     if shared.waf.is_none() {
-        return Ok(Verdict::NoEffect("no effect: cloud actions are off until cloud.waf is configured".into()));
+        let reason = "no effect: cloud actions are off until cloud.waf is configured";
+        return Ok((Verdict::NoEffect(reason.into()), None));
     }
     let known = actions::on_target(change.connection(), tenant, &order.action, &order.target.to_string()).await?;
     let by_hand = wide::by_hand(&order.cause);
-    for mut other in known {
+    for Job { action: mut other, folded, .. } in known {
         if !by_hand && other.grace_until.is_some_and(|until| until > now) {
             let until = other.grace_until.unwrap_or(now);
-            return Ok(Verdict::Refused(format!(
-                "taken back by hand (action {}); not repeated until {until}",
-                other.order.id
-            )));
+            let reason = format!("taken back by hand (action {}); not repeated until {until}", other.order.id);
+            return Ok((Verdict::Refused(reason), None));
         }
         if wide::is_live(other.state) {
-            if let Some(step) = action.expires_at.and_then(|end| wide::prolong(&other, end)) {
+            let step = action.expires_at.filter(|end| is_worth_it(&other, *end, &context.limits));
+            if let Some(step) = step.and_then(|end| wide::prolong(&other, end)) {
                 advance(change, tenant, &mut other, step, now).await?;
             }
             let until = other.expires_at.map(|end| format!(", until {end}")).unwrap_or_default();
-            return Ok(Verdict::NoEffect(format!("no effect: in the WAF already by action {}{until}", other.order.id)));
+            let reason = format!("no effect: in the WAF already by action {}{until}", other.order.id);
+            return Ok((Verdict::NoEffect(reason), Some((other.order.id, folded))));
         }
     }
-    Ok(Verdict::Allowed)
+    Ok((Verdict::Allowed, None))
+}
+
+/// Does an end lie so much later that it is worth the rows? Every alert of a flood asks for an end that is a little later.
+fn is_worth_it(action: &Action, end: Timestamp, limits: &Limits) -> bool {
+    let least = i64::try_from(limits.expiry_seconds / 20).unwrap_or(i64::MAX).clamp(1, 60) * 1_000_000;
+    let end = action.expires_at_most.map_or(end, |most| end.min(most));
+    action.expires_at.is_none_or(|now| end.since(now) >= least)
+}
+
+/// Notes what became of actions of a host, as its agent told it. Repeats of a target that is blocked there already are
+/// counted in its row, after the first few; what is new beyond the host's rate is counted and told once. All of it is in
+/// the host's own ledger, and among the events.
+///
+/// # Errors
+/// The database failed.
+pub async fn project(
+    shared: &Shared,
+    change: &mut Change,
+    tenant: &str,
+    host_actions: &[Action],
+    position: i64,
+    now: Timestamp,
+) -> Result<(), ControlError> {
+    let mut tally = Tally::default();
+    for action in host_actions {
+        let repeats = action.state == ActionState::NoEffect && !wide::by_hand(&action.order.cause);
+        if repeats && let Some((id, folded)) = actions::covering(change.connection(), tenant, action).await? {
+            let more = tally.folds.entry(id).or_insert(0);
+            *more += 1;
+            if folded + *more > MOST_REPEATS {
+                continue;
+            }
+        }
+        let key = Key { tenant: tenant.to_owned(), source: action.place.clone(), kind: shed::PROJECTION.to_owned() };
+        let rate = Rate::of(&key.kind, &shared.config.flood);
+        let has_room = floods(shared).has_room(&key, rate, now);
+        let known = !has_room && actions::exists(change.connection(), tenant, &action.order.id).await?;
+        // What became of a row that is here is always noted, and what a person ordered always listed.
+        if !known
+            && !wide::by_hand(&action.order.cause)
+            && let Turn::Shed { began, first } = floods(shared).take(&key, rate, now)
+        {
+            tally.shed(&key, "", &action.order.target.to_string(), began, first);
+            continue;
+        }
+        actions::put(change.connection(), tenant, action, position, now).await?;
+    }
+    settle(shared, change, tenant, &tally, position, now).await
 }
 
 /// Takes a step of an action of the manager's: row, ledger, audit, outbox. False where its state forbids it.
@@ -168,7 +300,7 @@ pub async fn undo(shared: &Shared, tenant: &str, id: &str, by: &str) -> Result<A
     let now = shared.clock.now();
     let mut action = actions::get(shared.control.read(), &Scope::One(tenant.to_owned()), id).await?.action;
     if action.place != MANAGER {
-        if action.state.is_final() {
+        if wide::is_finished(&action) {
             return Err(RespondError::NothingToUndo { id: id.to_owned(), state: action.state.name() });
         }
         let mut change = shared.control.begin().await?;
@@ -247,7 +379,7 @@ pub async fn order(shared: &Shared, tenant: &str, place: &str, order: Order, by:
         return Err(RespondError::Unknown(format!("{} is not carried out by {place}", order.action)));
     }
     if here {
-        return plan(shared, tenant, vec![order], now).await;
+        return plan(shared, tenant, vec![order], Account { exempt: true, ..Account::default() }, now).await;
     }
     if let Some(why) = halts::get(shared.control.read(), tenant).await?.words() {
         return Err(RespondError::Unknown(format!("{why}; sakimori resume lets them go on")));

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backup::StandStill;
 use crate::ca::Authority;
 use crate::config::Config;
+use crate::flood::Floods;
 use crate::ingest::IngestHandle;
 use crate::metrics::Metrics;
 use crate::presence::Copies;
@@ -60,6 +61,8 @@ pub struct Shared {
     pub messenger: Arc<dyn Messenger>,
     /// New events, for those who watch.
     pub live: broadcast::Sender<Arc<LiveEvent>>,
+    /// What floods of alerts may write.
+    pub floods: Mutex<Floods>,
     /// Wakes the reconcilers of actions.
     pub actions_changed: Notify,
     /// Wakes the sender of what lies in the outbox.

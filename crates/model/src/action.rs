@@ -105,7 +105,7 @@ pub enum Target {
     Network(Network),
     /// A notification channel by its name.
     Channel(String),
-    /// A file on the host, by its path.
+    /// A file or a folder on the host, by its path.
     File(String),
     /// A setting of a host by its dotted path in the policy, `modules.antimalware.mode`.
     Setting(String),
@@ -126,7 +126,7 @@ impl std::fmt::Display for Target {
 pub struct Order {
     /// Id of the action: of (alert, action, target, place) for an automatic one, so that a replay finds it.
     pub id: String,
-    /// Slug of the action: `block_address`, `quarantine_file`, `waf_block`, `notify_webhook`.
+    /// Slug of the action: `block_address`, `quarantine_file`, `scan_paths`, `waf_block`, `notify_webhook`.
     pub action: String,
     /// What to act on.
     pub target: Target,

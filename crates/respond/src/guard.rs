@@ -11,7 +11,7 @@ use sakimori_model::address::is_special;
 use sakimori_model::policy::Response;
 use sakimori_model::{Network, Order, Timestamp};
 
-use crate::actions::block_address;
+use crate::actions::{block_address, short};
 
 /// The shortest prefix that may be blocked: a wider network is a mistake.
 pub const WIDEST: (u8, u8) = (8, 16);
@@ -150,11 +150,6 @@ impl Rate {
         }
         true
     }
-}
-
-/// At most 64 characters of a text that a stranger wrote.
-fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 #[cfg(test)]

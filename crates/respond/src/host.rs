@@ -14,7 +14,7 @@
 //! target is blocked already by an alert's action is fresh evidence: it prolongs that one and ends as `no_effect`.
 //!
 //! Files have the same life with another effect ([`files`]): they are taken and given back one by one, and stay until a
-//! person wants them back. What takes "all" back means blocks.
+//! person wants them back. What takes "all" back means blocks. Scans ([`scans`]) run as long as their record does.
 //!
 //! What could lock people out (a network, a switch to prevent) is provisional: written with a deadline at which it is
 //! taken back by itself, by the kernel's own timeout too, unless [`HostActions::confirm`] came before.
@@ -23,6 +23,7 @@ mod admit;
 mod effects;
 mod files;
 mod index;
+mod scans;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -39,7 +40,7 @@ pub use crate::event::Changes;
 use crate::guard::{GuardContext, MOST_OPERATORS, Rate, Surroundings, never};
 use crate::ledger::{Keep, Ledger, LedgerError};
 use crate::mandate::{Authority, Mandate};
-use crate::ports::{AddressBlocker, FileVault, PortError};
+use crate::ports::{AddressBlocker, FileVault, PathScanner, PortError};
 use crate::wide::{self, Limits, Undo};
 
 /// Which actions to take back.
@@ -75,6 +76,11 @@ pub struct HostActions<B> {
     antimalware: Antimalware,
     /// Files that were taken lately.
     taken: Rate,
+    scanner: Option<Box<dyn PathScanner>>,
+    /// Scans that are ordered and not over.
+    scanning: BTreeSet<Arc<str>>,
+    /// Scans that alerts began lately.
+    scans: Rate,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +132,9 @@ impl<B: AddressBlocker> HostActions<B> {
             vault: None,
             antimalware: policy.modules.antimalware.clone(),
             taken: Rate::default(),
+            scanner: None,
+            scanning: BTreeSet::new(),
+            scans: Rate::default(),
         };
         let known: Vec<Arc<Action>> = host.ledger.actions().cloned().collect();
         let minute = now.plus_secs(-60);
@@ -147,6 +156,11 @@ impl<B: AddressBlocker> HostActions<B> {
     /// Where files are taken to. Without one no file is taken.
     pub fn with_vault(self, vault: Box<dyn FileVault>) -> Self {
         Self { vault: Some(vault), ..self }
+    }
+
+    /// Who scans. Without one no path is scanned by order.
+    pub fn with_scanner(self, scanner: Box<dyn PathScanner>) -> Self {
+        Self { scanner: Some(scanner), ..self }
     }
 
     /// Carries orders of this host's own rules out, see [`HostActions::submit_as`].

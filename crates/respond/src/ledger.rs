@@ -17,6 +17,8 @@ use sakimori_journal::{Journal, Options, Recovery};
 use sakimori_model::ledger::{Change, Hash, LedgerRecord, Step, chain};
 use sakimori_model::{Action, ActionState, Timestamp};
 
+use crate::wide;
+
 /// Bytes of a segment.
 const SEGMENT: u64 = 8 << 20;
 /// Bytes read at once when replaying.
@@ -282,8 +284,10 @@ impl Ledger {
                 (id, Arc::clone(action))
             }
         };
-        if let (true, Some(end)) = (action.state.is_final(), action.ended_at) {
-            let was_in_effect = matches!(action.state, ActionState::Undone | ActionState::Expired);
+        // What is done and cannot be taken back, a scan, ended when it was done.
+        let end = action.ended_at.or(action.done_at);
+        if let (true, Some(end)) = (wide::is_finished(&action), end) {
+            let was_in_effect = matches!(action.state, ActionState::Undone | ActionState::Expired | ActionState::Done);
             if was_in_effect {
                 self.ended.insert((end, id))
             } else {

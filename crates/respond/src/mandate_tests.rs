@@ -53,6 +53,20 @@ fn the_host_quarantines_by_its_own_rules_and_not_on_the_managers_word_alone() {
 }
 
 #[test]
+fn the_manager_alone_may_order_a_scan_unless_the_host_says_otherwise() {
+    let mut mandate = two_of_three();
+    let mut scan = order("a", "192.0.2.1");
+    (scan.action, scan.target) = (scan_paths::ID.to_owned(), Target::File("/srv".into()));
+    assert_eq!(mandate.objection(&scan, ALONE, now(0)), None);
+    mandate.alone.actions = vec![block_address::ID.to_owned()];
+    assert!(matches!(mandate.objection(&scan, ALONE, now(0)), Some(Objection::Lacks { operators: 2, .. })));
+    assert_eq!(mandate.objection(&scan, Authority::Rules, now(0)), None, "its own playbooks still may");
+    mandate.alone.rules.clear();
+    assert!(mandate.objection(&scan, Authority::Rules, now(0)).is_some());
+    assert!(Mandate::nothing().objection(&scan, ALONE, now(0)).is_some());
+}
+
+#[test]
 fn what_is_wider_needs_two_different_operators_and_rules_cannot_have_them() {
     let mandate = two_of_three();
     let wide = order("a", "192.0.0.0/16");

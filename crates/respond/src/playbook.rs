@@ -11,7 +11,7 @@
 //! when: has(event.source.ip)        # CEL, true where absent
 //! steps:
 //!   - action: block_address
-//!     target: event.source.ip       # CEL that gives text (a file's path for quarantine_file);
+//!     target: event.source.ip       # CEL that gives text (a path for quarantine_file and scan_paths);
 //!                                   # for a message `channel: ops` instead
 //!     when: event.source.ip != ""   # CEL, true where absent
 //!     expiry: 1h                    # s, m, h or d; the policy's where absent
@@ -299,7 +299,9 @@ impl Playbook {
             }
         };
         let mut inputs = step.inputs.clone();
-        if let (Target::File(_), Some(sum)) = (&target, alert.str(field::FILE_HASH_SHA256)) {
+        if step.action.id == quarantine_file::ID
+            && let Some(sum) = alert.str(field::FILE_HASH_SHA256)
+        {
             // The content that the alert speaks of, and no other.
             inputs.entry(quarantine_file::SHA256.to_owned()).or_insert_with(|| sum.to_owned());
         }

@@ -49,6 +49,26 @@ fn setting(scope: Scope) -> Setting<'static> {
 }
 
 #[test]
+fn a_step_scans_where_the_alert_points() {
+    let text = HOST
+        .replace(
+            "action: block_address",
+            "action: scan_paths\n    inputs: { report_only: \"true\", paths: '[\"/tmp\"]' }",
+        )
+        .replace("target: event.source.ip", "target: event.file.directory")
+        .replace("    expiry: 1h\n", "");
+    let playbook = Playbook::parse("p.yml", &text).unwrap();
+    let found = alert(json!({"file": {"directory": "/srv/www", "hash": {"sha256": "ab"}}}));
+    let orders = playbook.evaluate(&found, "alert-1", &setting(Scope::Host));
+    let [order] = orders.as_slice() else { panic!("{orders:?}") };
+    let scan = crate::actions::scan_paths::scan(order).unwrap();
+    assert_eq!((scan.paths, order.expiry), (vec!["/srv/www".to_owned(), "/tmp".to_owned()], None));
+    assert!(!order.inputs.contains_key(quarantine_file::SHA256), "a scan is about no single content");
+    let wrong = Playbook::parse("p.yml", &text.replace("report_only", "shell")).unwrap_err();
+    assert!(wrong.reason.contains("shell"), "{wrong}");
+}
+
+#[test]
 fn an_alert_becomes_an_order_with_its_cause() {
     let playbook = Playbook::parse("p.yml", HOST).unwrap();
     let orders = playbook.evaluate(&alert(json!({})), "alert-1", &setting(Scope::Host));

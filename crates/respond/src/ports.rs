@@ -56,6 +56,16 @@ pub trait FileVault: Send {
     fn held(&mut self, action: &Action, former: &str) -> Held;
 }
 
+/// Scans paths of this host for malware, one scan at a time.
+pub trait PathScanner: Send {
+    /// Lets the scan of this action wait for its turn; its report comes later. Idempotent: one that waits, is under way
+    /// or is over is not begun again.
+    fn begin(&mut self, action: &Action) -> Result<(), PortError>;
+
+    /// Ends the scan of this action, which waits or is under way. Idempotent: one that is not there is no error.
+    fn end(&mut self, action: &str);
+}
+
 /// Where a file is that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {

@@ -7,6 +7,8 @@ use sakimori_model::action::{Cause, Target};
 use sakimori_model::ledger::Change;
 use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
 
+use crate::actions::{self, scan_paths};
+
 /// How long an action of one kind lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -86,10 +88,12 @@ pub enum Undo<'a> {
 }
 
 /// The first half of taking an action back: written before the effect. `None` where there is nothing to take
-/// back.
+/// back: it has no effect any more, or never had one that can be taken back (a message, a scan that is over).
 pub fn undo(action: &Action, by: Undo<'_>, now: Timestamp, limits: &Limits) -> Option<Change> {
+    let ends = action.order.action == scan_paths::ID;
     let state = match action.state {
-        ActionState::Running | ActionState::Done => ActionState::Undoing,
+        ActionState::Running if ends => ActionState::Undoing,
+        ActionState::Running | ActionState::Done if can_be_undone(&action.order) => ActionState::Undoing,
         ActionState::Approved => ActionState::Undone,
         _ => return None,
     };
@@ -105,6 +109,16 @@ pub fn undo(action: &Action, by: Undo<'_>, now: Timestamp, limits: &Limits) -> O
         }
     }
     Some(change)
+}
+
+/// Can what this order does be taken back, once it is done? An action that is not known here can.
+pub fn can_be_undone(order: &Order) -> bool {
+    actions::find(&order.action).is_none_or(|known| known.undo.is_some())
+}
+
+/// Will nothing more happen to it? Its state is final, or it is done and cannot be taken back.
+pub fn is_finished(action: &Action) -> bool {
+    action.state.is_final() || (action.state == ActionState::Done && !can_be_undone(&action.order))
 }
 
 /// The change once the effect is gone: expired where its time is up and nobody took it back, else undone.
@@ -223,9 +237,9 @@ pub fn network(order: &Order) -> Option<Network> {
     }
 }
 
-/// Does it act on a file?
+/// Does it take a file away? (A scan only reads.)
 pub fn is_of_file(order: &Order) -> bool {
-    matches!(order.target, Target::File(_))
+    matches!(order.target, Target::File(_)) && order.action != scan_paths::ID
 }
 
 /// Was it ordered by a person rather than by an alert?

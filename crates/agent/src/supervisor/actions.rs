@@ -21,11 +21,12 @@ use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{Changes, HostActions, Which};
 use sakimori_respond::mandate::{Authority, Mandate};
 use sakimori_respond::ports::{AddressBlocker, PortError};
-use sakimori_respond::wide::Undo;
+use sakimori_respond::wide::{self, Undo};
 use sakimori_wire::status::ModuleStatus;
 use serde::{Deserialize, Serialize};
 
 use super::blocker::LazyBlocker;
+use super::scans::Wishes;
 use super::vault::{Elsewhere, Evidence, Vault};
 use crate::config::Config;
 use crate::modules::block_address::DESCRIPTOR;
@@ -69,6 +70,7 @@ pub struct Actions {
     problem: Option<String>,
     evidence: Evidence,
     elsewhere: Elsewhere,
+    wishes: Wishes,
 }
 
 impl Actions {
@@ -88,12 +90,23 @@ impl Actions {
             .with_context(|| format!("cannot open the action ledger in {}", dir.display()))?;
         let (evidence, elsewhere) = (Evidence::default(), Elsewhere::default());
         let vault = Vault::new(&config.quarantine(), &config.given_back(), evidence.clone(), Arc::clone(&elsewhere));
-        let host = host.with_vault(Box::new(vault));
+        let wishes = Wishes::default();
+        let host = host.with_vault(Box::new(vault)).with_scanner(Box::new(wishes.clone()));
         if recovery.torn_bytes > 0 {
             tracing::info!(bytes = recovery.torn_bytes, "the end of the action ledger was torn and is cut off");
         }
         let managers = Vec::new();
-        Ok(Self { host, managers, known, held: Vec::new(), looked: Instant::now(), problem, evidence, elsewhere })
+        Ok(Self {
+            host,
+            managers,
+            known,
+            held: Vec::new(),
+            looked: Instant::now(),
+            problem,
+            evidence,
+            elsewhere,
+            wishes,
+        })
     }
 
     /// Makes the kernel hold what the ledger says, and takes orders that a crash kept from the ledger.
@@ -285,6 +298,20 @@ impl Actions {
         self.evidence.keep(order, file);
     }
 
+    /// What the ledger wishes to be scanned.
+    pub fn scan_wishes(&self) -> &Wishes {
+        &self.wishes
+    }
+
+    /// A scan is over; one that no action asked for changes nothing.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn scanned(&mut self, id: &str, whole: bool, report: &str, now: Timestamp) -> Result<Told> {
+        let changes = self.host.scanned(id, whole, report, now)?;
+        Ok(self.told(&changes, now))
+    }
+
     /// The action that put this item into quarantine, and has it there.
     pub fn that_took(&self, item: &str) -> Option<&Arc<Action>> {
         let took = |action: &&Arc<Action>| {
@@ -389,7 +416,7 @@ impl Actions {
         let mut list: Vec<Action> = self
             .host
             .actions()
-            .filter(|action| all || !action.state.is_final())
+            .filter(|action| all || !wide::is_finished(action))
             .map(|action| (**action).clone())
             .collect();
         list.sort_by(|a, b| a.planned_at.cmp(&b.planned_at).then_with(|| a.order.id.cmp(&b.order.id)));

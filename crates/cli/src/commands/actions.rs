@@ -28,6 +28,11 @@ pub enum ActionsCommand {
         /// Its id
         id: String,
     },
+    /// Show what floods of alerts asked for beyond the rate: it was counted, and not carried out one by one
+    #[command(
+        after_help = "The rates are [flood] of the manager's configuration.\n\nExample:\n  sakimori actions shed"
+    )]
+    Shed,
     /// Take actions back before their time
     #[command(after_help = "Examples:\n  sakimori actions undo 0198c…\n  sakimori actions undo --target 203.0.113.7")]
     Undo {
@@ -81,6 +86,17 @@ pub async fn run(api: &Api, command: Option<ActionsCommand>, json: bool) -> Resu
                 parts.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
             let found = api.list("/api/v1/actions", &query, limit).await?;
             if json { output::json(&found) } else { table(&found, "no actions") }
+        }
+        ActionsCommand::Shed => {
+            let answer = api.get("/api/v1/actions/shed", &[]).await?;
+            let spans = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+            if json {
+                return output::json(&spans);
+            }
+            let names = ["began", "last", "source", "kind", "count", "sample"];
+            let rows: Vec<Vec<String>> =
+                spans.iter().map(|span| names.iter().map(|name| text(span, name)).collect()).collect();
+            output::table(&names, &rows, "nothing was shed")
         }
         ActionsCommand::Show { id } => {
             let action = api.get(&format!("/api/v1/actions/{}", part(&id)), &[]).await?;
@@ -218,6 +234,7 @@ fn show(action: &Value) -> Result<()> {
         ("until", text(action, "expires_at")),
         ("taken back unless confirmed before", text(action, "confirm_by")),
         ("prolonged", text(action, "prolonged")),
+        ("asked for again, without a row of its own", text(action, "folded")),
         ("ended", text(action, "ended_at")),
         ("undone by", text(action, "undone_by")),
         ("not again before", text(action, "grace_until")),

@@ -34,6 +34,15 @@ pub enum AgentsCommand {
         /// Its id
         id: String,
     },
+    /// Have a host scan paths for malware
+    #[command(
+        after_help = "What is found is alerted and quarantined as policy and playbooks of the host say; a scan that \
+        is under way is ended by: sakimori actions undo ID. With --wait: exit code 0 nothing found, 1 something found, 2 \
+        not everything could be judged, or it did not run to its end.\n\nExamples:\n  \
+        sakimori agents scan web1 /srv/www --wait\n  \
+        sakimori agents scan web1 / --exclude /var/lib/docker --cpu 10 --reason 'after the incident'"
+    )]
+    Scan(super::scans::Scan),
     /// Make a token with which a host joins, or a group of hosts; it is shown once
     #[command(after_help = "Examples:\n  \
         sakimori agents token --name web1\n  \
@@ -117,6 +126,7 @@ pub async fn run(api: &Api, command: AgentsCommand, json: bool) -> Result<()> {
             api.delete(&path(&id)).await?;
             if json { output::json(&json!({ "deleted": id })) } else { output::line(format!("{id} is forgotten")) }
         }
+        AgentsCommand::Scan(scan) => super::scans::run(api, scan, json).await.map(|_| ()),
         AgentsCommand::Token(new) => make(api, &new, json).await,
         AgentsCommand::Tokens => {
             let found = api.list("/api/v1/enrolment-tokens", &[], 10_000).await?;

@@ -59,10 +59,10 @@ fn show(answer: &Value) -> Result<()> {
         .map(|chain| {
             let broken = text(chain, "broken_at");
             let state = if broken.is_empty() { "whole".to_owned() } else { format!("BROKEN at entry {broken}") };
-            vec![text(chain, "tenant"), text(chain, "entries"), state, text(chain, "head")]
+            vec![text(chain, "tenant"), text(chain, "log"), text(chain, "entries"), state, text(chain, "head")]
         })
         .collect();
-    output::table(&["tenant", "entries", "state", "head"], &rows, "nothing was changed yet")?;
+    output::table(&["tenant", "log", "entries", "state", "head"], &rows, "nothing was changed yet")?;
     let list = |name: &str| answer.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
     for witness in list("witnesses") {
         if witness.get("agrees").and_then(Value::as_bool) != Some(true) {

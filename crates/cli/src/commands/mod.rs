@@ -19,6 +19,7 @@ pub mod policy;
 pub mod proof;
 pub mod rules;
 pub mod scan;
+pub mod scans;
 pub mod secrets;
 pub mod token;
 pub mod trials;
@@ -61,6 +62,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Secrets(command) => secrets::run(&shared, command),
         Command::User(command) => user::run(&shared, command),
         Command::Token(command) => with_api(&shared, async |api| token::run(&api, command, shared.json).await),
+        Command::Agents { command: Some(agents::AgentsCommand::Scan(scan)) } => {
+            let api = Api::open(&shared)?;
+            block_on(scans::run(&api, scan, shared.json))
+        }
         Command::Agents { command } => {
             let command = command.unwrap_or(agents::AgentsCommand::List { of: None });
             with_api(&shared, async |api| agents::run(&api, command, shared.json).await)

@@ -9,10 +9,10 @@ use axum::http::StatusCode;
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::Response as Respect;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
-use sakimori_respond::actions::{self as catalog, Runs, TargetKind, notify_webhook, waf_block};
+use sakimori_respond::actions::{self as catalog, Runs, TargetKind, notify_webhook, scan_paths, waf_block};
 use sakimori_respond::guard::{self, Verdict};
 use sakimori_store::control::Scope;
-use sakimori_store::control::actions::{self, Filter, MANAGER};
+use sakimori_store::control::actions::{self, Filter, Job, MANAGER};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -26,14 +26,40 @@ use crate::respond::{self, RespondError};
 /// Most actions that one request takes back; the answer says whether there are more.
 const MOST_UNDONE: usize = 2_000;
 /// Longest life of an order by hand, in seconds.
-const LONGEST: i64 = 30 * 86_400;
+pub(super) const LONGEST: i64 = 30 * 86_400;
 
 /// One action with its whole state, as its ledger has it: `order` {`id`, `action`, `target`, `expiry`, `cause`
 /// {`alert`, `rule`, `title`, `events`, `by`}, …}, `place`, `state`, `reason`, `planned_at`, `done_at`, `ended_at`,
-/// `expires_at`, `prolonged`, `grace_until`, `undone_by`, …
+/// `expires_at`, `prolonged`, `grace_until`, `undone_by`, …; and `folded`, how many orders for the same target have no row
+/// of their own.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Action, value_type = Object)]
-pub struct ActionView(Action);
+pub struct ActionView(Shown);
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    action: Action,
+    /// Orders for the same target that have no row of their own.
+    #[serde(skip_serializing_if = "is_none")]
+    folded: i64,
+}
+
+fn is_none(count: &i64) -> bool {
+    *count == 0
+}
+
+impl From<Action> for ActionView {
+    fn from(action: Action) -> Self {
+        Self(Shown { action, folded: 0 })
+    }
+}
+
+impl From<Job> for ActionView {
+    fn from(job: Job) -> Self {
+        Self(Shown { action: job.action, folded: job.folded })
+    }
+}
 
 /// Which actions.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -41,7 +67,7 @@ pub struct ActionView(Action);
 pub struct ActionQuery {
     /// States, with commas between.
     pub state: Option<String>,
-    /// `block_address`, `waf_block`, `notify_webhook`.
+    /// `block_address`, `scan_paths`, `waf_block`, `notify_webhook`, …
     pub action: Option<String>,
     /// Who carries it out: an agent's id, or `manager`.
     pub place: Option<String>,
@@ -115,7 +141,7 @@ pub struct Planned {
     pub place: String,
     /// `allowed`, `refused` or `no_effect`, as far as the manager knows; a host also asks its own surroundings.
     pub verdict: &'static str,
-    /// Why not.
+    /// Why not; or what to know before.
     pub reason: String,
     /// The order.
     #[schema(value_type = Object)]
@@ -135,11 +161,12 @@ pub async fn list(
     let limit = limit(query.limit)?;
     let before: Option<(i64, String)> = place(query.cursor.as_deref())?;
     let states = query.state.as_deref().map_or(Ok(Vec::new()), states)?;
-    let filter = Filter { states, kind: query.action, place: query.place, target: query.target, alert: query.alert };
+    let (kind, place, target, alert) = (query.action, query.place, query.target, query.alert);
+    let filter = Filter { states, kind, place, target, alert, ..Filter::default() };
     let before = before.as_ref().map(|(time, id)| (Timestamp::from_micros(*time), id.as_str()));
     let rows = actions::list(app.shared.control.read(), &scope(&caller), &filter, before, limit + 1).await?;
-    let at = |action: &Action| (action.planned_at.micros(), action.order.id.clone());
-    Ok(Json(Page::of(rows, limit, at, ActionView)))
+    let at = |job: &Job| (job.action.planned_at.micros(), job.action.order.id.clone());
+    Ok(Json(Page::of(rows, limit, at, ActionView::from)))
 }
 
 fn states(text: &str) -> Result<Vec<ActionState>, Problem> {
@@ -156,7 +183,7 @@ fn states(text: &str) -> Result<Vec<ActionState>, Problem> {
 /// `GET /actions/{id}`
 pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<ActionView>, Problem> {
     let job = actions::get(app.shared.control.read(), &scope(&caller), &id).await?;
-    Ok(Json(ActionView(job.action)))
+    Ok(Json(job.into()))
 }
 
 /// `POST /actions/{id}/undo`
@@ -166,7 +193,7 @@ pub async fn undo(
     Path(id): Path<String>,
 ) -> Result<(StatusCode, Json<ActionView>), Problem> {
     let action = respond::undo(&app.shared, caller.tenant(), &id, &caller.name).await?;
-    Ok((StatusCode::ACCEPTED, Json(ActionView(action))))
+    Ok((StatusCode::ACCEPTED, Json(action.into())))
 }
 
 /// `POST /actions/{id}/confirm`
@@ -180,7 +207,7 @@ pub async fn confirm(
     let done: Done<'_, ()> =
         Done { tenant: caller.tenant(), action: "actions:confirm", target: &id, before: None, after: None };
     app.done(change, &caller, done).await?;
-    Ok((StatusCode::ACCEPTED, Json(ActionView(action))))
+    Ok((StatusCode::ACCEPTED, Json(action.into())))
 }
 
 /// `POST /actions/undo`
@@ -189,7 +216,10 @@ pub async fn undo_all(
     caller: Caller,
     Body(wanted): Body<UndoFilter>,
 ) -> Result<(StatusCode, Json<Undone>), Problem> {
+    // However many messages were sent, they are not in the way of what can be taken back.
+    let forever = catalog::CATALOG.iter().filter(|known| known.undo.is_none() && wanted.action.is_none());
     let filter = Filter {
+        without: forever.map(|known| known.id).collect(),
         states: vec![ActionState::Approved, ActionState::Running, ActionState::Done],
         kind: wanted.action,
         place: wanted.place,
@@ -204,8 +234,8 @@ pub async fn undo_all(
     let most = i64::try_from(MOST_UNDONE).unwrap_or(i64::MAX);
     let rows = actions::list(app.shared.control.read(), &scope(&caller), &filter, None, most + 1).await?;
     let mut out = Undone { more: rows.len() > MOST_UNDONE, ..Undone::default() };
-    for action in rows.iter().take(MOST_UNDONE).filter(|action| action.order.action != notify_webhook::ID) {
-        match respond::undo(&app.shared, caller.tenant(), &action.order.id, &caller.name).await {
+    for job in rows.iter().take(MOST_UNDONE) {
+        match respond::undo(&app.shared, caller.tenant(), &job.action.order.id, &caller.name).await {
             Ok(_) => out.undone += 1,
             Err(RespondError::NothingToUndo { .. }) => out.over += 1,
             Err(error) => return Err(error.into()),
@@ -311,6 +341,7 @@ fn judge(app: &App, order: &Order, respect: Respect, operators: Vec<IpAddr>) -> 
         notify_webhook::ID => {
             notify_webhook::judge(order, app.shared.config.notify.iter().map(|channel| channel.name.as_str()))
         }
+        scan_paths::ID => scan_paths::scan(order).map_or_else(Verdict::Refused, |_| Verdict::Allowed),
         _ => match &order.target {
             Target::Network(network) => guard::shared(network, &respect.allow, &respect.trusted_proxies)
                 .map_or(Verdict::Allowed, Verdict::Refused),

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use sakimori_model::Timestamp;
 use sakimori_store::control::audit::{self, Record, Verdict};
-use sakimori_store::control::heads;
+use sakimori_store::control::{heads, retire};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -106,7 +106,9 @@ pub struct BreakView {
 pub struct Chain {
     /// Whose, `*` for the installation's.
     pub tenant: String,
-    /// Entries in order, from the first.
+    /// `audit`, or `ledger`: of the manager's own actions.
+    pub log: &'static str,
+    /// Entries in order, from the first; of a ledger those that were retired among them.
     pub entries: i64,
     /// Hash of the last of them, hex.
     pub head: String,
@@ -114,9 +116,10 @@ pub struct Chain {
     pub broken_at: Option<i64>,
 }
 
-impl From<Verdict> for Chain {
-    fn from(verdict: Verdict) -> Self {
+impl Chain {
+    fn of(log: &'static str, verdict: Verdict) -> Self {
         Self {
+            log,
             tenant: verdict.tenant,
             entries: verdict.entries,
             head: hex::encode(verdict.head),
@@ -141,7 +144,9 @@ pub async fn list(
 /// `GET /audit/verify`
 pub async fn verify(State(app): State<App>, caller: Caller) -> Result<Json<Verified>, Problem> {
     let verdicts = audit::verify(app.shared.control.read(), &caller.scope()).await?;
-    let chains: Vec<Chain> = verdicts.into_iter().map(Chain::from).collect();
+    let ledgers = retire::verify(app.shared.control.read(), &caller.scope()).await?;
+    let audits = verdicts.into_iter().map(|verdict| Chain::of("audit", verdict));
+    let chains: Vec<Chain> = audits.chain(ledgers.into_iter().map(|verdict| Chain::of("ledger", verdict))).collect();
     let mut witnesses = Vec::new();
     for head in heads::witnesses(app.shared.control.read(), &caller.scope()).await? {
         let chain = head.kind.strip_prefix(heads::AUDIT).unwrap_or_default().to_owned();

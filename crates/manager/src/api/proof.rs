@@ -128,7 +128,8 @@ pub(crate) async fn newest_message(
         ..Filter::default()
     };
     let scope = Scope::All;
-    Ok(actions::list(shared.control.read(), &scope, &filter, None, 1).await?.into_iter().next())
+    let newest = actions::list(shared.control.read(), &scope, &filter, None, 1).await?;
+    Ok(newest.into_iter().next().map(|job| job.action))
 }
 
 fn of_channel(name: &str, newest: Option<&Action>, now: Timestamp) -> ProofView {

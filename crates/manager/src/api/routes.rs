@@ -6,7 +6,9 @@ use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
 use super::{App, actions, agents, alerts, audit, backups, bundles, enrolment, events, extract, frame, halt, health};
-use super::{orders, playbooks, policies, proof, rules, sealing, secrets, session, tenants, tokens, trials, users};
+use super::{
+    orders, playbooks, policies, proof, rules, scans, sealing, secrets, session, shed, tenants, tokens, trials, users,
+};
 
 /// Open to everybody.
 const OPEN: &str = "";
@@ -41,6 +43,8 @@ pub fn table() -> Vec<Route> {
         get("/api/v1/agents", "agents:read", agents::list).does("Lists agents").query::<extract::PageQuery>().answers_page::<agents::AgentView>(),
         get("/api/v1/agents/{id}", "agents:read", agents::get).does("Shows an agent").answers::<agents::AgentView>(200),
         get("/api/v1/agents/{id}/policy", "policies:read", policies::effective).does("What applies to an agent, and why").answers::<policies::EffectivePolicy>(200),
+        post("/api/v1/agents/{id}/scans", "actions:order", scans::begin).does("Orders a host to scan paths, or says what it would do").takes::<scans::NewScan>().answers::<actions::Planned>(200).answers::<actions::Planned>(202),
+        get("/api/v1/agents/{id}/scans/{scan}", "actions:read", scans::get).does("How a scan by order stands, and what it found").answers::<scans::ScanView>(200),
         post("/api/v1/agents/{id}/revoke", "agents:revoke", agents::revoke).does("Revokes an agent").answers::<agents::AgentView>(200),
         delete("/api/v1/agents/{id}", "agents:delete", agents::delete).does("Forgets a revoked agent").answers_nothing(),
 
@@ -74,6 +78,7 @@ pub fn table() -> Vec<Route> {
         get("/api/v1/actions", "actions:read", actions::list).does("Lists actions, newest first").query::<actions::ActionQuery>().answers_page::<actions::ActionView>(),
         post("/api/v1/actions", "actions:order", actions::order).does("Orders an action by hand, or says what it would do").takes::<actions::NewAction>().answers::<actions::Planned>(200).answers::<actions::Planned>(202),
         post("/api/v1/actions/undo", "actions:undo", actions::undo_all).does("Takes back all actions of a kind").takes::<actions::UndoFilter>().answers::<actions::Undone>(202),
+        get("/api/v1/actions/shed", "actions:read", shed::list).does("What floods asked for beyond the rate").answers::<shed::ShedSpans>(200),
         get("/api/v1/actions/{id}", "actions:read", actions::get).does("Shows an action").answers::<actions::ActionView>(200),
         post("/api/v1/actions/{id}/undo", "actions:undo", actions::undo).does("Takes an action back").answers::<actions::ActionView>(202),
 

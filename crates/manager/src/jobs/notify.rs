@@ -1,36 +1,91 @@
-//! Sends messages to webhooks: at least once, one message for a burst, a repeat marked as one (D19).
+//! Sends messages to webhooks: at least once, one message for a burst, a repeat marked as one (D19). Of what a flood asked
+//! for beyond the rate one message a minute says how many they are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sakimori_model::{Action, ActionState, Event, field};
+use sakimori_model::action::{Cause, Target};
+use sakimori_model::{Action, ActionState, Event, Order, Timestamp, field};
 use sakimori_respond::actions::notify_webhook;
 use sakimori_respond::message::{Notice, Waiting, compose, group};
 use sakimori_respond::ports::PortError;
 use sakimori_respond::wide;
-use sakimori_store::control::actions::{self, Filter, Job};
+use sakimori_store::control::actions::{self, Filter, Job, MANAGER};
+use sakimori_store::control::shed::{self, Shed};
 use sakimori_store::control::{ControlError, Scope};
 use sakimori_store::lake::Interval;
 use sakimori_store::query;
 
 use super::wake;
 use crate::metrics::Metrics;
-use crate::respond::advance;
+use crate::respond::{self, Account, advance};
 use crate::shared::Shared;
 
 /// Most alerts in one message.
 const MOST: usize = 100;
+/// Seconds between two messages that say how many others were not sent.
+const SUM_EVERY: i64 = 60;
 
 /// Runs until the stop is told.
 pub async fn run(shared: Arc<Shared>) -> Result<(), String> {
     loop {
+        sum_up(&shared).await?;
         send_due(&shared).await?;
         let waits = !work(&shared).await?.is_empty();
         let longest = if waits { Duration::from_millis(200) } else { Duration::from_secs(5) };
         if !wake(&shared, &shared.message_waiting, longest).await {
             return Ok(());
         }
+    }
+}
+
+/// Asks for the messages that say how many others were not sent. Each is named by what it tells, so that a crash between
+/// asking for it and noting that asks for the same.
+async fn sum_up(shared: &Shared) -> Result<(), String> {
+    let now = shared.clock.now();
+    let fail = |error: ControlError| error.to_string();
+    for span in
+        shed::untold(shared.control.read(), notify_webhook::ID, now.plus_secs(-SUM_EVERY)).await.map_err(fail)?
+    {
+        let order = summary(&span);
+        let account = Account { exempt: true, ..Account::default() };
+        respond::plan(shared, &span.tenant, vec![order], account, now).await.map_err(|error| error.to_string())?;
+        let write = async {
+            let mut change = shared.control.begin().await?;
+            shed::told(change.connection(), &span, span.count, now).await?;
+            change.commit().await
+        };
+        write.await.map_err(fail)?;
+    }
+    Ok(())
+}
+
+fn summary(span: &Shed) -> Order {
+    let target = Target::Channel(span.target.clone());
+    let more = span.count - span.told;
+    let title = format!("{more} more alerts, not told one by one");
+    let text = format!(
+        "{} asked for more messages than are sent one by one; {} since {}. sakimori alerts lists all of them",
+        span.source,
+        span.count,
+        Timestamp::from_micros(span.began)
+    );
+    Order {
+        id: wide::order_id(
+            &format!("{} {} {}", span.source, span.began, span.told),
+            notify_webhook::ID,
+            &target,
+            MANAGER,
+        ),
+        action: notify_webhook::ID.to_owned(),
+        target,
+        expiry: None,
+        cause: Cause { rule: crate::flood::NOTICE.into(), title, by: span.source.clone(), ..Cause::default() },
+        via: None,
+        probe: false,
+        inputs: BTreeMap::from([("text".to_owned(), text)]),
+        signatures: Vec::new(),
     }
 }
 
@@ -135,6 +190,9 @@ async fn failed(shared: &Shared, mut members: Vec<Job>, problem: &PortError) -> 
 /// The alert as it is stored; what its cause says where it cannot be found.
 async fn alert(shared: &Shared, job: &Job) -> Event {
     let cause = &job.action.order.cause;
+    if cause.alert.is_empty() {
+        return of_cause(cause);
+    }
     let found = match query::parse(&format!("sakimori.alert.id:\"{}\" and event.kind:alert", cause.alert)) {
         Ok(query) => shared.lake.search(&job.tenant, &query, Interval::default(), 1, None).await.ok(),
         Err(_) => None,
@@ -142,6 +200,10 @@ async fn alert(shared: &Shared, job: &Job) -> Event {
     if let Some(hit) = found.and_then(|found| found.hits.into_iter().next()) {
         return hit.event;
     }
+    of_cause(cause)
+}
+
+fn of_cause(cause: &Cause) -> Event {
     let mut event = Event::new();
     event.set(field::SAKIMORI_ALERT_ID, cause.alert.clone());
     event.set(field::RULE_ID, cause.rule.clone());
@@ -151,10 +213,13 @@ async fn alert(shared: &Shared, job: &Job) -> Event {
 
 /// What else was done about the same alert.
 async fn done_about(shared: &Shared, job: &Job) -> Result<Vec<Action>, String> {
-    let filter = Filter { alert: Some(job.action.order.cause.alert.clone()), ..Filter::default() };
+    let alert = &job.action.order.cause.alert;
+    if alert.is_empty() {
+        return Ok(Vec::new());
+    }
+    let filter = Filter { alert: Some(alert.clone()), without: vec![notify_webhook::ID], ..Filter::default() };
     let scope = Scope::One(job.tenant.clone());
-    let mut all =
+    let all =
         actions::list(shared.control.read(), &scope, &filter, None, 50).await.map_err(|error| error.to_string())?;
-    all.retain(|action| action.order.action != notify_webhook::ID);
-    Ok(all)
+    Ok(all.into_iter().map(|job| job.action).collect())
 }

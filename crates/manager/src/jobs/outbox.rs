@@ -1,4 +1,4 @@
-//! Turns rows of the outbox into events of the lake: audit entries and states of the manager's own actions.
+//! Turns rows of the outbox into events of the lake: audit entries, states of the manager's own actions, notices.
 //!
 //! A row is written in the transaction of its change, and gone once its event is durable; the stream's sequence
 //! is the row's number, so that a row that was sent before a crash is not sent again.
@@ -13,6 +13,7 @@ use sakimori_wire::batch::{Batch, BatchHeader, encode};
 
 use super::wake;
 use crate::ingest::{IngestError, MANAGER};
+use crate::notices;
 use crate::shared::Shared;
 
 /// Rows that are taken at a time.
@@ -36,7 +37,7 @@ async fn drain(shared: &Shared) -> Result<bool, String> {
     tenants.sort_unstable();
     tenants.dedup();
     for tenant in tenants {
-        for (kind, stream) in [(OUTBOX_KIND, "actions"), ("audit", "audit")] {
+        for (kind, stream) in [(OUTBOX_KIND, "actions"), ("audit", "audit"), (notices::STREAM, notices::STREAM)] {
             let (sent, first_event) = shared.ingest.stream(tenant, MANAGER, stream);
             let portion: Vec<&Message> = rows
                 .iter()
@@ -70,6 +71,9 @@ fn event(row: &Message) -> Option<Event> {
     if row.kind == OUTBOX_KIND {
         let action: Action = serde_json::from_str(&row.payload).ok()?;
         return Some(sakimori_respond::event::of(&action, row.created));
+    }
+    if row.kind == notices::STREAM {
+        return notices::event(row);
     }
     let entry: serde_json::Value = serde_json::from_str(&row.payload).ok()?;
     let text = |name: &str| entry.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();

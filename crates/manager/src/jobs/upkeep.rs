@@ -1,10 +1,14 @@
-//! Keeps the lake in order, every hour: small files of a day are joined, days that are over go, files that nothing
-//! reads any more are deleted. Each step is done again where it was cut off.
+//! Keeps things in order, every hour: small files of a day of the lake are joined, days that are over go, files that
+//! nothing reads any more are deleted; actions that are over go, and of the ledger's chain what none of those that stay
+//! needs; its head is written into the audit log. Each step is done again where it was cut off.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use sakimori_model::Timestamp;
+use sakimori_store::control::retire::{self, Keep};
+use sakimori_store::control::{ControlError, shed};
 use sakimori_store::lake::LakeError;
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -16,6 +20,8 @@ use crate::shared::Shared;
 const EVERY: Duration = Duration::from_secs(3_600);
 /// Before the first: a start has better things to do.
 const FIRST: Duration = Duration::from_secs(300);
+/// What changed so lately stays, in seconds, however much there is: a crash may make it be asked for again.
+const FRESH: i64 = 600;
 
 /// Runs until the stop is told.
 pub async fn run(shared: Arc<Shared>) -> Result<(), String> {
@@ -38,6 +44,46 @@ pub async fn round(shared: &Shared) {
     told("events older than their retention went", expired, &metrics.lake_expired);
     let deleted = lake.vacuum(now).await.map(|files| files as u64);
     told("files that nothing reads were deleted", deleted, &metrics.lake_deleted);
+    match retire(shared, now).await {
+        Ok(0) => {}
+        Ok(count) => {
+            Metrics::add(&metrics.retired, count);
+            info!(count, "actions that are over went");
+        }
+        Err(error) => warn!(%error, "actions that are over stay for another hour"),
+    }
+}
+
+/// Takes out actions that are over, portion by portion, so that nobody waits long for the database.
+async fn retire(shared: &Shared, now: Timestamp) -> Result<u64, ControlError> {
+    let flood = &shared.config.flood;
+    let before = now.plus_secs(-i64::from(flood.keep_days.max(1)) * 86_400);
+    let keep = Keep { before, most: i64::from(flood.keep_most), fresh: now.plus_secs(-FRESH) };
+    let mut gone = 0;
+    for tenant in retire::tenants(shared.control.read()).await? {
+        let mut place = Some((i64::MIN, String::new()));
+        while let Some(from) = place {
+            let mut change = shared.control.begin().await?;
+            let (count, next) = retire::rows(change.connection(), &tenant, &keep, &from, now).await?;
+            change.commit().await?;
+            gone += count;
+            place = next;
+        }
+        loop {
+            let mut change = shared.control.begin().await?;
+            let records = retire::ledger(&mut change, &tenant, now).await?;
+            change.commit().await?;
+            if records == 0 {
+                break;
+            }
+        }
+        let mut change = shared.control.begin().await?;
+        retire::head(&mut change, &tenant, now).await?;
+        shed::tidy(change.connection(), &tenant, before).await?;
+        change.commit().await?;
+    }
+    shared.outbox_changed.notify_one();
+    Ok(gone)
 }
 
 fn told(what: &str, outcome: Result<u64, LakeError>, counter: &AtomicU64) {

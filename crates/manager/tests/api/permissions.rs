@@ -42,6 +42,7 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         | "get /api/v1/events/tail"
         | "get /api/v1/alerts"
         | "get /api/v1/actions"
+        | "get /api/v1/actions/shed"
         | "get /api/v1/orders"
         | "get /api/v1/halt"
         | "get /api/v1/playbooks"
@@ -107,6 +108,16 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         "patch /api/v1/alerts/{id}" => {
             let path = format!("/api/v1/alerts/{}", world.alert("default").await);
             attempt(path, json!({"status": "closed", "comment": "a test"}), 200)
+        }
+        "post /api/v1/agents/{id}/scans" => attempt(
+            format!("{}/scans", agent(world).await),
+            json!({"paths": ["/srv", "/tmp"], "report_only": true}),
+            202,
+        ),
+        "get /api/v1/agents/{id}/scans/{scan}" => {
+            let path = format!("{}/scans", agent(world).await);
+            let begun = world.ask("POST", &path, json!({"paths": ["/srv"]})).await;
+            attempt(format!("{path}/{}", begun["id"].as_str()?), Value::Null, 200)
         }
         "post /api/v1/actions" => {
             let agent = world.agent("default").await;

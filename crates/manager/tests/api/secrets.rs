@@ -99,7 +99,7 @@ async fn a_channel_signs_by_the_secret_that_it_names_as_it_is_now_and_sends_noth
         burst_seconds: 0,
     };
     let channels = vec![channel("ops", "pager"), channel("theirs", "acme/pager")];
-    let world = World::start_like(Arc::new(SystemClock), |config| config.notify = channels).await;
+    let world = World::start_with(Arc::new(SystemClock), |config| config.notify = channels).await;
     let shared = &world.running.shared;
     let send = async |channel: &str| {
         let message = Message { id: "m".into(), channel: channel.into(), body: "{}".into(), tries: 0 };

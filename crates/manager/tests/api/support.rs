@@ -40,10 +40,11 @@ impl World {
     }
 
     pub async fn start_at(clock: SharedClock) -> Self {
-        Self::start_like(clock, |_| {}).await
+        Self::start_with(clock, |_| {}).await
     }
 
-    pub async fn start_like(clock: SharedClock, change: impl FnOnce(&mut Config)) -> Self {
+    /// A manager with this clock and a changed configuration.
+    pub async fn start_with(clock: SharedClock, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config { state_dir: dir.path().join("state"), ..Config::default() };
         config.api.listen = "127.0.0.1:0".parse().unwrap();

@@ -76,7 +76,11 @@ impl World {
     pub async fn start_with(&self, change: impl FnOnce(&mut Config)) -> Running {
         let mut config = self.config();
         change(&mut config);
-        let running = Manager::start(config).await.unwrap();
+        self.know_first(Manager::start(config).await.unwrap())
+    }
+
+    /// Notes the first password, where this start made it.
+    pub fn know_first(&self, running: Running) -> Running {
         if let Some(password) = &running.first_password {
             self.password.lock().unwrap().clone_from(password);
         }

@@ -104,3 +104,38 @@ fn a_flood_of_strangers_keeps_no_agent_out() {
         manager.stop().await;
     });
 }
+
+#[test]
+fn a_flood_of_the_console_s_port_keeps_no_agent_out() {
+    let world = World::new();
+    world.run(async {
+        let manager = world
+            .start_with(|config| {
+                config.api.connections = 64;
+                config.api.head_seconds = 3_600;
+            })
+            .await;
+        let token = world.token(&manager).await;
+        let target = manager.api_addr.to_string();
+        // From many addresses, all of whose connections stay and say nothing.
+        let mut silent = Vec::new();
+        for number in 0..512_u32 {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(format!("127.0.{}.{}:0", 1 + number / 250, 2 + number % 250).parse().unwrap()).unwrap();
+            silent.extend(socket.connect(target.parse().unwrap()).await);
+        }
+        let refused = &manager.shared.metrics.api_refused;
+        let began = std::time::Instant::now();
+        while refused.load(std::sync::atomic::Ordering::Relaxed) < 512 - 64 {
+            assert!(began.elapsed() < Duration::from_secs(60), "they are not refused");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let agent = Agent::enrol(&token).await.unwrap();
+        let mut stream = agent.open().await.unwrap();
+        stream.send(agent.batch("auth", 1, events(1))).await;
+        stream.receipt().await;
+        // And whoever stands at the machine gets in.
+        assert_eq!(world.ask(&manager, "/api/v1/agents").await["items"].as_array().unwrap().len(), 1);
+        manager.stop().await;
+    });
+}

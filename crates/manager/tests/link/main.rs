@@ -3,6 +3,7 @@
 
 #[allow(dead_code, reason = "each test program uses its part")]
 mod agent;
+mod bounds;
 mod flood;
 mod living;
 mod power;

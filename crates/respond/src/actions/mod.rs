@@ -5,6 +5,7 @@ pub mod block_address;
 pub mod notify_webhook;
 pub mod prevent_mode;
 pub mod quarantine_file;
+pub mod scan_paths;
 pub mod waf_block;
 
 /// What an action is, for help, forms, checks and reference pages.
@@ -56,7 +57,7 @@ pub enum TargetKind {
     Network,
     /// A notification channel.
     Channel,
-    /// A file on the host.
+    /// A file or a folder on the host.
     File,
     /// A setting of the policy.
     Setting,
@@ -86,6 +87,7 @@ pub enum Runs {
 pub const CATALOG: &[&Descriptor] = &[
     &block_address::DESCRIPTOR,
     &quarantine_file::DESCRIPTOR,
+    &scan_paths::DESCRIPTOR,
     &waf_block::DESCRIPTOR,
     &notify_webhook::DESCRIPTOR,
     &prevent_mode::DESCRIPTOR,
@@ -94,6 +96,11 @@ pub const CATALOG: &[&Descriptor] = &[
 /// The action of this slug.
 pub fn find(id: &str) -> Option<&'static Descriptor> {
     CATALOG.iter().find(|descriptor| descriptor.id == id).copied()
+}
+
+/// At most 64 characters of a text that a stranger wrote.
+pub(crate) fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 #[cfg(test)]

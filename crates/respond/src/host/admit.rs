@@ -7,7 +7,7 @@ use sakimori_model::policy::{Mode, Switch};
 use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
 
 use super::{HostActions, Touched};
-use crate::actions::quarantine_file;
+use crate::actions::{quarantine_file, scan_paths};
 use crate::guard::{Verdict, judge};
 use crate::ledger::LedgerError;
 use crate::mandate::Authority;
@@ -25,6 +25,9 @@ impl<B: AddressBlocker> HostActions<B> {
     ) -> Result<Option<Arc<str>>, LedgerError> {
         if order.action == quarantine_file::ID {
             return self.admit_file(order, authority, now, touched);
+        }
+        if order.action == scan_paths::ID {
+            return self.admit_scan(order, authority, now, touched);
         }
         let mut action = wide::plan(order, &self.place, now, &self.limits(authority));
         if wide::needs_confirmation(&action.order) {

@@ -27,6 +27,8 @@ impl<B: AddressBlocker> HostActions<B> {
             return self.ledger.sync();
         }
         self.ledger.sync()?;
+        let (scans, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_scan(id));
+        self.begin_scans(scans, now, touched)?;
         let (files, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_of_file(id));
         self.take_files(files, now, touched)?;
         // What a crash kept from its record: the effect of a setting is that it is in the ledger.
@@ -129,6 +131,8 @@ impl<B: AddressBlocker> HostActions<B> {
         if ids.is_empty() {
             return Ok(());
         }
+        let (scans, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_scan(id));
+        self.end_scans(scans, now, touched)?;
         let (files, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_of_file(id));
         self.give_files_back(files, now, touched)?;
         if ids.is_empty() {

@@ -6,6 +6,7 @@ use sakimori_model::ledger::{Change, Step};
 use sakimori_model::{Action, ActionState, Timestamp};
 
 use super::{HostActions, Owed, Touched};
+use crate::actions::scan_paths;
 use crate::ledger::{LedgerError, step};
 use crate::ports::AddressBlocker;
 use crate::wide;
@@ -49,6 +50,10 @@ impl<B: AddressBlocker> HostActions<B> {
         if let (ActionState::Done, Some(end)) = (action.state, action.end()) {
             self.ends.insert((end, Arc::clone(&id)));
         }
+        if action.order.action == scan_paths::ID && matches!(action.state, ActionState::Approved | ActionState::Running)
+        {
+            self.scanning.insert(Arc::clone(&id));
+        }
         let Some(network) = wide::network(&action.order) else { return };
         if wide::is_live(action.state) {
             self.live.entry(network).or_default().push(Arc::clone(&id));
@@ -64,6 +69,7 @@ impl<B: AddressBlocker> HostActions<B> {
         if let Some(end) = action.end() {
             self.ends.remove(&(end, Arc::clone(id)));
         }
+        self.scanning.remove(id);
         let Some(network) = wide::network(&action.order) else { return };
         if wide::is_live(action.state)
             && let Some(ids) = self.live.get_mut(&network)

@@ -23,6 +23,8 @@ pub struct Job {
     pub failures: u32,
     /// Not before this moment.
     pub retry_at: Option<Timestamp>,
+    /// Orders for the same target that have no row of their own.
+    pub folded: i64,
 }
 
 /// Which actions are meant; empty means any.
@@ -38,6 +40,8 @@ pub struct Filter {
     pub target: Option<String>,
     /// Id of the alert.
     pub alert: Option<String>,
+    /// Kinds that are left out.
+    pub without: Vec<&'static str>,
 }
 
 fn read(row: &Row) -> Result<Job> {
@@ -48,10 +52,12 @@ fn read(row: &Row) -> Result<Job> {
         action,
         failures: u32::try_from(row.try_get::<i64, _>("failures")?).unwrap_or(u32::MAX),
         retry_at: row.try_get::<Option<i64>, _>("retry_at")?.map(Timestamp::from_micros),
+        folded: row.try_get("folded")?,
     })
 }
 
-/// Writes a new action of the manager's own, its ledger record, audit entry and outbox row.
+/// Writes a new action of the manager's own, its ledger record and outbox row, and its audit entry where a person is behind
+/// it.
 ///
 /// # Errors
 /// The database failed.
@@ -84,6 +90,11 @@ async fn tell(change: &mut Change, tenant: &str, action: &Action, now: Timestamp
         Some(name) if matches!(action.state, ActionState::Undoing | ActionState::Undone) => format!("user:{name}"),
         _ => "system".to_owned(),
     };
+    if actor == "system" && !action.order.cause.alert.is_empty() {
+        // What an alert led to is in the ledger, whose heads are in the audit log ([`super::retire::head`]): floods of
+        // alerts must not fill what says who did what.
+        return Ok(());
+    }
     let verb = format!("actions:{}", action.state.name());
     change
         .audit(&audit::Entry {
@@ -200,12 +211,35 @@ pub async fn exists(connection: &mut Connection, tenant: &str, id: &str) -> Resu
 ///
 /// # Errors
 /// The database failed.
-pub async fn on_target(connection: &mut Connection, tenant: &str, kind: &str, target: &str) -> Result<Vec<Action>> {
+pub async fn on_target(connection: &mut Connection, tenant: &str, kind: &str, target: &str) -> Result<Vec<Job>> {
     let sql = "SELECT * FROM actions WHERE tenant = $1 AND kind = $2 AND target = $3 AND place = 'manager' \
                AND state IN ('planned', 'approved', 'running', 'done', 'undoing', 'undone') \
                ORDER BY planned DESC LIMIT 20";
     let rows = sql::query(sql).bind(tenant).bind(kind).bind(target).fetch_all(connection).await?;
-    rows.iter().map(|row| read(row).map(|job| job.action)).collect()
+    rows.iter().map(read).collect()
+}
+
+/// The action of a host that is in effect on a target: its id, and how many orders are folded into it.
+///
+/// # Errors
+/// The database failed.
+pub async fn covering(connection: &mut Connection, tenant: &str, other: &Action) -> Result<Option<(String, i64)>> {
+    let sql = "SELECT id, folded FROM actions WHERE tenant = $1 AND kind = $2 AND target = $3 AND place = $4 \
+               AND state IN ('approved', 'running', 'done') AND id <> $5 ORDER BY planned LIMIT 1";
+    let query = sql::query_as(sql).bind(tenant).bind(&other.order.action).bind(other.order.target.to_string());
+    Ok(query.bind(&other.place).bind(&other.order.id).fetch_optional(connection).await?)
+}
+
+/// Counts orders for the target of an action that get no row of their own. What a journal record brought is counted
+/// once, however often it is read.
+///
+/// # Errors
+/// The database failed.
+pub async fn fold(connection: &mut Connection, tenant: &str, id: &str, count: i64, position: i64) -> Result<()> {
+    let sql = "UPDATE actions SET folded = folded + $3, folded_position = $4 \
+               WHERE tenant = $1 AND id = $2 AND folded_position < $4";
+    sql::query(sql).bind(tenant).bind(id).bind(count).bind(position).execute(connection).await?;
+    Ok(())
 }
 
 /// One action.
@@ -228,7 +262,7 @@ pub async fn list(
     filter: &Filter,
     before: Option<(Timestamp, &str)>,
     limit: i64,
-) -> Result<Vec<Action>> {
+) -> Result<Vec<Job>> {
     let mut query = sql::Builder::new("SELECT * FROM actions WHERE 1 = 1");
     if let Scope::One(tenant) = scope {
         query.push(" AND tenant = ").push_bind(tenant);
@@ -246,13 +280,16 @@ pub async fn list(
             query.push(column).push_bind(value);
         }
     }
+    if !filter.without.is_empty() {
+        query.push(" AND NOT kind").push_in(filter.without.iter().copied());
+    }
     if let Some((time, id)) = before {
         query.push(" AND (planned < ").push_bind(time.micros());
         query.push(" OR (planned = ").push_bind(time.micros());
         query.push(" AND id < ").push_bind(id).push("))");
     }
     query.push(" ORDER BY planned DESC, id DESC LIMIT ").push_bind(limit);
-    query.build().fetch_all(pool).await?.iter().map(|row| read(row).map(|job| job.action)).collect()
+    query.build().fetch_all(pool).await?.iter().map(read).collect()
 }
 
 /// How many actions are in each state, of one tenant or all: for figures.
@@ -273,6 +310,7 @@ mod tests {
     on_both!(
         the_ledger_is_a_chain_and_the_outbox_tells,
         an_older_event_of_a_host_action_and_another_place_change_nothing,
+        repeats_of_a_target_are_counted_once_a_record,
         lists_are_filtered_and_paged,
     );
 
@@ -343,6 +381,26 @@ mod tests {
         assert!(get(control.read(), &Scope::One("other".into()), "a").await.is_err());
     }
 
+    async fn repeats_of_a_target_are_counted_once_a_record(base: Base) {
+        let (_dir, control) = base.fresh().await;
+        let now = Timestamp::from_secs(9);
+        let mut change = control.begin().await.unwrap();
+        put(change.connection(), "default", &action("a", "agent", ActionState::Done), 7, now).await.unwrap();
+        let again = action("b", "agent", ActionState::NoEffect);
+        for position in [8, 8, 9] {
+            let (id, _) = covering(change.connection(), "default", &again).await.unwrap().unwrap();
+            fold(change.connection(), "default", &id, 5, position).await.unwrap();
+        }
+        let found = covering(change.connection(), "default", &again).await.unwrap();
+        assert_eq!(found, Some(("a".to_owned(), 10)));
+        let elsewhere = action("b", "other", ActionState::NoEffect);
+        assert_eq!(covering(change.connection(), "default", &elsewhere).await.unwrap(), None);
+        // A later state of the row keeps the count.
+        put(change.connection(), "default", &action("a", "agent", ActionState::Undone), 10, now).await.unwrap();
+        change.commit().await.unwrap();
+        assert_eq!(get(control.read(), &Scope::All, "a").await.unwrap().folded, 10);
+    }
+
     async fn lists_are_filtered_and_paged(base: Base) {
         let (_dir, control) = base.fresh().await;
         let mut change = control.begin().await.unwrap();
@@ -351,12 +409,14 @@ mod tests {
             put(change.connection(), "default", &one, 0, Timestamp::from_secs(1)).await.unwrap();
         }
         change.commit().await.unwrap();
-        let ids = |list: Vec<Action>| list.into_iter().map(|action| action.order.id).collect::<Vec<_>>();
+        let ids = |list: Vec<Job>| list.into_iter().map(|job| job.action.order.id).collect::<Vec<_>>();
         let scope = Scope::One("default".into());
         let first = list(control.read(), &scope, &Filter::default(), None, 2).await.unwrap();
         assert_eq!(ids(first.clone()), ["c", "b"]);
-        let last = first.last().map(|action| (action.planned_at, action.order.id.as_str()));
+        let last = first.last().map(|job| (job.action.planned_at, job.action.order.id.as_str()));
         assert_eq!(ids(list(control.read(), &scope, &Filter::default(), last, 2).await.unwrap()), ["a"]);
+        let without = Filter { without: vec!["waf_block"], ..Filter::default() };
+        assert!(list(control.read(), &scope, &without, None, 2).await.unwrap().is_empty());
         let none = Filter { states: vec![ActionState::Failed], ..Filter::default() };
         assert!(list(control.read(), &scope, &none, None, 2).await.unwrap().is_empty());
     }

@@ -38,6 +38,8 @@ const TABLES: &[&str] = &[
     "checkpoints",
     "actions",
     "ledger",
+    "ledger_begins",
+    "shed",
     "alert_notes",
 ];
 

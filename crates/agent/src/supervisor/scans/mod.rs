@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! schedule (`plan`) ─┐
-//! control socket ────┴→ waiting → work ⇄ thread (`run`): walk → worker `malware` (own budget, gives way to others)
-//!                                  │       └ found → as real-time protection: alert → playbook → order → ledger → vault
+//! control socket ────┼→ waiting → work ⇄ thread (`run`): walk → worker `malware` (own budget, gives way to others)
+//! ledger (`ordered`) ─┘            │       └ found → as real-time protection: alert → playbook → order → ledger → vault
 //!                                  └ position, figures: `scans.json` (`kept`), events and status (`telling`)
 //! ```
 //! A pause ends thread and worker and keeps the position; to go on begins a thread after it. The same way a scan goes on
@@ -11,6 +11,7 @@
 //! was found before it is durable, so a crash makes files be judged again, and none be left out.
 
 mod kept;
+mod ordered;
 mod plan;
 mod run;
 mod telling;
@@ -35,6 +36,7 @@ use crate::config::Config;
 use crate::modules::antimalware::DESCRIPTOR;
 use crate::quarantine::GivenBack;
 use kept::{Kept, MANUAL, Request, Work};
+pub use ordered::Wishes;
 use plan::Due;
 use run::Run;
 
@@ -102,6 +104,8 @@ pub struct Scans {
     awaited: Option<Instant>,
     /// A scan was under way when the agent ended.
     interrupted: bool,
+    /// Scans that are over, of which the ledger has not heard.
+    over: Vec<ScanStatus>,
 }
 
 impl Scans {
@@ -129,6 +133,7 @@ impl Scans {
             connected: None,
             awaited: None,
             interrupted,
+            over: Vec::new(),
         }
     }
 
@@ -203,6 +208,7 @@ impl Supervisor {
                 self.scans.take(progress);
                 let stop = self.scans.thread.take().and_then(|thread| thread.stop);
                 self.scan_ended(stop, outcome);
+                self.settle_scans()?;
                 return self.report();
             }
             Told::Progress(..) | Told::Ended(..) => {}
@@ -243,6 +249,7 @@ impl Supervisor {
             self.scans.kept.remember(&work, now);
         }
         self.say_end(&told);
+        self.scans.over.push(told.clone());
         self.scans.kept.last = Some(told);
         self.scans.save_soon();
     }
@@ -268,6 +275,7 @@ impl Supervisor {
             let place = at.map_or("begins anew".to_owned(), |path| format!("goes on after {}", path.display()));
             self.say_now("scan-continued", &format!("it {place}, since the agent was started again"));
         }
+        self.take_wishes();
         self.plan_scans();
         if self.scans.kept.work.is_none()
             && let Some(request) = self.scans.kept.waiting.pop_front()
@@ -278,6 +286,7 @@ impl Supervisor {
             self.scans.save_soon();
             self.say_now("scan-started", &what);
         }
+        self.settle_scans()?;
         self.start_scan()
     }
 
@@ -444,23 +453,28 @@ impl Supervisor {
         Ok(format!("scan {name} goes on"))
     }
 
-    fn cancel_scan(&mut self, id: Option<&str>) -> Result<String, String> {
+    fn cancel_scan(&mut self, id: Option<&str>, reason: &str) -> Result<String, String> {
         let at_hand = self.scans.kept.work.as_ref().map(|work| work.request.names());
         match (id, at_hand) {
             (None, None) => Err("no scan is under way".into()),
             (id, Some(names)) if id.is_none_or(|id| id == names.id) => {
-                self.cancel_for("a person at the host cancelled it");
+                self.cancel_for(reason);
                 Ok(format!("scan {} ends", names.name))
             }
             (id, _) => {
                 let id = id.unwrap_or_default();
-                let before = self.scans.kept.waiting.len();
-                self.scans.kept.waiting.retain(|request| request.id != id);
-                self.scans.save_soon();
-                match before == self.scans.kept.waiting.len() {
-                    true => Err(format!("no scan {id} is under way or waits")),
-                    false => Ok(format!("scan {id} waits no more")),
+                let waiting = &mut self.scans.kept.waiting;
+                let Some(at) = waiting.iter().position(|request| request.id == id) else {
+                    return Err(format!("no scan {id} is under way or waits"));
+                };
+                if let Some(request) = waiting.remove(at) {
+                    let (state, detail) = ("cancelled".into(), format!("{reason}, before it began"));
+                    let over =
+                        ScanStatus { id: request.id, name: request.name, state, detail, ..ScanStatus::default() };
+                    self.scans.over.push(over);
                 }
+                self.scans.save_soon();
+                Ok(format!("scan {id} waits no more"))
             }
         }
     }
@@ -483,6 +497,7 @@ impl Supervisor {
 
     /// Writes how scans stand, once all that was found before is durable.
     pub(super) fn keep_scans(&mut self) -> Result<()> {
+        self.settle_scans()?;
         let due = self.scans.save_by.is_some_and(|by| by <= Instant::now());
         if due && self.said.is_empty() && self.waiting.is_empty() && self.spool.try_sync()? {
             self.scans.save();

@@ -20,32 +20,12 @@ impl Supervisor {
 
     /// What came of a scan.
     pub(super) fn say_end(&mut self, scan: &ScanStatus) {
-        let counts = &scan.counts;
-        let left_out = counts.too_large + counts.failed + counts.unreadable;
-        let bundles: Vec<String> = scan.bundles.iter().map(ToString::to_string).collect();
-        let mut message = format!(
-            "scan {} {}: {} files, {} MiB, {} found, {left_out} not judged, {} left out, with rule bundle {}, in {} s",
-            scan.name,
-            scan.state,
-            counts.files,
-            counts.bytes >> 20,
-            counts.found,
-            counts.excluded,
-            bundles.join(" and then "),
-            scan.worked_seconds,
-        );
-        if scan.paused_seconds > 0 {
-            message += &format!(" and {} s of pauses", scan.paused_seconds);
-        }
-        if !scan.detail.is_empty() {
-            message += &format!("; {}", scan.detail);
-        }
         let action = match scan.state.as_str() {
             "finished" => "scan-finished",
             "cancelled" => "scan-cancelled",
             _ => "scan-failed",
         };
-        self.say_of(action, scan, message);
+        self.say_of(action, scan, in_words(scan));
     }
 
     /// Answers on the control socket.
@@ -62,7 +42,7 @@ impl Supervisor {
             }
             ScanAsk::Pause => self.pause_scan(),
             ScanAsk::Resume => self.resume_scan(),
-            ScanAsk::Cancel { id } => self.cancel_scan(id.as_deref()),
+            ScanAsk::Cancel { id } => self.cancel_scan(id.as_deref(), "a person at the host cancelled it"),
         };
         let _ = reply.send(match outcome {
             Ok(said) => Answer::Scans { scans: Box::new(self.scans.status(self.now())), said },
@@ -70,6 +50,31 @@ impl Supervisor {
         });
         self.step_scans()
     }
+}
+
+/// What came of a scan, in one sentence.
+pub(super) fn in_words(scan: &ScanStatus) -> String {
+    let counts = &scan.counts;
+    let left_out = counts.too_large + counts.failed + counts.unreadable;
+    let bundles: Vec<String> = scan.bundles.iter().map(ToString::to_string).collect();
+    let mut message = format!(
+        "scan {} {}: {} files, {} MiB, {} found, {left_out} not judged, {} left out, with rule bundle {}, in {} s",
+        scan.name,
+        scan.state,
+        counts.files,
+        counts.bytes >> 20,
+        counts.found,
+        counts.excluded,
+        bundles.join(" and then "),
+        scan.worked_seconds,
+    );
+    if scan.paused_seconds > 0 {
+        message += &format!(" and {} s of pauses", scan.paused_seconds);
+    }
+    if !scan.detail.is_empty() {
+        message += &format!("; {}", scan.detail);
+    }
+    message
 }
 
 fn named(known: &[Scan], name: &str) -> Result<Scan, String> {
