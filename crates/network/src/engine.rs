@@ -122,7 +122,8 @@ impl Engine {
     }
 
     /// Other rules from the next packet on. Flows go on, and so do counts of rules that both sets have; what rules
-    /// noted on flows and hosts is forgotten, since it may mean something else to the new ones.
+    /// noted on flows and hosts is forgotten, since it may mean something else to the new ones. Transactions that are open
+    /// are looked at anew: a rule that had found something in one may say so again.
     pub fn change_rules(&mut self, prepared: Prepared) {
         let before = std::mem::replace(&mut self.core.detector, prepared.0);
         self.core.detector.hosts = before.hosts;
@@ -130,6 +131,7 @@ impl Engine {
         self.core.flows.each(|flow| {
             flow.bits.clear();
             flow.ints.clear();
+            flow.txs.look_again();
         });
     }
 
