@@ -249,6 +249,11 @@ impl Config {
         self.agent.state.join("quarantine")
     }
 
+    /// Packets of alerted flows.
+    pub fn packets(&self) -> PathBuf {
+        self.agent.state.join("packets")
+    }
+
     /// Files that probes write: what is found there is a probe's.
     pub fn proof_folder(&self) -> PathBuf {
         self.agent.state.join("proof")

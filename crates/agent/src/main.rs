@@ -32,6 +32,7 @@ mod host_facts;
 mod machine;
 mod mandate_file;
 mod modules;
+mod packets;
 mod quarantine;
 mod scan;
 mod show;
@@ -100,6 +101,11 @@ enum Command {
     Quarantine {
         #[command(subcommand)]
         command: quarantine::QuarantineCommand,
+    },
+    /// List, look at and copy out the packets of alerted flows that the policy keeps
+    Packets {
+        #[command(subcommand)]
+        command: packets::PacketsCommand,
     },
     /// Scan for malware now, and see to scans that the policy schedules
     Scan {
@@ -276,6 +282,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             return show::done(answer, "blocked", cli.json);
         }
         Command::Quarantine { command } => return quarantine::run(&config, command, who(), cli.json),
+        Command::Packets { command } => return packets::run(&config, command, cli.json),
         Command::Scan { command } => return scan::run(&socket, command, who(), cli.json),
         Command::Proof { run } => return proof(&socket, run, cli.json),
         Command::Doctor => return doctor::run(&config, cli.json),

@@ -474,3 +474,48 @@ fn a_machine_that_is_not_allowed_to_queue_says_so() {
     });
     host.stop();
 }
+
+#[test]
+fn packets_of_an_alerted_flow_are_kept_for_root_and_those_of_others_are_not() {
+    let Some(net) = Net::new() else { return };
+    let keep = "[policy.modules.intrusion_prevention.keep_packets]\ngroups = [\"exploits\"]\nafter_seconds = 1\n";
+    let mut host = host(&net, keep);
+    ready(&mut host);
+    assert_eq!(host.json(&["packets", "list"]), json!([]));
+    let _server = net.serve("198.51.100.1:80");
+    assert!(get(&net, "198.51.100.1:80", "/", ATTACK).unwrap().contains("200 OK"));
+    // A rule of another group, and no rule.
+    assert!(get(&net, "198.51.100.1:80", "/.git/config", "").is_ok());
+    assert!(get(&net, "198.51.100.1:80", "/shop", "").is_ok());
+    host.wait("the packets are a file", |host| host.json(&["packets", "list"])[0]["name"].is_string());
+    host.wait("the alerts are spooled", |host| {
+        alerts(host).iter().any(|one| one.str(field::RULE_ID) == Some("9100122"))
+    });
+    let list = host.json(&["packets", "list"]);
+    let name = list[0]["name"].as_str().unwrap().to_owned();
+    assert_eq!((list.as_array().unwrap().len(), list[0]["rule"].as_str()), (1, Some("9100002")));
+    let told = |rule: &str| {
+        let all = alerts(&host);
+        let alert = all.iter().find(|event| event.str(field::RULE_ID) == Some(rule)).unwrap();
+        serde_json::Value::Object(alert.to_json())["sakimori"]["network"]["capture"].clone()
+    };
+    assert_eq!((told("9100002"), told("9100122")), (json!(name), json!(null)));
+    // From the handshake to the answer behind the alert.
+    let shown = host.json(&["packets", "show", &name]);
+    let packets = shown.as_array().unwrap();
+    assert!(packets[0]["what"].as_str().unwrap().ends_with("198.51.100.1:80  tcp S"), "{}", packets[0]);
+    let sent: String = packets.iter().map(|one| one["bytes"].as_str().unwrap()).collect();
+    for text in ["${jndi:ldap", "200 OK"] {
+        assert!(sent.contains(&hex::encode(text)), "{text}");
+    }
+    let to = host.path("out.pcap").display().to_string();
+    assert!(host.command(&["packets", "export", &name, "--to", &to]).status().unwrap().success());
+    let (folder, file) = (host.state().join("packets"), host.state().join(format!("packets/{name}.pcap")));
+    assert_eq!(std::fs::read(&to).unwrap(), std::fs::read(&file).unwrap());
+    let mode = |path: &std::path::Path| {
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777
+    };
+    assert_eq!((mode(&folder), mode(&file), mode(std::path::Path::new(&to))), (0o700, 0o600, 0o600));
+    assert_eq!(host.status().unwrap().network.unwrap().packets_kept, 1);
+    host.stop();
+}

@@ -276,3 +276,34 @@ fn a_capture_is_written_as_eve_json_to_a_file_or_to_a_pipe() {
     assert!(out(&filed).contains("1 packets, 1 alerts"), "{}{}", out(&filed), err(&filed));
     assert_eq!(records(&std::fs::read_to_string(&eve).unwrap()), all);
 }
+
+#[test]
+fn the_packets_of_an_alerted_flow_become_a_file_that_the_alert_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = write(
+        dir.path(),
+        "a.rules",
+        "alert dns any any -> any any (msg:\"Evil\"; dns.query; content:\"evil\"; sid:5; rev:2;)\n",
+    );
+    let (pcap, folder) = (dir.path().join("a.pcap"), dir.path().join("kept"));
+    std::fs::write(&pcap, capture()).unwrap();
+    let (pcap, kept) = (pcap.display().to_string(), folder.display().to_string());
+    let replay = ["net", "replay", &pcap, "--rules", &rules, "--keep-packets", &kept];
+    let output = sakimori(&[&replay[..], &["--json"]].concat());
+    assert!(output.status.success(), "{}", err(&output));
+    let alert: Value = serde_json::from_str(out(&output).trim()).unwrap();
+    let name = alert["sakimori"]["network"]["capture"].as_str().unwrap().to_owned();
+    assert!(name.starts_with("1767323045000006-replay-") && name.ends_with("-5"), "{name}");
+    let file = folder.join(format!("{name}.pcap"));
+    assert_eq!(std::fs::read(&file).unwrap(), capture(), "one packet, as it was");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    // It is judged like any other capture. What is there is not written over.
+    let again = sakimori(&["net", "replay", &file.display().to_string(), "--rules", &rules]);
+    assert!(out(&again).contains("1 packets, 1 alerts"), "{}{}", out(&again), err(&again));
+    let twice = sakimori(&replay);
+    assert!(!twice.status.success() && err(&twice).contains("File exists"), "{}", err(&twice));
+    let other = dir.path().join("other").display().to_string();
+    let said = sakimori(&["net", "replay", &pcap, "--rules", &rules, "--keep-packets", &other]);
+    assert!(out(&said).contains("packets of 1 flows in"), "{}", out(&said));
+}

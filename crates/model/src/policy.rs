@@ -6,6 +6,7 @@
 //! An agent gets the result only, numbered, never an older one.
 
 mod antimalware;
+mod keep;
 mod scan;
 mod skew;
 
@@ -17,6 +18,7 @@ use serde_json::{Map, Value as Json};
 use crate::address::Network;
 
 pub use antimalware::{Absent, Antimalware, Excluded, Unjudged};
+pub use keep::KeepPackets;
 pub use scan::{Found, Left, Missed, Scan};
 pub use skew::read;
 
@@ -175,6 +177,8 @@ pub struct IntrusionPrevention {
     pub first_queue: u16,
     /// Lowest of the three bits of packet and connection marks that are used; at most 29.
     pub mark_bit: u8,
+    /// Packets of alerted flows that are kept on the host.
+    pub keep_packets: KeepPackets,
 }
 
 /// Another mode for a rule or a group.
@@ -230,6 +234,7 @@ impl Default for IntrusionPrevention {
             queues: 1,
             first_queue: 7_300,
             mark_bit: 28,
+            keep_packets: KeepPackets::default(),
         }
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Core {
     pub detector: Detector,
     pub counters: Counters,
     pub out: Vec<Alert>,
+    /// Of the last packet.
+    pub last_flow: Option<u64>,
     /// The stream's bytes that rules look at.
     pub scratch: Vec<u8>,
     /// Bytes on their way to a parser.
@@ -88,6 +90,7 @@ impl Engine {
             settings,
             counters: Counters::default(),
             out: Vec::new(),
+            last_flow: None,
             scratch: Vec::new(),
             due_bytes: Vec::new(),
             expected: Vec::new(),
@@ -108,6 +111,7 @@ impl Engine {
     pub fn frame(&mut self, frame: &Frame<'_>, number: u64, alerts: &mut Vec<Alert>) -> Verdict {
         let (decoder, core) = (&mut self.decoder, &mut self.core);
         core.counters.frames += 1;
+        core.last_flow = None;
         let mut verdict = Verdict::Accept;
         let mut packets = 0;
         decoder.frame(frame, number, &mut |packet| {
@@ -121,8 +125,14 @@ impl Engine {
         if packets > 1 { verdict.of_packet() } else { verdict }
     }
 
+    /// The flow that the last frame belonged to; of several in a tunnel the last.
+    pub fn last_flow(&self) -> Option<u64> {
+        self.core.last_flow
+    }
+
     /// Other rules from the next packet on. Flows go on, and so do counts of rules that both sets have; what rules
-    /// noted on flows and hosts is forgotten, since it may mean something else to the new ones.
+    /// noted on flows and hosts is forgotten, since it may mean something else to the new ones. Transactions that are open
+    /// are looked at anew: a rule that had found something in one may say so again.
     pub fn change_rules(&mut self, prepared: Prepared) {
         let before = std::mem::replace(&mut self.core.detector, prepared.0);
         self.core.detector.hosts = before.hosts;
@@ -130,6 +140,7 @@ impl Engine {
         self.core.flows.each(|flow| {
             flow.bits.clear();
             flow.ints.clear();
+            flow.txs.look_again();
         });
     }
 
@@ -167,6 +178,7 @@ impl Core {
             return self.conclude(&judgement, &subject, None);
         }
         let (place, mut flow) = self.flow_of(&packet);
+        self.last_flow = Some(flow.id);
         let verdict = self.in_flow(&packet, &mut flow);
         let verdict = self.relieved(&packet, &mut flow, verdict);
         let kept = flow.kept();

@@ -8,6 +8,7 @@
 //! - [`capture`]: frames of pcap and pcapng files.
 //! - [`Settings`]: what a policy or an existing `suricata.yaml` says.
 //! - [`event`]: an alert as an ECS event.
+//! - [`keep`]: the packets of alerted flows as capture files.
 //! - [`eve`]: alerts, transactions and flows as EVE JSON.
 //! - [`testcases`]: conversations beside rules, and what is to come of them.
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod event;
 mod flow;
 mod follow;
 mod judge;
+pub mod keep;
 mod notice;
 mod reader;
 mod relief;

@@ -1,7 +1,7 @@
 //! Between the agent's supervisor and a `network` worker. As with the other workers, its events pass through the
 //! supervisor as encoded batches that it does not open.
 
-use sakimori_model::policy::RuleMode;
+use sakimori_model::policy::{KeepPackets, RuleMode};
 use sakimori_model::{Network, Order};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ pub enum ToNetwork {
     Proxies(Vec<Network>),
     /// A batch is spooled: one more may be sent.
     Taken,
+    /// A file of packets was taken: the next may be sent.
+    PacketsTaken,
     /// Send what is in hand and end.
     Stop,
 }
@@ -65,6 +67,8 @@ pub struct NetworkRules {
     pub trial: Vec<u32>,
     /// Port of the loopback device where the daily probe asks, which has a rule of its own.
     pub probe: Option<u16>,
+    /// Packets of which alerted flows are kept.
+    pub keep: KeepPackets,
 }
 
 /// Whose mode it is.
@@ -105,6 +109,14 @@ pub enum FromNetwork {
         /// It was dropped.
         dropped: bool,
     },
+    /// Packets of an alerted flow, whole: answered by [`ToNetwork::PacketsTaken`], and until then no other is sent.
+    Packets {
+        /// Name of the file, which the alert's event has.
+        name: String,
+        /// The capture file.
+        #[serde(with = "as_bytes")]
+        bytes: Vec<u8>,
+    },
     /// Figures since its start.
     Counters(NetworkCounters),
 }
@@ -132,6 +144,8 @@ pub struct NetworkCounters {
     pub forgotten: u64,
     /// Times when rules were changed.
     pub swaps: u64,
+    /// Alerted flows whose packets were to be kept and were not, since there were too many.
+    pub packets_shed: u64,
 }
 
 impl NetworkCounters {
@@ -148,6 +162,7 @@ impl NetworkCounters {
             bulk_bytes: self.bulk_bytes + other.bulk_bytes,
             forgotten: self.forgotten + other.forgotten,
             swaps: self.swaps + other.swaps,
+            packets_shed: self.packets_shed + other.packets_shed,
         }
     }
 }

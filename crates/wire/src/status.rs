@@ -75,6 +75,15 @@ pub struct NetworkStatus {
     pub by_policy: u64,
     /// Times when the kernel had no room for more.
     pub overruns: u64,
+    /// Files with packets of alerted flows that were written.
+    #[serde(default)]
+    pub packets_kept: u64,
+    /// Such files that went to make room for newer ones.
+    #[serde(default)]
+    pub packets_dropped: u64,
+    /// Alerted flows whose packets were to be kept and were not: the budget was used up, or the disk said no.
+    #[serde(default)]
+    pub packets_shed: u64,
 }
 
 /// What the newest probe of a module said.

@@ -28,6 +28,7 @@ pub mod intrusion_prevention;
 mod link;
 mod logs;
 mod outliving;
+mod packets;
 mod policy;
 mod power;
 pub mod proof;

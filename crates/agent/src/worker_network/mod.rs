@@ -10,6 +10,7 @@
 //! cannot be told is counted and becomes a loss of the stream.
 
 mod alert;
+mod keeping;
 mod rules;
 
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use sakimori_wire::batch::{BatchHeader, Encoder, Loss};
 use sakimori_wire::ipc_network::{FromNetwork, NetworkCounters, NetworkStart, ToNetwork};
 
 use alert::Teller;
+use keeping::Keeping;
 use rules::Loaded;
 
 use crate::modules::intrusion_prevention::PROBE_RULE;
@@ -93,6 +95,7 @@ struct Worker {
     /// The probe's requests that came by and are not told: were they dropped?
     probed: Vec<bool>,
     losses: Vec<Loss>,
+    keeping: Keeping,
     untold: u64,
     swaps: u64,
     packets: u64,
@@ -111,8 +114,9 @@ impl Worker {
         bell: OwnedFd,
     ) -> Result<Self> {
         let taker = Taker::new(&packets, &verdicts, bell).context("cannot share memory with the pump")?;
-        let Loaded { rules, playbooks, bundle, trial, .. } = loaded;
+        let Loaded { rules, playbooks, bundle, trial, keep, .. } = loaded;
         let engine = Engine::new(Settings::inline(), rules);
+        let keeping = Keeping::new(&start.stream, keep);
         Ok(Self {
             channel,
             taker,
@@ -124,6 +128,7 @@ impl Worker {
             credits: start.credits,
             most_credits: start.credits,
             losses: std::mem::take(&mut start.losses),
+            keeping,
             teller: Teller::new(start, playbooks, bundle, trial),
             loading: None,
             waiting: VecDeque::new(),
@@ -148,6 +153,9 @@ impl Worker {
                 say(&self.channel, &FromNetwork::Probed { dropped })?;
             }
             self.send()?;
+            if let Some(kept) = self.keeping.due(|| self.clock.now()) {
+                say(&self.channel, &kept)?;
+            }
             self.swap()?;
             if self.second_due <= Instant::now() {
                 self.report()?;
@@ -183,6 +191,7 @@ impl Worker {
                 vouched: label.unchecked == 0,
             };
             let verdict = self.engine.frame(&frame, self.packets, alerts);
+            self.keeping.packet(&frame, label.whole, &self.engine);
             self.taker.say(word(verdict));
             count += 1;
             if !alerts.is_empty() {
@@ -209,7 +218,9 @@ impl Worker {
                 continue;
             }
             let number = self.event + self.waiting.len() as u64;
-            self.waiting.push_back(self.teller.tell(&alert, hook, number, now));
+            let mut told = self.teller.tell(&alert, hook, number, now);
+            self.keeping.alert(&alert, &mut told.0);
+            self.waiting.push_back(told);
         }
     }
 
@@ -258,6 +269,7 @@ impl Worker {
                         }
                         ToNetwork::Proxies(proxies) => self.teller.set_proxies(proxies),
                         ToNetwork::Taken => self.credits = self.credits.saturating_add(1).min(self.most_credits),
+                        ToNetwork::PacketsTaken => self.keeping.taken(),
                         ToNetwork::Stop => return Ok(false),
                     }
                 }
@@ -270,9 +282,10 @@ impl Worker {
         let Some(thread) = self.loading.take_if(|thread| thread.is_finished()) else { return Ok(()) };
         let Ok(loaded) = thread.join() else { bail!("loading rules failed") };
         say(&self.channel, &loaded.ready())?;
-        let Loaded { prepared, playbooks, bundle, trial, .. } = loaded;
+        let Loaded { prepared, playbooks, bundle, trial, keep, .. } = loaded;
         self.engine.change_rules(prepared);
         self.teller.change(playbooks, bundle, trial);
+        self.keeping.change(keep);
         self.swaps += 1;
         Ok(())
     }
@@ -291,6 +304,7 @@ impl Worker {
             bulk_bytes: engine.bulk_bytes,
             forgotten: engine.flows_pushed_out,
             swaps: self.swaps,
+            packets_shed: self.keeping.shed(),
         };
         if counters != self.told {
             self.told = counters;

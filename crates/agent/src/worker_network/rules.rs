@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sakimori_model::policy::RuleMode;
+use sakimori_model::policy::{KeepPackets, RuleMode};
 use sakimori_model::rule::Scope;
 use sakimori_network::{Action, Prepared, Rule, RuleSet, Settings};
 use sakimori_respond::playbook::{self, Playbook};
@@ -28,6 +28,8 @@ pub struct Loaded {
     pub bundle: u64,
     /// Rules on trial.
     pub trial: Vec<u32>,
+    /// Packets of which alerted flows are kept.
+    pub keep: KeepPackets,
     errors: Vec<String>,
 }
 
@@ -74,7 +76,15 @@ pub fn load(from: &NetworkRules) -> Loaded {
     errors.truncate(MAX_ERRORS);
     let rules = Arc::new(rules);
     let prepared = Prepared::new(rules.clone(), &settings);
-    Loaded { rules, prepared, playbooks, bundle: from.bundle, trial: from.trial.clone(), errors }
+    Loaded {
+        rules,
+        prepared,
+        playbooks,
+        bundle: from.bundle,
+        trial: from.trial.clone(),
+        keep: from.keep.clone(),
+        errors,
+    }
 }
 
 /// What the policy makes of a rule: where it is silent, the module's mode; a rule that lets flows pass does so always.
@@ -117,7 +127,15 @@ mod tests {
                     drop nonsense\n";
         let actions = |prevent, overrides: Vec<(RuleOrGroup, RuleMode)>, trial: Vec<u32>| {
             let files = vec![("network/web.rules".to_owned(), text.as_bytes().to_vec())];
-            let loaded = load(&NetworkRules { bundle: 5, files, prevent, overrides, trial, probe: Some(7_609) });
+            let loaded = load(&NetworkRules {
+                bundle: 5,
+                files,
+                prevent,
+                overrides,
+                trial,
+                probe: Some(7_609),
+                keep: KeepPackets::default(),
+            });
             assert_eq!(loaded.errors.len(), 1, "{:?}", loaded.errors);
             assert!(loaded.errors[0].starts_with("network/web.rules:5:"));
             let FromNetwork::Ready { rules: 4, .. } = loaded.ready() else { panic!("the probe's rule is not told") };

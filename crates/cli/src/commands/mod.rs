@@ -14,6 +14,7 @@ pub mod hunt;
 pub mod logs;
 pub mod manager;
 pub mod net;
+mod net_keep;
 pub mod operator;
 pub mod policy;
 pub mod proof;

@@ -14,6 +14,7 @@ use sakimori_network::{Engine, RuleSet, Settings, eve};
 use sakimori_sys::sandbox::{self, Sandbox};
 use serde_json::{Value, json};
 
+use super::net_keep;
 use crate::output;
 
 /// What is kept while a capture is read: flows and streams at their bounds.
@@ -31,6 +32,12 @@ pub enum NetCommand {
     /// Network rules
     #[command(subcommand)]
     Rules(RulesCommand),
+    /// The process that writes what `replay --keep-packets` keeps; started by that only
+    #[command(hide = true)]
+    KeepWriter {
+        /// Where to
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,6 +68,11 @@ pub struct ReplayArgs {
     /// Write alerts, transactions and flows as Suricata's EVE JSON, too; `-`: in the place of what is printed
     #[arg(long, value_name = "FILE|-", conflicts_with = "json")]
     eve: Option<PathBuf>,
+    /// Write the packets of each alerted flow into this folder, as the agent keeps them: a pcap file a flow, of at most
+    /// 1 MiB and 1,000 packets up to 10 seconds after the alert, at most 60 files an hour of the capture and 256 MiB in
+    /// all; the alert's event names the file
+    #[arg(long, value_name = "FOLDER")]
+    keep_packets: Option<PathBuf>,
     #[command(flatten)]
     how: Configuration,
 }
@@ -78,6 +90,7 @@ pub struct Configuration {
 pub fn run(command: &NetCommand, json: bool) -> Result<ExitCode> {
     match command {
         NetCommand::Replay(replay) => replay_file(replay, json),
+        NetCommand::KeepWriter { folder } => net_keep::write(folder),
         NetCommand::Rules(RulesCommand::Check { files, how }) => check(files, how, json),
     }
 }
@@ -230,6 +243,7 @@ fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
     let shown = replay.file.display();
     let file = File::open(&replay.file).with_context(|| format!("cannot read {shown}"))?;
     let mut eve = replay.eve.as_deref().map(Eve::create).transpose()?;
+    let mut keeping = replay.keep_packets.as_deref().map(net_keep::Keeping::begin).transpose()?;
     // An enemy may have written what is in it: from here on this process computes, and prints.
     sandbox::enter(&CONFINED).context("cannot give up what reading a capture does not need")?;
     let mut capture = Capture::open(file).with_context(|| format!("{shown} is no capture"))?;
@@ -240,10 +254,17 @@ fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
     let quiet = replay.eve.as_deref() == Some(Path::new("-"));
     let mut alerts = Vec::new();
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    let mut tell = |engine: &mut Engine, alerts: &mut Vec<sakimori_network::Alert>| -> Result<()> {
+    let mut tell = |engine: &mut Engine,
+                    alerts: &mut Vec<sakimori_network::Alert>,
+                    keeping: &mut Option<net_keep::Keeping>|
+     -> Result<()> {
         for alert in alerts.drain(..) {
             *counts.entry(alert.rule.sid.to_string()).or_default() += 1;
-            let event = serde_json::Value::Object(alert.event().to_json());
+            let mut event = alert.event();
+            if let Some(keeping) = keeping {
+                keeping.alert(&alert, &mut event);
+            }
+            let event = serde_json::Value::Object(event.to_json());
             if let Some(eve) = &mut eve {
                 eve.alert(&event)?;
             }
@@ -276,7 +297,10 @@ fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
             Ok(frame) => {
                 number += 1;
                 engine.frame(&frame, number, &mut alerts);
-                tell(&mut engine, &mut alerts)?;
+                if let Some(keeping) = &mut keeping {
+                    keeping.packet(&frame, &engine)?;
+                }
+                tell(&mut engine, &mut alerts, &mut keeping)?;
             }
             // What came before the damage is judged; the end is told.
             Err(error) => {
@@ -286,12 +310,16 @@ fn replay_file(replay: &ReplayArgs, json: bool) -> Result<ExitCode> {
         }
     }
     engine.finish(&mut alerts);
-    tell(&mut engine, &mut alerts)?;
+    tell(&mut engine, &mut alerts, &mut keeping)?;
+    let kept = keeping.map(net_keep::Keeping::end).transpose()?;
     if let Some(eve) = eve {
         eve.end()?;
     }
     if !json && !quiet {
         output::line(format!("{number} packets, {} alerts", counts.values().sum::<u64>()))?;
+        if let Some(kept) = kept {
+            output::line(kept)?;
+        }
     }
     match damaged {
         Some(error) => bail!("{shown}: {error}"),

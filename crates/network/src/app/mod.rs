@@ -4,7 +4,7 @@
 //! answer, one message, one connection. Detection looks at transactions only, through the catalog of buffers.
 //! Every parser bounds what it keeps; what is anomalous becomes an event of the transaction.
 
-mod access;
+pub(crate) mod access;
 mod dns;
 mod files;
 mod ftp;
@@ -32,7 +32,7 @@ pub(crate) fn files_most() -> usize {
 pub(crate) use probe::{Found, probe};
 
 pub(crate) use ftp::FtpData;
-pub(crate) use tx::{Kind, Transactions, Tx, TxState};
+pub(crate) use tx::{Kind, Seen, Transactions, Tx, TxState};
 
 pub use http1::HttpSettings;
 

@@ -37,13 +37,22 @@ pub(crate) struct TxState {
     pub open: Vec<(u32, u64)>,
     /// Rules that matched or cannot match any more.
     pub done: Vec<u32>,
-    /// Buffers that the prefilter has seen in their last form, by their place among its matchers.
-    pub seen: Vec<bool>,
+    /// How much of each buffer the prefilter has seen, by their place among its matchers.
+    pub seen: Vec<Seen>,
     pub begun: bool,
     /// The transaction's version that was looked at last.
     pub version: u64,
     /// All was looked at.
     pub finished: bool,
+}
+
+/// How much of a buffer was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// So many bytes of one that grows at its end; of others none.
+    Part(u32),
+    /// Its last form.
+    All,
 }
 
 /// One transaction.
@@ -109,10 +118,9 @@ impl Tx {
     /// Bytes that it keeps: what its sender can make large, and an allowance for the rest.
     fn kept(&self) -> usize {
         let files = self.files.iter().flatten().map(|file| size_of::<File>() + file.name.len() + file.data.capacity());
-        let states = self
-            .state
-            .iter()
-            .map(|state| state.open.capacity() * 16 + state.done.capacity() * 4 + state.seen.capacity());
+        let states = self.state.iter().map(|state| {
+            state.open.capacity() * 16 + state.done.capacity() * 4 + state.seen.capacity() * size_of::<Seen>()
+        });
         let kind = match &self.kind {
             Kind::Http(http) => http.kept(),
             Kind::Http2(http, info) => http.kept() + info.kept(),
@@ -191,6 +199,13 @@ impl Transactions {
     /// How many are complete in a direction, those that were given up too.
     pub(crate) fn completed(&self, dir: Dir) -> u64 {
         self.lost + self.list.iter().filter(|tx| tx.is_complete(dir)).count() as u64
+    }
+
+    /// Other rules: what those before noted, by their numbers, means something else to them.
+    pub(crate) fn look_again(&mut self) {
+        for state in self.list.iter_mut().flat_map(|tx| &mut tx.state) {
+            *state = TxState { finished: state.finished, ..TxState::default() };
+        }
     }
 
     /// Bytes that they keep.

@@ -10,7 +10,9 @@ mod outcome;
 mod packet;
 mod prefilter;
 mod steps;
+mod table;
 mod transactions;
+mod views;
 
 use std::sync::Arc;
 
@@ -65,6 +67,7 @@ pub(crate) struct Detector {
     pub(crate) hosts: HostMemory,
     pub(crate) sets: DataSets,
     candidates: Vec<u32>,
+    views: views::Views,
     variables: Vec<u64>,
     hits: Vec<Hit>,
     outcome: outcome::Outcome,
@@ -79,6 +82,7 @@ impl Detector {
             rules,
             hosts: HostMemory::default(),
             candidates: Vec::new(),
+            views: views::Views::default(),
             variables: Vec::new(),
             hits: Vec::new(),
         }

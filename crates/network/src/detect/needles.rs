@@ -3,10 +3,13 @@
 //! Four bytes of the data at a time are looked at, at every fourth place where no pattern is shorter than seven bytes (at
 //! every one where one has only four). Of each pattern as many windows of four bytes, one after the other, are known as
 //! places are left out, so that one of them falls on a place that is looked at, wherever the pattern begins; they are
-//! those that the fewest other patterns have. A table of bits, small enough for the nearest caches, says of four bytes
-//! whether they may be such a window: one multiplication and one look, and nearly always "no". Where it says "may be", the
-//! windows of that value are looked up and their patterns compared. Patterns of two and three bytes have a table of
-//! pairs, those of one byte are looked for one by one.
+//! those that the fewest other patterns have. A table, small enough for the nearest caches, says of four bytes whether they
+//! may be such a window: one multiplication and one look, and nearly always "no". Where it says "may be", a
+//! second table by another multiplication says so again, then the windows of that value are looked up and their patterns
+//! compared. Patterns of two and three bytes have a table of pairs, those of one byte are looked for one by one.
+//!
+//! Eight bytes are loaded at once and give all their windows, whose looks are asked about together: what may be a window is
+//! rare, and a processor that guesses wrong at each of them would take longer for that than for the looks.
 //!
 //! Bytes are folded by setting the bit that tells a letter's case; that makes some other bytes alike as well, which the
 //! comparison tells apart.
@@ -15,12 +18,16 @@ use std::collections::HashMap;
 
 use ahash::RandomState;
 
-/// Bits of the table: at least, at most, and for each window.
+use super::table::{Look, Table};
+
+/// Bits of the second table: at least, at most, and for each window.
 const LEAST_BITS: u32 = 12;
 const MOST_BITS: u32 = 19;
 const SPARSE: usize = 16;
 /// 2³² by the golden ratio: spreads what differs in few bits (Knuth, The Art of Computer Programming, 6.4).
 const SPREAD: u32 = 0x9e37_79b1;
+/// The same by another odd number: what agrees by the one differs by the other.
+const SPREAD_AGAIN: u32 = 0x85eb_ca6b;
 const FOLD: u32 = 0x2020_2020;
 const WINDOW: usize = 4;
 /// Most places of which one is looked at.
@@ -35,15 +42,18 @@ pub(crate) struct Needles {
     /// In small letters.
     patterns: Vec<Vec<u8>>,
     stride: usize,
-    may_be: Vec<u64>,
-    /// How far a hash is shifted to be the number of a bit.
+    longest: usize,
+    may_be: Table,
+    /// The second table.
+    is_likely: Vec<u64>,
+    /// How far a hash is shifted to be the number of one of its bits.
     shift: u32,
     /// Places in `heads`, by the folded window.
     windows: HashMap<u32, (u32, u32), RandomState>,
     heads: Vec<Head>,
-    /// Patterns of two and three bytes by their folded pair; empty where there are none.
-    pairs: HashMap<u16, Vec<Head>, RandomState>,
-    pair_bits: Vec<u64>,
+    /// Patterns of two and three bytes by their folded pair, sorted; empty where there are none.
+    pairs: Vec<(u16, Head)>,
+    pair_bits: Option<Box<[u64; 1 << 10]>>,
     /// Patterns of one byte.
     singles: Vec<(u8, u32)>,
 }
@@ -65,16 +75,20 @@ impl Needles {
     pub(crate) fn new(patterns: Vec<Vec<u8>>) -> Self {
         let long = patterns.iter().map(Vec::len).filter(|length| *length >= WINDOW);
         let stride = long.clone().min().map_or(1, |shortest| (shortest - WINDOW + 1).min(MOST_STRIDE));
+        // Two or four go into eight bytes.
+        let stride = if stride == 3 { 2 } else { stride };
         let windows = long.count() * stride;
         let bits = (windows * SPARSE).next_power_of_two().ilog2().clamp(LEAST_BITS, MOST_BITS);
         let mut needles = Self {
             stride,
-            may_be: vec![0; 1 << (bits - 6)],
+            longest: patterns.iter().map(Vec::len).max().unwrap_or(0),
+            may_be: Table::new(windows),
+            is_likely: vec![0; 1 << (bits - 6)],
             shift: 32 - bits,
             windows: HashMap::default(),
             heads: Vec::with_capacity(windows),
-            pairs: HashMap::default(),
-            pair_bits: Vec::new(),
+            pairs: Vec::new(),
+            pair_bits: None,
             singles: Vec::new(),
             patterns,
         };
@@ -107,8 +121,9 @@ impl Needles {
             let end = small(self.heads.len());
             self.windows.entry(window).or_insert((end, end)).1 = end + 1;
             self.heads.push(head);
-            let bit = window.wrapping_mul(SPREAD) >> self.shift;
-            if let Some(word) = self.may_be.get_mut((bit >> 6) as usize) {
+            self.may_be.add(window.wrapping_mul(SPREAD));
+            let bit = window.wrapping_mul(SPREAD_AGAIN) >> self.shift;
+            if let Some(word) = self.is_likely.get_mut((bit >> 6) as usize) {
                 *word |= 1 << (bit & 63);
             }
         }
@@ -121,41 +136,36 @@ impl Needles {
             } else if pattern.len() < WINDOW {
                 let pairs = (0..pattern.len()).filter_map(|at| Some((pair_at(pattern, at)?, small(at))));
                 if let Some((pair, at)) = pairs.min_by_key(|(pair, _)| plainness((*pair).into())) {
-                    self.pairs.entry(pair).or_default().push((small(number), at));
+                    self.pairs.push((pair, (small(number), at)));
                 }
             }
         }
-        if !self.pairs.is_empty() {
-            self.pair_bits = vec![0; 1 << 10];
-            for pair in self.pairs.keys() {
-                if let Some(word) = self.pair_bits.get_mut(usize::from(pair >> 6)) {
-                    *word |= 1 << (pair & 63);
-                }
+        self.pairs.sort_unstable();
+        for (pair, _) in &self.pairs {
+            let bits = self.pair_bits.get_or_insert_with(|| Box::new([0; 1 << 10]));
+            if let Some(word) = bits.get_mut(usize::from(pair >> 6)) {
+                *word |= 1 << (pair & 63);
             }
         }
+    }
+
+    /// Bytes of the longest pattern.
+    pub(crate) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// Tells of each pattern that is in the bytes, of some more than once.
     pub(crate) fn search(&self, data: &[u8], found: &mut impl FnMut(usize)) {
         if !self.heads.is_empty() {
-            // Each stride of its own code: it is known there, and the loop is short.
-            match self.stride {
-                1 => self.search_by::<1>(data, found),
-                2 => self.search_by::<2>(data, found),
-                3 => self.search_by::<3>(data, found),
-                _ => self.search_by::<4>(data, found),
+            // Each table and stride of its own code: they are known there, and the loop is short.
+            match &self.may_be {
+                Table::Few(table) => self.search_in(table.as_ref(), data, found),
+                Table::Some(table) => self.search_in(table.as_ref(), data, found),
+                Table::Many(table) => self.search_in(table.as_ref(), data, found),
             }
         }
-        if !self.pair_bits.is_empty() {
-            for (at, two) in data.windows(2).enumerate() {
-                let &[a, b] = two else { continue };
-                let pair = u16::from_le_bytes([a, b]) | FOLD as u16;
-                let word = self.pair_bits.get(usize::from(pair >> 6)).copied().unwrap_or(0);
-                if (word >> (pair & 63)) & 1 != 0 {
-                    let heads = self.pairs.get(&pair).map_or(&[][..], Vec::as_slice);
-                    self.compare(data, at, heads, found);
-                }
-            }
+        if let Some(bits) = &self.pair_bits {
+            self.search_pairs(bits, data, found);
         }
         for (byte, number) in &self.singles {
             if memchr::memchr2(*byte, byte.to_ascii_uppercase(), data).is_some() {
@@ -164,17 +174,81 @@ impl Needles {
         }
     }
 
-    fn search_by<const STRIDE: usize>(&self, data: &[u8], found: &mut impl FnMut(usize)) {
-        let (bits, shift) = (self.may_be.as_slice(), self.shift & 31);
+    fn search_in(&self, table: &impl Look, data: &[u8], found: &mut impl FnMut(usize)) {
+        match self.stride {
+            1 => self.search_by::<1>(table, data, found),
+            2 => self.search_by::<2>(table, data, found),
+            _ => self.search_by::<4>(table, data, found),
+        }
+    }
+
+    fn search_by<const STRIDE: usize>(&self, table: &impl Look, data: &[u8], found: &mut impl FnMut(usize)) {
+        let may_be = |window: u32| table.look(window.wrapping_mul(SPREAD));
         // Runs of one byte are common, and would be looked up at each place.
         let mut nothing = None;
-        for (at, four) in data.windows(WINDOW).enumerate().step_by(STRIDE) {
-            let &[a, b, c, d] = four else { continue };
-            let window = u32::from_le_bytes([a, b, c, d]) | FOLD;
-            let bit = window.wrapping_mul(SPREAD) >> shift;
-            let may_be = bits.get((bit >> 6) as usize).is_some_and(|word| (word >> (bit & 63)) & 1 != 0);
-            if may_be && nothing != Some(window) && !self.at_window(data, at, window, found) {
+        let mut look = |at: usize, window: u32| {
+            if nothing != Some(window) && !self.at_window(data, at, window, found) {
                 nothing = Some(window);
+            }
+        };
+        // Eight bytes have five windows, of which those at whole strides are looked at.
+        let together = STRIDE * (4 / STRIDE + 1).min(4);
+        let mut next = 0;
+        for (at, eight) in data.windows(8).enumerate().step_by(together) {
+            let Some(eight) = eight.first_chunk::<8>() else { continue };
+            let eight = u64::from_le_bytes(*eight) | u64::from(FOLD) << 32 | u64::from(FOLD);
+            let mut some = false;
+            for place in (0..together.min(5)).step_by(STRIDE) {
+                some |= may_be((eight >> (8 * place)) as u32);
+            }
+            if some {
+                for place in (0..together.min(5)).step_by(STRIDE) {
+                    let window = (eight >> (8 * place)) as u32;
+                    if may_be(window) {
+                        look(at + place, window);
+                    }
+                }
+            }
+            next = at + together;
+        }
+        let rest = data.get(next..).unwrap_or_default();
+        for (at, four) in rest.windows(WINDOW).enumerate().step_by(STRIDE) {
+            let Some(four) = four.first_chunk::<WINDOW>() else { continue };
+            let window = u32::from_le_bytes(*four) | FOLD;
+            if may_be(window) {
+                look(next + at, window);
+            }
+        }
+    }
+
+    fn search_pairs(&self, bits: &[u64; 1 << 10], data: &[u8], found: &mut impl FnMut(usize)) {
+        let may_be = |pair: u16| bits.get(usize::from(pair >> 6)).map_or(0, |word| (word >> (pair & 63)) & 1);
+        let mut look = |at: usize, pair: u16| {
+            let from = self.pairs.partition_point(|known| known.0 < pair);
+            for (_, head) in self.pairs.iter().skip(from).take_while(|known| known.0 == pair) {
+                self.compare(data, at, std::slice::from_ref(head), found);
+            }
+        };
+        let mut next = 0;
+        // Eight bytes have seven pairs.
+        for (at, eight) in data.windows(8).enumerate().step_by(7) {
+            let Some(eight) = eight.first_chunk::<8>() else { continue };
+            let eight = u64::from_le_bytes(*eight) | u64::from(FOLD) << 32 | u64::from(FOLD);
+            let some = (0..7).fold(0, |some, place| some | may_be((eight >> (8 * place)) as u16));
+            for place in (0..7).filter(|_| some != 0) {
+                let pair = (eight >> (8 * place)) as u16;
+                if may_be(pair) != 0 {
+                    look(at + place, pair);
+                }
+            }
+            next = at + 7;
+        }
+        let rest = data.get(next..).unwrap_or_default();
+        for (at, two) in rest.windows(2).enumerate() {
+            let Some(two) = two.first_chunk::<2>() else { continue };
+            let pair = u16::from_le_bytes(*two) | FOLD as u16;
+            if may_be(pair) != 0 {
+                look(next + at, pair);
             }
         }
     }
@@ -182,6 +256,10 @@ impl Needles {
     /// False where no pattern has such a window.
     #[cold]
     fn at_window(&self, data: &[u8], at: usize, window: u32, found: &mut impl FnMut(usize)) -> bool {
+        let bit = window.wrapping_mul(SPREAD_AGAIN) >> (self.shift & 31);
+        if self.is_likely.get((bit >> 6) as usize).is_none_or(|word| (word >> (bit & 63)) & 1 == 0) {
+            return false;
+        }
         let Some((from, to)) = self.windows.get(&window) else { return false };
         let heads = self.heads.get(*from as usize..*to as usize).unwrap_or_default();
         self.compare(data, at, heads, found);

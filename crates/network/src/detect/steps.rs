@@ -62,6 +62,10 @@ impl<'a> Walk<'a> {
             Step::Content(content) => self.content(content, rest, data, place),
             Step::Pcre(pcre) => {
                 let mut from = if pcre.relative { place } else { 0 };
+                if !pcre.place_wanted && self.captures.is_none() {
+                    let holds = pcre.is_match(data, from) != pcre.negated;
+                    return next(self, holds, place);
+                }
                 loop {
                     let found = pcre.find(data, from);
                     match (found, pcre.negated) {

@@ -1,10 +1,12 @@
 //! Rules on transactions: looked at when their transaction changes, until they match or cannot.
 
 use super::steps::Walk;
+use super::views::Wanted;
 use super::{Detector, Subject};
-use crate::app::{Dir, Kind, Tx};
+use crate::app::{Dir, File, Kind, Seen, Tx};
 use crate::flow::Flow;
 use crate::rules::app_tests::AppTest;
+use crate::rules::buffers::Buffer;
 use crate::rules::model::{BufferTest, Rule, Step};
 use crate::rules::transform;
 
@@ -23,6 +25,7 @@ impl Detector {
             }
             let mut state = std::mem::take(slot);
             let version = tx.version.get(dir as usize).copied().unwrap_or(0);
+            self.views.begin();
             if version != state.version || !state.begun {
                 state.version = version;
                 self.candidates(flow, at, dir, &mut state);
@@ -48,25 +51,31 @@ impl Detector {
         if !state.begun {
             state.begun = true;
             found.extend_from_slice(&self.prefilter.tx_rules);
-            state.seen = vec![false; self.prefilter.buffers.len()];
+            state.seen = vec![Seen::Part(0); self.prefilter.buffers.len()];
         }
         for (matcher, seen) in self.prefilter.buffers.iter().zip(state.seen.iter_mut()) {
-            let Some(buffer) = matcher.buffer.filter(|_| !*seen) else { continue };
+            let (Some(buffer), Seen::Part(before)) = (matcher.buffer, *seen) else { continue };
             let def = buffer.def();
             let stage = if dir == Dir::ToServer { def.to_server } else { def.to_client };
             let Some(stage) = stage else {
-                *seen = true;
+                *seen = Seen::All;
                 continue;
             };
             if tx.stage(dir) < stage || !def.app.contains(&tx.proto()) {
                 continue;
             }
-            let there = tx.values(buffer, dir, &mut |value| {
-                let data = transform::apply_all(&matcher.transforms, &value.data);
-                matcher.search(&data, &mut found);
+            let wanted = Wanted { place: matcher.place, buffer, transforms: &matcher.transforms };
+            let mut now = 0;
+            let there = self.views.values(wanted, tx, dir, &mut |value| {
+                if matcher.transforms.is_empty() && grows_at_its_end(buffer, value.file, tx, dir) {
+                    matcher.search_behind(before as usize, &value.data, &mut found);
+                    now = u32::try_from(value.data.len()).unwrap_or(0);
+                } else {
+                    matcher.search(&value.data, &mut found);
+                }
                 false
             });
-            *seen = there && !def.grows || tx.is_complete(dir);
+            *seen = if there && !def.grows || tx.is_complete(dir) { Seen::All } else { Seen::Part(before.max(now)) };
         }
         found.sort_unstable();
         found.dedup();
@@ -185,17 +194,28 @@ impl Detector {
         }
         let mut held = false;
         let (variables, sets) = (&mut self.variables, &mut self.sets);
-        let there = tx.values(test.buffer, dir, &mut |value| {
-            let data = transform::apply_all(&test.transforms, &value.data);
+        let wanted = Wanted { place: test.place, buffer: test.buffer, transforms: &test.transforms };
+        let there = self.views.values(wanted, tx, dir, &mut |value| {
             let mut walk = Walk::new(variables, sets);
             walk.file = value.file;
             walk.last = value.last;
-            held = walk.holds(&test.steps, &data);
+            held = walk.holds(&test.steps, &value.data);
             held
         });
         held || (!there
             && tx.is_complete(dir) | !def.grows
             && test.steps.iter().any(|step| matches!(step, Step::Absent { .. })))
+    }
+}
+
+/// A body, or the first file: what is added to it comes behind what was there.
+fn grows_at_its_end(buffer: Buffer, file: Option<&File>, tx: &Tx, dir: Dir) -> bool {
+    match (buffer, file) {
+        (Buffer::HttpRequestBody, None) => true,
+        (Buffer::FileData | Buffer::HttpResponseBody, Some(file)) => {
+            tx.files(dir).first().is_some_and(|first| std::ptr::eq(first, file))
+        }
+        _ => false,
     }
 }
 

@@ -223,6 +223,18 @@ impl Buffer {
         self > Self::Icmp6Header
     }
 
+    /// Put together of parts each time that it is looked at.
+    pub(crate) fn is_composed(self) -> bool {
+        matches!(
+            self,
+            Self::HttpHeader
+                | Self::HttpHeaderNames
+                | Self::HttpRequestHeader
+                | Self::HttpResponseHeader
+                | Self::HttpStart
+        )
+    }
+
     pub(crate) fn is_frame(self) -> bool {
         self >= Self::FrameHttpRequest
     }

@@ -6,7 +6,7 @@ use super::app_tests::AppTest;
 use super::buffers::Buffer;
 use super::content::Content;
 use super::load::Shared;
-use super::model::{Action, BufferTest, Effect, Fast, FlowWanted, ProtoMatch, Rule, Step, Target};
+use super::model::{Action, BufferTest, Effect, FlowWanted, NO_PLACE, ProtoMatch, Rule, Step, Target};
 use super::packet_tests::PacketTest;
 use super::ranges::Ranges;
 use super::threshold::Threshold;
@@ -131,7 +131,7 @@ impl<'s, 'v> Builder<'s, 'v> {
         if self.buffers.len() >= MOST_BUFFERS {
             return Err("the rule looks at too many buffers".into());
         }
-        self.buffers.push(BufferTest { buffer, transforms, steps: Vec::new() });
+        self.buffers.push(BufferTest { buffer, place: NO_PLACE, transforms, steps: Vec::new() });
         Ok(self.buffers.len() - 1)
     }
 
@@ -195,6 +195,9 @@ impl<'s, 'v> Builder<'s, 'v> {
         self.buffers.retain(|test| !test.steps.is_empty());
         for list in self.buffers.iter_mut().map(|test| &mut test.steps).chain([&mut self.payload]) {
             settle(list);
+        }
+        for test in &mut self.buffers {
+            test.place = self.shared.place(test.buffer, &test.transforms);
         }
         let (to_server, to_client) = self.directions()?;
         self.check_protocol()?;
@@ -299,34 +302,6 @@ impl<'s, 'v> Builder<'s, 'v> {
             _ => Ok(()),
         }
     }
-
-    /// The pattern that is looked for first: the one asked for, else the most selective.
-    fn fast(&self) -> Option<Fast> {
-        let mut best: Option<(bool, u32, Fast)> = None;
-        let mut consider = |steps: &[Step], place: &dyn Fn(usize) -> Fast| {
-            for (at, step) in steps.iter().enumerate() {
-                let Step::Content(content) = step else { continue };
-                if content.negated {
-                    continue;
-                }
-                let rank = (content.fast, content.strength());
-                if best.as_ref().is_none_or(|best| (best.0, best.1) < rank) {
-                    best = Some((rank.0, rank.1, place(at)));
-                }
-            }
-        };
-        for (number, test) in self.buffers.iter().enumerate() {
-            if test.buffer.is_app() && !test.buffer.is_frame() {
-                consider(&test.steps, &|at| Fast::Buffer(number, at));
-            }
-        }
-        // Payload patterns of rules on transactions are judged with the transaction.
-        let app = self.buffers.iter().any(|test| test.buffer.is_app()) || !self.app_tests.is_empty();
-        if !app {
-            consider(&self.payload, &Fast::Payload);
-        }
-        best.map(|best| best.2)
-    }
 }
 
 /// Each value of a list may be another one, so naming the buffer again begins anew.
@@ -362,13 +337,17 @@ pub(crate) struct Header {
 /// Marks what the step behind depends on and prepares searches.
 fn settle(steps: &mut [Step]) {
     let relative: Vec<bool> = steps.iter().skip(1).map(is_relative).chain([false]).collect();
-    for (step, next) in steps.iter_mut().zip(relative) {
+    let last = relative.iter().rposition(|relative| *relative);
+    for (at, (step, next)) in steps.iter_mut().zip(relative).enumerate() {
         match step {
             Step::Content(content) => {
                 content.relative_next = next;
                 content.finish();
             }
-            Step::Pcre(pcre) => pcre.relative_next = next,
+            Step::Pcre(pcre) => {
+                pcre.relative_next = next;
+                pcre.place_wanted = last.is_some_and(|last| at <= last);
+            }
             Step::Base64 { steps, .. } => settle(steps),
             _ => {}
         }

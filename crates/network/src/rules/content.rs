@@ -3,6 +3,7 @@
 use memchr::{memchr2_iter, memmem};
 
 use super::number::Value;
+use super::required;
 
 /// A pattern and its place.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Content {
     /// The step behind looks from the end of this one.
     pub relative_next: bool,
     finder: Option<memmem::Finder<'static>>,
+    /// Place of the rarest byte, which is looked for first in either case.
+    rarest: usize,
 }
 
 impl Content {
@@ -39,6 +42,7 @@ impl Content {
             fast_only: false,
             relative_next: false,
             finder: None,
+            rarest: 0,
         }
     }
 
@@ -47,6 +51,9 @@ impl Content {
         if !self.nocase {
             self.finder = Some(memmem::Finder::new(&self.bytes).into_owned());
         }
+        let rarity = |byte: u8| required::chance(&[byte]);
+        let bytes = self.bytes.iter().enumerate();
+        self.rarest = bytes.min_by(|one, other| rarity(*one.1).total_cmp(&rarity(*other.1))).map_or(0, |one| one.0);
     }
 
     pub(crate) fn is_relative(&self) -> bool {
@@ -58,11 +65,12 @@ impl Content {
         if let Some(finder) = &self.finder {
             return finder.find(haystack);
         }
-        let (first, rest) = self.bytes.split_first()?;
+        let byte = self.bytes.get(self.rarest)?;
         let last_start = haystack.len().checked_sub(self.bytes.len())?;
-        let starts = haystack.get(..=last_start)?;
-        memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), starts)
-            .find(|at| haystack.get(at + 1..at + self.bytes.len()).is_some_and(|tail| tail.eq_ignore_ascii_case(rest)))
+        let places = haystack.get(self.rarest..=last_start + self.rarest)?;
+        memchr2_iter(byte.to_ascii_lowercase(), byte.to_ascii_uppercase(), places).find(|at| {
+            haystack.get(*at..at + self.bytes.len()).is_some_and(|part| part.eq_ignore_ascii_case(&self.bytes))
+        })
     }
 
     /// Whether this is at the very end.
@@ -103,5 +111,9 @@ mod tests {
         content.finish();
         assert_eq!((content.find(b"xxaBcabc"), content.find(b"ab"), content.find(b"xab")), (Some(2), None, None));
         assert!(content.is_at_end(b"xABC") && !content.is_at_end(b"BC"));
+        let mut content = Content::new(b"Select(".to_vec(), false);
+        content.nocase = true;
+        content.finish();
+        assert_eq!((content.find(b"((sELECT((x"), content.find(b"select["), content.find(b"(")), (Some(2), None, None));
     }
 }

@@ -3,17 +3,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::buffers::Buffer;
 use super::builder::{Builder, Header};
-use super::model::{Action, Effect, ProtoMatch, Rule};
+use super::model::{Action, Effect, NO_PLACE, ProtoMatch, Rule};
 use super::packet_tests::PacketTest;
 use super::sets::DataSets;
 use super::threshold::{self, GlobalRule};
+use super::transform::Transform;
 use super::variables::{Resolver, Variables};
 use super::{keywords, syntax};
 use crate::app::AppProto;
 
 /// Reads files that rules name (data sets, hash lists); engines open none themselves.
 pub type Files<'f> = &'f dyn Fn(&str) -> Option<String>;
+
+/// Most different buffers with transforms that have a number.
+const MOST_PLACES: usize = 512;
 
 /// What rules are loaded with.
 #[derive(Clone, Debug)]
@@ -66,6 +71,7 @@ pub(crate) struct Shared<'v> {
     classes: HashMap<String, (String, u8)>,
     bits: HashMap<String, u32>,
     names: Vec<String>,
+    places: Vec<(Buffer, Vec<Transform>)>,
     pub sets: DataSets,
 }
 
@@ -79,6 +85,20 @@ impl Shared<'_> {
         self.names.push(name.to_owned());
         self.bits.insert(name.to_owned(), number);
         number
+    }
+
+    /// The number of a buffer with its transforms.
+    pub(crate) fn place(&mut self, buffer: Buffer, transforms: &[Transform]) -> u32 {
+        let known = self.places.iter().position(|known| known.0 == buffer && known.1 == transforms);
+        let at = known.unwrap_or_else(|| {
+            if self.places.len() < MOST_PLACES {
+                self.places.push((buffer, transforms.to_vec()));
+                self.places.len() - 1
+            } else {
+                MOST_PLACES
+            }
+        });
+        u32::try_from(at).ok().filter(|_| at < MOST_PLACES).unwrap_or(NO_PLACE)
     }
 
     pub(crate) fn file(&self, path: &str) -> Option<String> {
@@ -99,6 +119,7 @@ impl RuleSet {
             classes: classes(&options.classification),
             bits: HashMap::new(),
             names: Vec::new(),
+            places: Vec::new(),
             sets: DataSets::default(),
         };
         let (mut rules, mut refused) = (Vec::new(), Vec::new());

@@ -93,10 +93,15 @@ pub(crate) enum Step {
     FileStore,
 }
 
+/// In the place of a number, where there are too many.
+pub(crate) const NO_PLACE: u32 = u32::MAX;
+
 /// Steps on one buffer of the application layer, of packet headers, or of a frame.
 #[derive(Clone, Debug)]
 pub(crate) struct BufferTest {
     pub buffer: Buffer,
+    /// Number of buffer and transforms together, among all rules; or [`NO_PLACE`].
+    pub place: u32,
     pub transforms: Vec<Transform>,
     pub steps: Vec<Step>,
 }

@@ -2,11 +2,14 @@
 //!
 //! Patterns that need neither look-around nor back-references run on the `regex` crate, in linear time. The others
 //! run on a backtracking engine with a step limit; that one takes text only, so there each byte is the character of
-//! the same number.
+//! the same number. On ASCII, which is text already, a pattern of the first kind goes before it, which matches wherever
+//! it does: most bytes end there.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::buffers::Buffer;
+use super::required::{self, Required};
 
 /// Most steps of the backtracking engine, as the match limit of Suricata.
 const BACKTRACK_LIMIT: usize = 100_000;
@@ -24,7 +27,11 @@ pub(crate) struct Capture {
 #[derive(Clone, Debug)]
 enum Engine {
     Plain(regex::bytes::Regex),
-    Full(Arc<fancy_regex::Regex>),
+    Full {
+        regex: Arc<fancy_regex::Regex>,
+        /// Matches ASCII wherever the other does.
+        relaxed: Option<regex::bytes::Regex>,
+    },
 }
 
 /// A pattern with its flags.
@@ -34,7 +41,11 @@ pub(crate) struct Pcre {
     pub negated: bool,
     pub relative: bool,
     pub relative_next: bool,
+    /// Some step behind looks from where this one ends.
+    pub place_wanted: bool,
     pub captures: Vec<Capture>,
+    /// Literals of which one is wherever it matches.
+    pub required: Option<Required>,
 }
 
 /// A compiled pattern and the buffer that its flags name.
@@ -80,9 +91,10 @@ impl Pcre {
         let head = if text.is_empty() { String::new() } else { format!("(?{text})") };
         let pattern = rewrite(pattern, !multi && !dollar_end);
         let whole = if anchored { format!("{head}\\A(?:{pattern})") } else { format!("{head}{pattern}") };
-        let engine = compile(&whole, &names_of(&pattern))?;
+        let (engine, required) = compile(&whole)?;
         let captures = captures(names, &engine);
-        let pcre = Pcre { engine, negated, relative, relative_next: false, captures };
+        let required = required.filter(|_| !negated);
+        let pcre = Pcre { engine, negated, relative, relative_next: false, place_wanted: true, captures, required };
         Ok(Parsed { pcre, buffer })
     }
 
@@ -92,11 +104,22 @@ impl Pcre {
         let data = data.get(from..)?;
         match &self.engine {
             Engine::Plain(regex) => regex.find(data).map(|found| (from + found.start(), from + found.end())),
-            Engine::Full(regex) => {
-                let text: String = data.iter().map(|byte| char::from(*byte)).collect();
+            Engine::Full { regex, relaxed } => {
+                let text = text_of(data, relaxed.as_ref())?;
                 let found = regex.find(&text).ok().flatten()?;
                 let count = |end: usize| text.get(..end).map_or(0, |part| part.chars().count());
                 Some((from + count(found.start()), from + count(found.end())))
+            }
+        }
+    }
+
+    /// Whether there is a match at or behind a place, where nobody asks which.
+    pub(crate) fn is_match(&self, data: &[u8], from: usize) -> bool {
+        match (&self.engine, data.get(from..)) {
+            (_, None) => false,
+            (Engine::Plain(regex), Some(data)) => regex.is_match(data),
+            (Engine::Full { regex, relaxed }, Some(data)) => {
+                text_of(data, relaxed.as_ref()).is_some_and(|text| regex.is_match(&text).unwrap_or(false))
             }
         }
     }
@@ -109,13 +132,23 @@ impl Pcre {
             Engine::Plain(regex) => regex.captures(data).map_or_else(Vec::new, |found| {
                 groups.filter_map(|(at, capture)| Some((at, found.get(capture.group)?.as_bytes().to_vec()))).collect()
             }),
-            Engine::Full(regex) => {
-                let text: String = data.iter().map(|byte| char::from(*byte)).collect();
+            Engine::Full { regex, .. } => {
+                let Some(text) = text_of(data, None) else { return Vec::new() };
                 let Some(found) = regex.captures(&text).ok().flatten() else { return Vec::new() };
                 let bytes = |text: &str| text.chars().map(|letter| u32::from(letter) as u8).collect::<Vec<u8>>();
                 groups.filter_map(|(at, capture)| Some((at, bytes(found.get(capture.group)?.as_str())))).collect()
             }
         }
+    }
+}
+
+/// The bytes as text, each the character of the same number; nothing where a match is out of the question.
+fn text_of<'d>(data: &'d [u8], relaxed: Option<&regex::bytes::Regex>) -> Option<Cow<'d, str>> {
+    match std::str::from_utf8(data) {
+        Ok(text) if data.is_ascii() => {
+            relaxed.is_none_or(|relaxed| relaxed.is_match(data)).then_some(Cow::Borrowed(text))
+        }
+        _ => Some(Cow::Owned(data.iter().map(|byte| char::from(*byte)).collect())),
     }
 }
 
@@ -128,24 +161,24 @@ pub(crate) fn plain(pattern: &str) -> Result<regex::bytes::Regex, String> {
         .map_err(|error| reason(&error.to_string()))
 }
 
-fn compile(pattern: &str, _names: &[String]) -> Result<Engine, String> {
-    match regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(SIZE_LIMIT).build() {
-        Ok(regex) => Ok(Engine::Plain(regex)),
-        Err(_) => fancy_regex::RegexBuilder::new(pattern)
-            .backtrack_limit(BACKTRACK_LIMIT)
-            .delegate_size_limit(SIZE_LIMIT)
-            .build()
-            .map(|regex| Engine::Full(Arc::new(regex)))
-            .map_err(|error| reason(&error.to_string())),
+fn compile(pattern: &str) -> Result<(Engine, Option<Required>), String> {
+    let plain = |pattern: &str| regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(SIZE_LIMIT).build();
+    if let Ok(regex) = plain(pattern) {
+        return Ok((Engine::Plain(regex), required::of(pattern, true)));
     }
+    let regex = fancy_regex::RegexBuilder::new(pattern)
+        .backtrack_limit(BACKTRACK_LIMIT)
+        .delegate_size_limit(SIZE_LIMIT)
+        .build()
+        .map_err(|error| reason(&error.to_string()))?;
+    let text = required::relaxed(pattern);
+    let relaxed = text.as_ref().and_then(|text| plain(text).ok());
+    let required = text.filter(|_| relaxed.is_some()).and_then(|text| required::of(&text, false));
+    Ok((Engine::Full { regex: Arc::new(regex), relaxed }, required))
 }
 
 fn reason(error: &str) -> String {
     format!("cannot compile the pattern: {}", error.lines().last().unwrap_or(error).trim())
-}
-
-fn names_of(_pattern: &str) -> Vec<String> {
-    Vec::new()
 }
 
 /// Writes what Perl allows and the `regex` crate does not in its way: escapes of letters and signs that mean
@@ -242,7 +275,7 @@ fn captures(names: &str, engine: &Engine) -> Vec<Capture> {
     }
     let groups: Vec<Option<String>> = match engine {
         Engine::Plain(regex) => regex.capture_names().map(|name| name.map(str::to_owned)).collect(),
-        Engine::Full(regex) => regex.capture_names().map(|name| name.map(str::to_owned)).collect(),
+        Engine::Full { regex, .. } => regex.capture_names().map(|name| name.map(str::to_owned)).collect(),
     };
     for (group, name) in groups.into_iter().enumerate() {
         let Some(name) = name else { continue };

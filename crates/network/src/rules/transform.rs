@@ -64,46 +64,39 @@ impl Transform {
         }))
     }
 
-    /// The bytes after the transform.
-    pub(crate) fn apply<'a>(&self, data: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
+    /// Adds the bytes after the transform.
+    fn write(&self, data: &[u8], out: &mut Vec<u8>) {
         match self {
-            Self::StripWhitespace => Cow::Owned(data.iter().copied().filter(|byte| !is_space(*byte)).collect()),
+            Self::StripWhitespace => out.extend(data.iter().copied().filter(|byte| !is_space(*byte))),
             Self::CompressWhitespace => {
-                let mut out = Vec::with_capacity(data.len());
                 let mut before = false;
-                for byte in data.iter() {
+                for byte in data {
                     let space = is_space(*byte);
                     if !(space && before) {
                         out.push(*byte);
                     }
                     before = space;
                 }
-                Cow::Owned(out)
             }
-            Self::ToLowercase => Cow::Owned(data.to_ascii_lowercase()),
-            Self::ToUppercase => Cow::Owned(data.to_ascii_uppercase()),
-            Self::ToMd5 => Cow::Owned(Md5::digest(&data).to_vec()),
-            Self::ToSha1 => Cow::Owned(Sha1::digest(&data).to_vec()),
-            Self::ToSha256 => Cow::Owned(Sha256::digest(&data).to_vec()),
-            Self::UrlDecode => Cow::Owned(url_decode(&data)),
+            Self::ToLowercase => out.extend(data.iter().map(u8::to_ascii_lowercase)),
+            Self::ToUppercase => out.extend(data.iter().map(u8::to_ascii_uppercase)),
+            Self::ToMd5 => out.extend(Md5::digest(data)),
+            Self::ToSha1 => out.extend(Sha1::digest(data)),
+            Self::ToSha256 => out.extend(Sha256::digest(data)),
+            Self::UrlDecode => url_decode(data, out),
             Self::DotPrefix => {
-                let mut out = Vec::with_capacity(data.len() + 1);
                 out.push(b'.');
-                out.extend_from_slice(&data);
-                Cow::Owned(out)
+                out.extend_from_slice(data);
             }
             Self::Pcre(regex) => {
                 // No match leaves the bytes as they are.
-                let found = regex.captures(&data).and_then(|found| found.get(1).map(|group| group.range()));
-                match found {
-                    Some(range) => Cow::Owned(data.get(range).unwrap_or_default().to_vec()),
-                    None => data,
-                }
+                let found = regex.captures(data).and_then(|found| found.get(1).map(|group| group.as_bytes()));
+                out.extend_from_slice(found.unwrap_or(data));
             }
-            Self::Xor(key) => Cow::Owned(data.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect()),
+            Self::Xor(key) => out.extend(data.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key)),
             Self::HeaderLowercase => {
                 let mut name = true;
-                let lower = data.iter().map(|byte| {
+                out.extend(data.iter().map(|byte| {
                     let out = if name { byte.to_ascii_lowercase() } else { *byte };
                     name = match *byte {
                         b':' => false,
@@ -111,12 +104,12 @@ impl Transform {
                         _ => name,
                     };
                     out
-                });
-                Cow::Owned(lower.collect())
+                }));
             }
             Self::StripPseudoHeaders => {
-                let lines = data.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b":"));
-                Cow::Owned(lines.flatten().copied().collect())
+                for line in data.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b":")) {
+                    out.extend_from_slice(line);
+                }
             }
         }
     }
@@ -124,15 +117,35 @@ impl Transform {
 
 /// Applies transforms in order.
 pub(crate) fn apply_all<'a>(transforms: &[Transform], data: &'a [u8]) -> Cow<'a, [u8]> {
-    transforms.iter().fold(Cow::Borrowed(data), |data, transform| transform.apply(data))
+    if transforms.is_empty() {
+        return Cow::Borrowed(data);
+    }
+    let mut out = Vec::new();
+    append(transforms, data, &mut out, &mut [Vec::new(), Vec::new()]);
+    Cow::Owned(out)
+}
+
+/// Adds what transforms in order make of the bytes; what lies between two of them is in the spare memory.
+pub(crate) fn append(transforms: &[Transform], data: &[u8], out: &mut Vec<u8>, spare: &mut [Vec<u8>; 2]) {
+    let Some((last, before)) = transforms.split_last() else {
+        out.extend_from_slice(data);
+        return;
+    };
+    let [from, to] = spare;
+    for (at, transform) in before.iter().enumerate() {
+        to.clear();
+        transform.write(if at == 0 { data } else { from }, to);
+        std::mem::swap(from, to);
+    }
+    last.write(if before.is_empty() { data } else { from }, out);
 }
 
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
 
-fn url_decode(data: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(data.len());
+fn url_decode(data: &[u8], out: &mut Vec<u8>) {
+    out.reserve(data.len());
     let mut rest = data;
     while let Some((byte, tail)) = rest.split_first() {
         rest = tail;
@@ -148,7 +161,6 @@ fn url_decode(data: &[u8]) -> Vec<u8> {
             _ => out.push(*byte),
         }
     }
-    out
 }
 
 #[cfg(test)]
@@ -156,7 +168,7 @@ mod tests {
     use super::*;
 
     fn run(name: &str, value: Option<&str>, data: &[u8]) -> Vec<u8> {
-        Transform::parse(name, value).unwrap().unwrap().apply(Cow::Borrowed(data)).into_owned()
+        apply_all(&[Transform::parse(name, value).unwrap().unwrap()], data).into_owned()
     }
 
     #[test]
@@ -171,5 +183,17 @@ mod tests {
         assert_eq!(run("to_md5", None, b"").len(), 16);
         assert_eq!(run("strip_pseudo_headers", None, b":a: b\r\nc: d\r\n"), b"c: d\r\n");
         assert!(Transform::parse("nothing", None).is_none());
+    }
+
+    #[test]
+    fn one_after_the_other() {
+        let chain = |names: &[&str]| names.iter().map(|name| Transform::parse(name, None).unwrap().unwrap()).collect();
+        let some: Vec<Transform> = chain(&["url_decode", "to_lowercase", "compress_whitespace", "dotprefix"]);
+        let mut out = b"before ".to_vec();
+        let mut spare = [Vec::new(), b"left over".to_vec()];
+        append(&some, b"A%20%20B", &mut out, &mut spare);
+        append(&some[..2], b"%41", &mut out, &mut spare);
+        append(&[], b"C", &mut out, &mut spare);
+        assert_eq!(out, b"before .a baC");
     }
 }

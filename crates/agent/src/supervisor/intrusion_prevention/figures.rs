@@ -37,6 +37,7 @@ impl IntrusionPrevention {
     pub fn figures(&self) -> Option<NetworkStatus> {
         self.settings.as_ref()?;
         let all = self.counters();
+        let (packets_kept, packets_dropped, packets_shed) = self.packets.figures();
         Some(NetworkStatus {
             packets: all.packets,
             flows: all.flows,
@@ -47,6 +48,9 @@ impl IntrusionPrevention {
             passed_over_bytes: all.bulk_bytes,
             by_policy: self.pumped(Count::Silent),
             overruns: self.pumped(Count::Overruns),
+            packets_kept,
+            packets_dropped,
+            packets_shed: packets_shed + all.packets_shed,
         })
     }
 
@@ -58,13 +62,21 @@ impl IntrusionPrevention {
         let (rules, preventing, errors) = &self.loaded;
         let all = self.counters();
         let kernel = queue_packets::bypassed(&self.config.intrusion_prevention.table).unwrap_or_default();
+        let kept = match self.settings.as_ref().is_some_and(|settings| settings.keep_packets.is_on()) {
+            true => {
+                let (kept, dropped, shed) = self.packets.figures();
+                let shed = shed + all.packets_shed;
+                format!("; packets of {kept} alerted flows kept, of {shed} not, {dropped} files went for newer ones")
+            }
+            false => String::new(),
+        };
         let refused = errors
             .first()
             .map_or(String::new(), |first| format!("; {} did not load, the first: {first}", errors.len()));
         format!(
             "{rules} rules, {preventing} of them prevent{refused}; {} packets, {} alerts ({} untold), {} dropped; not \
              seen: {} encrypted flows, {} answers of {} bytes passed over; {} packets by policy, {} overruns; by the \
-             kernel alone {} packets of {} bytes let through, {} dropped",
+             kernel alone {} packets of {} bytes let through, {} dropped{kept}",
             all.packets,
             all.alerts,
             all.untold,

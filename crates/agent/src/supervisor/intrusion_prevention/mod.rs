@@ -17,7 +17,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use sakimori_host::keeper::pump_message::{Count, FromPump, ToPump};
 use sakimori_host::queue_packets;
-use sakimori_model::policy::IntrusionPrevention as Settings;
+use sakimori_model::policy::{IntrusionPrevention as Settings, KeepPackets};
 use sakimori_model::{Order, field};
 use sakimori_sys::cgroup::Group;
 use sakimori_sys::channel::Channel;
@@ -25,6 +25,7 @@ use sakimori_wire::ipc_network::{FromNetwork, NetworkCounters, NetworkRules, Net
 
 use placing::{frame_of, put_in_place, rules_of, try_rules};
 
+use super::packets::PacketWriter;
 use super::worker::{self, Backoff, Kind, Process};
 use super::{Message, Supervisor, pump};
 use crate::config::Config;
@@ -71,6 +72,8 @@ pub struct IntrusionPrevention {
     orders: Vec<Order>,
     /// Figures of workers that ended.
     before: NetworkCounters,
+    /// Packets of alerted flows on their way to the disk.
+    packets: PacketWriter,
     /// Packets by policy and overruns that were told, and when.
     told: (u64, Option<Instant>),
 }
@@ -108,6 +111,7 @@ impl IntrusionPrevention {
             loaded: (0, 0, Vec::new()),
             orders: Vec::new(),
             before: NetworkCounters::default(),
+            packets: PacketWriter::new(),
             told: (0, None),
         }
     }
@@ -256,6 +260,7 @@ impl Supervisor {
                 overrides: Vec::new(),
                 trial: Vec::new(),
                 probe: None,
+                keep: KeepPackets::default(),
             },
         }
     }
@@ -455,6 +460,16 @@ impl Supervisor {
                     self.say("network-rules", text, |event| {
                         event.set(field::SAKIMORI_MODULE, DESCRIPTOR.id);
                     });
+                }
+            }
+            FromNetwork::Packets { name, bytes } => {
+                let module = &mut self.intrusion_prevention;
+                let keep = module.settings.as_ref().map(|settings| settings.keep_packets.bounded());
+                if let Some(keep) = keep.filter(KeepPackets::is_on) {
+                    module.packets.write(&module.config.packets(), name, bytes, keep);
+                }
+                if let Some(lane) = module.lanes.get(at) {
+                    lane.send(&ToNetwork::PacketsTaken, Vec::new());
                 }
             }
             FromNetwork::Probed { dropped } => self.proof.came_by(dropped),

@@ -63,13 +63,15 @@ pub fn rules_of(settings: &Settings, (bundle, files): (u64, Files), probe: Optio
         overrides: overrides.collect(),
         trial: settings.trial.clone(),
         probe,
+        keep: settings.keep_packets.bounded(),
     }
 }
 
 /// Settings that the kernel's rules and the pumps know.
 pub fn frame_of(settings: &Settings) -> Settings {
     let usual = Settings::default();
-    Settings { mode: usual.mode, overrides: Vec::new(), trial: Vec::new(), ..settings.clone() }
+    let keep_packets = usual.keep_packets;
+    Settings { mode: usual.mode, overrides: Vec::new(), trial: Vec::new(), keep_packets, ..settings.clone() }
 }
 
 /// Loads rules in a worker that is ended afterwards.
