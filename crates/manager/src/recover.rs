@@ -22,6 +22,9 @@ use crate::fold::{self, CHECKPOINT, Fold};
 use crate::ingest::{Ingest, Record, Streams, Ways};
 use crate::shared::Shared;
 
+/// A start that replayed more records than this has them written to the table at once. Else a manager that is ended
+/// again and again before its next flush would find more to replay each time, until it did nothing else.
+const MANY: u64 = 64;
 /// Bytes of the journal that are read at a time.
 const PORTION: usize = 8 << 20;
 
@@ -130,6 +133,9 @@ impl Recovered {
         }
         if replayed > 0 {
             info!(records = replayed, "journal replayed");
+        }
+        if replayed > MANY {
+            shared.flush_now.notify_one();
         }
         let mut task = Ingest {
             shared: Arc::clone(shared),

@@ -296,7 +296,13 @@ fn a_flood_from_ever_new_addresses_writes_few_rows_and_is_told_once() {
         )
         .await;
         let waiting = "SELECT COUNT(*) FROM actions WHERE state IN ('approved', 'running') AND kind = 'notify_webhook'";
-        site.until("messages are sent", waiting, |waiting| waiting == 0).await;
+        // What is asked for meanwhile waits for others of its kind, by this clock.
+        let began = Instant::now();
+        while site.number(waiting).await > 0 {
+            assert!(began.elapsed() < PATIENCE, "messages wait");
+            site.pass(1);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         site.pass(31 * 86_400);
         upkeep::round(&site.manager.shared).await;
         assert_eq!(site.number("SELECT COUNT(*) FROM actions WHERE kind = 'waf_block'").await, 0);

@@ -349,3 +349,30 @@ fn policy_and_bundle_are_pushed() {
         manager.stop().await;
     });
 }
+
+#[test]
+fn a_manager_that_replayed_much_writes_it_to_the_table_at_once() {
+    let world = World::new();
+    let rarely = |config: &mut sakimori_manager::config::Config| config.lake.flush_seconds = 3_600;
+    world.run(async {
+        let manager = world.start_with(rarely).await;
+        let agent = Agent::enrol(&world.token(&manager).await).await.unwrap();
+        let mut stream = agent.open().await.unwrap();
+        for sequence in 1..=70 {
+            stream.send(agent.batch("auth", sequence, events(1))).await;
+            stream.receipt().await;
+        }
+        assert_eq!(manager.shared.lake.status().unwrap().committed, 0);
+    });
+    world.kill();
+    world.run(async {
+        let manager = world.start_with(rarely).await;
+        let began = Instant::now();
+        while manager.shared.lake.status().unwrap().committed == 0 {
+            assert!(began.elapsed() < Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(world.count(&manager, "sakimori.stream:auth").await, 70);
+        manager.stop().await;
+    });
+}
