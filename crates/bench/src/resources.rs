@@ -211,7 +211,8 @@ fn work(stop: &Arc<AtomicBool>, disk: &Path, log: &Path, lab: &Arc<Lab>) -> Resu
             Box::new(move |number| {
                 let path = folder.join(format!("file{}", number % 1_000));
                 fs::write(&path, format!("int f{number}(int x) {{ return x * {number}; }}\n").repeat(50))?;
-                Ok(drop(fs::read(&path)?))
+                fs::read(&path)?;
+                Ok(())
             }),
         )?;
         Ok(format!("{count} files written and read"))

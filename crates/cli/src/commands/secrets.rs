@@ -101,7 +101,7 @@ async fn ask(api: &Api, command: SecretsCommand, json: bool) -> Result<()> {
             if json {
                 return output::json(&done);
             }
-            let sealing = &done["sealing"];
+            let sealing = done.get("sealing").unwrap_or(&Value::Null);
             output::line(format!(
                 "{} secrets are sealed anew under the key {}; copy {} to where you keep it",
                 text(&done, "sealed"),
@@ -114,7 +114,8 @@ async fn ask(api: &Api, command: SecretsCommand, json: bool) -> Result<()> {
             if json {
                 return output::json(&found);
             }
-            let older: Vec<&str> = found["older"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let older: Vec<&str> =
+                found.get("older").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
             output::pairs(&[("key", text(&found, "key")), ("older", older.join(", ")), ("file", text(&found, "file"))])
         }
     }

@@ -22,11 +22,7 @@ pub(crate) struct Matcher {
 }
 
 impl Matcher {
-    fn new(
-        buffer: Option<Buffer>,
-        (place, transforms): (u32, Vec<Transform>),
-        patterns: HashMap<Vec<u8>, Vec<u32>>,
-    ) -> Self {
+    fn new(buffer: Option<Buffer>, (place, transforms): (u32, Vec<Transform>), patterns: ByPattern) -> Self {
         let (patterns, rules): (Vec<_>, Vec<_>) = patterns.into_iter().unzip();
         Self { buffer, transforms, place, needles: Needles::new(patterns), rules }
     }
@@ -51,6 +47,9 @@ impl Matcher {
     }
 }
 
+/// Rules by a pattern that they need.
+type ByPattern = HashMap<Vec<u8>, Vec<u32>>;
+
 /// All of a rule set's groups.
 #[derive(Debug, Default)]
 pub(crate) struct Prefilter {
@@ -71,8 +70,8 @@ pub(crate) struct Prefilter {
 impl Prefilter {
     pub(crate) fn new(set: &RuleSet) -> Self {
         let mut prefilter = Self { packet_rules: vec![Vec::new(); 256], ..Self::default() };
-        let mut payload: HashMap<Vec<u8>, Vec<u32>> = HashMap::new();
-        let mut buffers: Vec<(Buffer, (u32, Vec<Transform>), HashMap<Vec<u8>, Vec<u32>>)> = Vec::new();
+        let mut payload = ByPattern::new();
+        let mut buffers: Vec<(Buffer, (u32, Vec<Transform>), ByPattern)> = Vec::new();
         for (at, rule) in set.rules.iter().enumerate() {
             let at = at as u32;
             if rule.is_ip_only() {
@@ -95,7 +94,7 @@ impl Prefilter {
                     match known {
                         Some(known) => add(&mut known.2, found, at),
                         None => {
-                            let mut first = HashMap::new();
+                            let mut first = ByPattern::new();
                             add(&mut first, found, at);
                             buffers.push((test.buffer, (test.place, test.transforms.clone()), first));
                         }
@@ -135,7 +134,7 @@ impl Prefilter {
     }
 }
 
-fn add(to: &mut HashMap<Vec<u8>, Vec<u32>>, patterns: Vec<Vec<u8>>, rule: u32) {
+fn add(to: &mut ByPattern, patterns: Vec<Vec<u8>>, rule: u32) {
     for pattern in patterns {
         to.entry(pattern).or_default().push(rule);
     }

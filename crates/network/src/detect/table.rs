@@ -39,7 +39,7 @@ impl Table {
     pub(super) fn new(windows: usize) -> Self {
         match windows * SPARSE_BYTES {
             ..=0x1000 => Self::Few(Box::new([0; 1 << 12])),
-            ..=0x4000 => Self::Some(Box::new([0; 1 << 14])),
+            0x1001..=0x4000 => Self::Some(Box::new([0; 1 << 14])),
             _ => Self::Many(Box::new([0; 1 << 13])),
         }
     }
