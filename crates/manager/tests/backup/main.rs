@@ -39,6 +39,15 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Flushes until nothing waits: what the manager tells of itself may come when a flush has begun.
+async fn flushed(manager: &Running) {
+    let nothing_waits = async || {
+        manager.shared.flush_now.notify_one();
+        manager.shared.lake.status().unwrap().waiting_events == 0
+    };
+    until("a flush", nothing_waits).await;
+}
+
 /// Sends a batch of the stream `auth` and waits for its receipt.
 async fn send(agent: &Agent, stream: &mut Stream, sequence: u64) {
     let events = events(usize::try_from(EACH).unwrap());
@@ -335,8 +344,7 @@ fn an_installation_moves_to_a_server_and_a_bucket_and_back_to_a_disk() {
         for sequence in 1..=4 {
             send(&agent, &mut stream, sequence).await;
         }
-        manager.shared.flush_now.notify_one();
-        until("a flush", async || manager.shared.lake.status().unwrap().waiting_events == 0).await;
+        flushed(&manager).await;
         send(&agent, &mut stream, 5).await;
         download(&moved, &manager, &again).await;
         assert_eq!(found(&moved, &manager).await, 15 * EACH);

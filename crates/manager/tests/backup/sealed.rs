@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::agent::{Agent, World};
-use super::{download, restore, restore_to, until};
+use super::{download, flushed, restore, restore_to};
 
 /// A secret of a tenant: long enough that it is nowhere by chance, and bytes that are no text.
 const SECRET: &[u8] = b"the pager's secret \x00\xfe\xff 93b1c7";
@@ -101,8 +101,7 @@ fn no_private_key_lies_in_state_folder_database_or_backup_in_any_form() {
         let manager = world.start().await;
         Agent::enrol(&world.token(&manager).await).await.unwrap();
         set(&world, &manager, "pager", SECRET).await;
-        manager.shared.flush_now.notify_one();
-        until("a flush", async || manager.shared.lake.status().unwrap().waiting_events == 0).await;
+        flushed(&manager).await;
         download(&world, &manager, &file).await;
         let mut secrets = private(&manager, &world.state());
         secrets.push(SECRET.to_vec());
