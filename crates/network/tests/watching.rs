@@ -91,3 +91,27 @@ fn what_the_clients_of_teredo_agree_on_is_no_tunnel_yet() {
         assert_eq!(found.len(), tunnels);
     }
 }
+
+#[test]
+fn a_value_that_comes_later_is_found_by_its_words_and_by_a_pattern_alone() {
+    let mut talk = Talk::new([203, 0, 113, 7], 25);
+    talk.open();
+    talk.down(b"220 a\r\n");
+    for word in
+        ["EHLO a", "MAIL FROM:<a@a>", "RCPT TO:<first@b>", "RCPT TO:<second@b>", "DATA", "Subject: x\r\n\r\nhi\r\n."]
+    {
+        talk.up(format!("{word}\r\n").as_bytes());
+        talk.down(if word == "DATA" { b"354 go\r\n" } else { b"250 ok\r\n" });
+    }
+    talk.close();
+    let of = |steps: &str, sid: u32| format!("alert smtp any any -> any any (smtp.rcpt_to; {steps} sid:{sid};)\n");
+    let rules = [
+        of(r#"content:"second";"#, 1),
+        of(r#"pcre:"/sec.nd@/i";"#, 2),
+        of(r#"content:"b"; pcre:"/second@b$/";"#, 3),
+        of(r#"pcre:"/third@/";"#, 4),
+    ];
+    let mut found: Vec<u32> = alerts(&rules.concat(), &talk.frames).iter().map(|alert| alert.0).collect();
+    found.sort_unstable();
+    assert_eq!(found, [1, 2, 3]);
+}

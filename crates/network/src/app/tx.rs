@@ -35,7 +35,7 @@ pub(crate) enum Kind {
 pub(crate) struct TxState {
     /// Rules that may still match, with the buffers that matched already.
     pub open: Vec<(u32, u64)>,
-    /// Rules that matched or cannot match any more.
+    /// Rules that matched or cannot match any more, in order.
     pub done: Vec<u32>,
     /// How much of each buffer the prefilter has seen, by their place among its matchers.
     pub seen: Vec<Seen>,

@@ -68,6 +68,7 @@ pub(crate) struct Detector {
     pub(crate) sets: DataSets,
     candidates: Vec<u32>,
     views: views::Views,
+    spare: transactions::Spare,
     variables: Vec<u64>,
     hits: Vec<Hit>,
     outcome: outcome::Outcome,
@@ -83,6 +84,7 @@ impl Detector {
             hosts: HostMemory::default(),
             candidates: Vec::new(),
             views: views::Views::default(),
+            spare: transactions::Spare::default(),
             variables: Vec::new(),
             hits: Vec::new(),
         }

@@ -3,7 +3,7 @@
 use super::steps::Walk;
 use super::views::Wanted;
 use super::{Detector, Subject};
-use crate::app::{Dir, File, Kind, Seen, Tx};
+use crate::app::{Dir, File, Kind, Seen, Tx, TxState};
 use crate::flow::Flow;
 use crate::rules::app_tests::AppTest;
 use crate::rules::buffers::Buffer;
@@ -35,7 +35,7 @@ impl Detector {
             let Some(tx) = flow.txs.list.get_mut(at) else { break };
             state.finished = tx.is_complete(dir);
             if state.finished {
-                state.open = Vec::new();
+                self.spare.take_back(&mut state);
             }
             if let Some(slot) = tx.state.get_mut(dir as usize) {
                 *slot = state;
@@ -44,14 +44,15 @@ impl Detector {
     }
 
     /// Adds the rules that the transaction's new bytes make worth a look.
-    fn candidates(&mut self, flow: &Flow, at: usize, dir: Dir, state: &mut crate::app::TxState) {
+    fn candidates(&mut self, flow: &Flow, at: usize, dir: Dir, state: &mut TxState) {
         let Some(tx) = flow.txs.list.get(at) else { return };
         let mut found = std::mem::take(&mut self.candidates);
         found.clear();
         if !state.begun {
             state.begun = true;
+            self.spare.lend(state);
             found.extend_from_slice(&self.prefilter.tx_rules);
-            state.seen = vec![Seen::Part(0); self.prefilter.buffers.len()];
+            state.seen.resize(self.prefilter.buffers.len(), Seen::Part(0));
         }
         for (matcher, seen) in self.prefilter.buffers.iter().zip(state.seen.iter_mut()) {
             let (Some(buffer), Seen::Part(before)) = (matcher.buffer, *seen) else { continue };
@@ -75,12 +76,18 @@ impl Detector {
                 }
                 false
             });
-            *seen = if there && !def.grows || tx.is_complete(dir) { Seen::All } else { Seen::Part(before.max(now)) };
+            // As long as a rule on it may still match, since more values may come (recipients, replies), it is searched again.
+            let last = there && !def.grows && tx.stage(dir) > stage || tx.is_complete(dir);
+            *seen = if last { Seen::All } else { Seen::Part(before.max(now)) };
         }
         found.sort_unstable();
         found.dedup();
+        // Those that are open lie in order before those that are added.
+        let before = state.open.len();
         for rule in &found {
-            let known = state.open.iter().any(|open| open.0 == *rule) || state.done.contains(rule);
+            let open = state.open.get(..before).unwrap_or_default();
+            let known =
+                open.binary_search_by_key(rule, |open| open.0).is_ok() || state.done.binary_search(rule).is_ok();
             if !known {
                 state.open.push((*rule, 0));
             }
@@ -89,16 +96,10 @@ impl Detector {
         self.candidates = found;
     }
 
-    fn open_rules(
-        &mut self,
-        subject: &Subject<'_>,
-        flow: &mut Flow,
-        at: usize,
-        id: u64,
-        state: &mut crate::app::TxState,
-    ) {
+    fn open_rules(&mut self, subject: &Subject<'_>, flow: &mut Flow, at: usize, id: u64, state: &mut TxState) {
         let rules = self.rules.clone();
         let mut open = std::mem::take(&mut state.open);
+        let before = state.done.len();
         open.retain_mut(|(number, mask)| {
             let Some(rule) = rules.rules.get(*number as usize) else { return false };
             match self.app_rule(rule, mask, subject, flow, at) {
@@ -115,6 +116,9 @@ impl Detector {
             }
         });
         state.open = open;
+        if state.done.len() > before {
+            state.done.sort_unstable();
+        }
     }
 
     fn app_rule(&mut self, rule: &Rule, mask: &mut u64, subject: &Subject<'_>, flow: &Flow, at: usize) -> Progress {
@@ -205,6 +209,32 @@ impl Detector {
         held || (!there
             && tx.is_complete(dir) | !def.grows
             && test.steps.iter().any(|step| matches!(step, Step::Absent { .. })))
+    }
+}
+
+/// Lists of transactions that are over, for the next ones: most need some, and none for long.
+#[derive(Default)]
+pub(super) struct Spare(Vec<TxState>);
+
+/// Most that are kept, and the largest list that is.
+const MOST_SPARE: usize = 16;
+const MOST_LISTED: usize = 1 << 10;
+
+impl Spare {
+    fn lend(&mut self, state: &mut TxState) {
+        if let Some(lists) = self.0.pop() {
+            (state.open, state.done, state.seen) = (lists.open, lists.done, lists.seen);
+        }
+    }
+
+    fn take_back(&mut self, state: &mut TxState) {
+        let (mut open, mut done, mut seen) =
+            (std::mem::take(&mut state.open), std::mem::take(&mut state.done), std::mem::take(&mut state.seen));
+        let large = open.capacity().max(done.capacity()).max(seen.capacity()) > MOST_LISTED;
+        if !large && self.0.len() < MOST_SPARE {
+            (open.clear(), done.clear(), seen.clear());
+            self.0.push(TxState { open, done, seen, ..TxState::default() });
+        }
     }
 }
 
