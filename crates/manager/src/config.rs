@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use sakimori_cloud::aws::waf::WafConfig;
+use sakimori_cloud::aws::{Account, waf::WafConfig};
 use sakimori_runtime::Secret;
 use sakimori_runtime::telemetry::LogFormat;
 use sakimori_store::lake::{BucketOptions, LakeOptions};
@@ -162,6 +162,8 @@ impl LakeConfig {
 pub struct Cloud {
     /// AWS WAF.
     pub waf: Option<WafConfig>,
+    /// AWS accounts, by the name that playbooks and people give them.
+    pub accounts: BTreeMap<String, Account>,
 }
 
 /// What floods of alerts may make it write, and how long what is over is kept.

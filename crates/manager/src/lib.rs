@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod accounts;
 pub mod api;
 pub mod backup;
 pub mod books;
@@ -41,6 +42,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sakimori_cloud::aws::waf::WafSets;
+
+use crate::accounts::Accounts;
 use sakimori_content::keys::Use;
 use sakimori_model::Timestamp;
 use sakimori_respond::ports::AddressSet;
@@ -103,6 +106,15 @@ impl Running {
     }
 }
 
+/// What a manager acts on in the cloud.
+#[derive(Default)]
+pub struct Outside {
+    /// The WAF's sets.
+    pub waf: Option<Arc<dyn AddressSet>>,
+    /// Accounts.
+    pub accounts: Accounts,
+}
+
 impl Manager {
     /// Starts a manager with the machine's clock.
     ///
@@ -122,17 +134,18 @@ impl Manager {
             Some(waf) => Some(Arc::new(WafSets::open(waf.clone()).await?)),
             None => None,
         };
-        Self::start_on(config, clock, waf).await
+        let accounts = Accounts::open(&config.cloud.accounts).await?;
+        Self::start_on(config, clock, Outside { waf, accounts }).await
     }
 
-    /// Starts a manager that blocks in these sets, whatever the configuration names.
+    /// Starts a manager that acts on these, whatever the configuration names.
     ///
     /// # Errors
     /// As [`Manager::start`].
     pub async fn start_on(
         config: Config,
         clock: SharedClock,
-        waf: Option<Arc<dyn AddressSet>>,
+        Outside { waf, accounts }: Outside,
     ) -> anyhow::Result<Running> {
         sakimori_runtime::http::install_crypto();
         let state = config.state_dir.clone();
@@ -189,9 +202,11 @@ impl Manager {
             links: Links::default(),
             copies: presence::Copies::default(),
             waf,
+            accounts,
             messenger: Arc::new(messenger),
             live: broadcast::channel(LIVE).0,
             actions_changed: Notify::new(),
+            executions_changed: Notify::new(),
             outbox_changed: Notify::new(),
             message_waiting: Notify::new(),
             stand_still,

@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use sakimori_model::ledger::Change as Step;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
-use sakimori_respond::actions::{notify_webhook, waf_block};
+use sakimori_respond::actions::{Runs, notify_webhook, waf_block};
 use sakimori_respond::guard::Verdict;
 use sakimori_respond::seal::Act;
 use sakimori_respond::wide::{self, Limits, Undo};
@@ -140,8 +140,9 @@ async fn plan_one(
         return Ok(());
     }
     let mut action = wide::plan(order, MANAGER, now, &context.limits);
-    if action.order.action == notify_webhook::ID {
-        // A message that was sent stays sent.
+    let known = sakimori_respond::actions::find(&action.order.action);
+    if known.is_some_and(|known| !known.expires || (known.runs == Runs::Account && action.order.expiry.is_none())) {
+        // A message that was sent stays sent, and an isolation ends when a person or its playbook says so.
         action.expires_at = None;
         action.expires_at_most = None;
     }
@@ -194,16 +195,9 @@ async fn judge(
         let channels = shared.config.notify.iter().map(|channel| channel.name.as_str());
         return Ok((notify_webhook::judge(order, channels), None));
     }
-    let verdict = waf_block::judge(order, &context.waf);
+    let verdict = first_look(shared, order, context);
     if verdict != Verdict::Allowed {
         return Ok((verdict, None));
-    }
-    if let Some(why) = &context.halted {
-        return Ok((Verdict::Refused(why.clone()), None));
-    }
-    if shared.waf.is_none() {
-        let reason = "no effect: cloud actions are off until cloud.waf is configured";
-        return Ok((Verdict::NoEffect(reason.into()), None));
     }
     let known = actions::on_target(change.connection(), tenant, &order.action, &order.target.to_string()).await?;
     let by_hand = wide::by_hand(&order.cause);
@@ -219,11 +213,36 @@ async fn judge(
                 advance(change, tenant, &mut other, step, now).await?;
             }
             let until = other.expires_at.map(|end| format!(", until {end}")).unwrap_or_default();
-            let reason = format!("no effect: in the WAF already by action {}{until}", other.order.id);
+            let reason = format!("no effect: in effect already by action {}{until}", other.order.id);
             return Ok((Verdict::NoEffect(reason), Some((other.order.id, folded))));
         }
     }
     Ok((Verdict::Allowed, None))
+}
+
+/// What can be told without looking at what else is in effect.
+fn first_look(shared: &Shared, order: &Order, context: &Context) -> Verdict {
+    let verdict = match order.action.as_str() {
+        waf_block::ID => waf_block::judge(order, &context.waf),
+        _ if order.probe => Verdict::Refused("what follows from a probe stays on the host".to_owned()),
+        _ => Verdict::Allowed,
+    };
+    if verdict != Verdict::Allowed {
+        return verdict;
+    }
+    if let Some(why) = &context.halted {
+        return Verdict::Refused(why.clone());
+    }
+    match order.action.as_str() {
+        waf_block::ID if shared.waf.is_none() => {
+            Verdict::NoEffect("no effect: cloud actions are off until cloud.waf is configured".into())
+        }
+        waf_block::ID => Verdict::Allowed,
+        _ => match shared.accounts.effect(order) {
+            Ok(_) => Verdict::Allowed,
+            Err(reason) => Verdict::NoEffect(format!("no effect: {reason}")),
+        },
+    }
 }
 
 /// Does an end lie so much later that it is worth the rows? Every alert of a flood asks for an end that is a little later.
@@ -337,12 +356,15 @@ pub async fn undo_own(
     let limits = Context::of(shared, tenant).await?.limits;
     let live = [ActionState::Approved, ActionState::Running, ActionState::Done];
     let mut undone = 0;
-    for mut job in actions::work(shared.control.read(), waf_block::ID, &live).await? {
-        if job.tenant == tenant
-            && let Some(step) = wide::undo(&job.action, Undo::Policy(why), now, &limits)
-        {
-            advance(change, tenant, &mut job.action, step, now).await?;
-            undone += 1;
+    for known in sakimori_respond::actions::CATALOG.iter().filter(|known| known.runs != Runs::Host) {
+        for mut job in actions::work(shared.control.read(), known.id, &live).await? {
+            if job.tenant == tenant
+                && wide::can_be_undone(&job.action.order)
+                && let Some(step) = wide::undo(&job.action, Undo::Policy(why), now, &limits)
+            {
+                advance(change, tenant, &mut job.action, step, now).await?;
+                undone += 1;
+            }
         }
     }
     Ok(undone)
@@ -374,7 +396,7 @@ pub async fn order(shared: &Shared, tenant: &str, place: &str, order: Order, by:
     let now = shared.clock.now();
     let known = sakimori_respond::actions::find(&order.action)
         .ok_or_else(|| RespondError::Unknown(format!("unknown action {}", order.action)))?;
-    let here = known.runs == sakimori_respond::actions::Runs::Manager;
+    let here = known.runs != Runs::Host;
     if here != (place == MANAGER) {
         return Err(RespondError::Unknown(format!("{} is not carried out by {place}", order.action)));
     }

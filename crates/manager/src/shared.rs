@@ -16,6 +16,7 @@ use sakimori_wire::agent::Down;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::Accounts;
 use crate::backup::StandStill;
 use crate::ca::Authority;
 use crate::config::Config;
@@ -57,6 +58,8 @@ pub struct Shared {
     pub order_key: SigningKey,
     /// The WAF's sets, where an account is configured.
     pub waf: Option<Arc<dyn AddressSet>>,
+    /// Cloud accounts, and what carries actions out in each.
+    pub accounts: Accounts,
     /// Sends messages.
     pub messenger: Arc<dyn Messenger>,
     /// New events, for those who watch.
@@ -65,6 +68,8 @@ pub struct Shared {
     pub floods: Mutex<Floods>,
     /// Wakes the reconcilers of actions.
     pub actions_changed: Notify,
+    /// Wakes what drives executions of playbooks.
+    pub executions_changed: Notify,
     /// Wakes the sender of what lies in the outbox.
     pub outbox_changed: Notify,
     /// Wakes the sender of messages.

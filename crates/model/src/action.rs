@@ -109,13 +109,31 @@ pub enum Target {
     File(String),
     /// A setting of a host by its dotted path in the policy, `modules.antimalware.mode`.
     Setting(String),
+    /// Anything else that has a kind and a name, as `kind/name`: `instance/i-0a1b`, `access_key/AKIA…`, `bucket/photos`,
+    /// `process/4711@123456`.
+    Resource(String),
+}
+
+impl Target {
+    /// A resource of this kind and name.
+    pub fn resource(kind: &str, name: &str) -> Self {
+        Self::Resource(format!("{kind}/{name}"))
+    }
+
+    /// The name of a resource of this kind; `None` for all else.
+    pub fn name_of(&self, kind: &str) -> Option<&str> {
+        match self {
+            Self::Resource(text) => text.strip_prefix(kind)?.strip_prefix('/'),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Network(network) => network.fmt(f),
-            Self::Channel(text) | Self::File(text) | Self::Setting(text) => f.write_str(text),
+            Self::Channel(text) | Self::File(text) | Self::Setting(text) | Self::Resource(text) => f.write_str(text),
         }
     }
 }

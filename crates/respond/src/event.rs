@@ -27,7 +27,7 @@ pub fn of(action: &Action, now: Timestamp) -> Event {
         }
         Target::Network(network) => event.set(field::SOURCE_ADDRESS, network.to_string()),
         Target::File(path) => event.set(field::FILE_PATH, path.clone()),
-        Target::Channel(_) | Target::Setting(_) => {}
+        Target::Channel(_) | Target::Setting(_) | Target::Resource(_) => {}
     }
     if !action.order.cause.rule.is_empty() {
         event.set(field::RULE_ID, action.order.cause.rule.clone());

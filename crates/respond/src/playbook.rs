@@ -187,7 +187,7 @@ impl Playbook {
                 return Err(fail(line, format!("{} does not run on a host; write scope: wide", action.id)));
             }
             let target = match (action.target, &step.target, &step.channel) {
-                (TargetKind::Network | TargetKind::File, Some(source), None) => {
+                (TargetKind::Network | TargetKind::File | TargetKind::Resource(_), Some(source), None) => {
                     targets += 1;
                     Aim::Expression(compile("target", targets - 1, source)?)
                 }
@@ -197,6 +197,9 @@ impl Playbook {
                 }
                 (TargetKind::File, ..) => {
                     return Err(fail(line, format!("{} needs a target, like event.file.path", action.id)));
+                }
+                (TargetKind::Resource(kind), ..) => {
+                    return Err(fail(line, format!("{} needs a target, which names a {kind}", action.id)));
                 }
                 (TargetKind::Setting, ..) => {
                     return Err(fail(line, format!("{} is begun by a policy, not by a playbook", action.id)));
@@ -294,6 +297,7 @@ impl Playbook {
                 let text = target.text(scene)?;
                 match step.action.target {
                     TargetKind::File => Target::File(text),
+                    TargetKind::Resource(kind) => actions::resource(kind, &text)?,
                     _ => Target::Network(text.parse::<Network>().map_err(|error| error.to_string())?),
                 }
             }
@@ -304,6 +308,14 @@ impl Playbook {
         {
             // The content that the alert speaks of, and no other.
             inputs.entry(quarantine_file::SHA256.to_owned()).or_insert_with(|| sum.to_owned());
+        }
+        if step.action.runs == Runs::Account {
+            // Where the event happened, unless the playbook says otherwise.
+            for (name, id) in [(actions::ACCOUNT, field::CLOUD_ACCOUNT_ID), (actions::REGION, field::CLOUD_REGION)] {
+                if let Some(value) = alert.str(id) {
+                    inputs.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+                }
+            }
         }
         Ok(Order {
             id: order_id(alert_id, step.action.id, &target, setting.place),

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
-use sakimori_model::{Action, Network, Timestamp};
+use sakimori_model::{Action, Network, Order, Timestamp};
 
 use crate::message::Message;
 
@@ -89,6 +89,62 @@ pub enum Taking {
     },
     /// There is nothing to take any more: why.
     Gone(String),
+}
+
+/// One action at a provider, in one account: an instance isolated, a key deactivated, a bucket closed.
+///
+/// The driver looks first and writes down what was there, before the effect (D18); a crash anywhere then repeats
+/// [`Effect::apply`] or [`Effect::undo`] with the same `former`. So both converge: they read the state and change the
+/// difference, and repeating one that took effect is no error (D19).
+pub trait Effect: Send + Sync {
+    /// Reads the target: can it be done, what is there now, and what would change? Changes nothing.
+    fn look<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Look, PortError>>;
+
+    /// Makes it so, from what [`Look::Ready`] said. A permanent error makes the driver take back what was done so far.
+    fn apply<'a>(&'a self, order: &'a Order, former: &'a str) -> BoxFuture<'a, Result<Progress, PortError>>;
+
+    /// Reads whether it took effect: `None` where it did, else what is not so. Asked after [`Effect::apply`] is done; a
+    /// provider that is eventually consistent is asked again.
+    fn verify<'a>(&'a self, order: &'a Order, former: &'a str) -> BoxFuture<'a, Result<Option<String>, PortError>>;
+
+    /// Puts back what was there before, whatever part of the effect there is. Only for actions that can be undone.
+    fn undo<'a>(&'a self, order: &'a Order, former: &'a str) -> BoxFuture<'a, Result<Progress, PortError>>;
+}
+
+/// What an [`Effect`] found before it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It can be done.
+    Ready {
+        /// What is there now and the undo needs, as JSON of at most [`MAX_FORMER`] bytes. It goes into the ledger.
+        former: String,
+        /// What would be done, a sentence for each change, in English: the dry run.
+        would: Vec<String>,
+    },
+    /// It would change nothing here: why, and the remedy where there is one.
+    NoEffect(String),
+    /// It must not be done: why.
+    Refused(String),
+}
+
+/// Longest record of a former state, in bytes.
+pub const MAX_FORMER: usize = 64 << 10;
+
+/// How far an [`Effect`] has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is done; the remark is what a person should know beside it.
+    Done {
+        /// For the ledger and the message.
+        remark: Option<String>,
+    },
+    /// The provider is still at it (a snapshot). Ask again by calling the same.
+    Pending {
+        /// What is waited for.
+        what: String,
+        /// Seconds after which asking again is worth it.
+        again: u64,
+    },
 }
 
 /// A set of addresses that is replaced as a whole: an AWS WAF IP set pair (IPv4 and IPv6).

@@ -246,6 +246,7 @@ impl Form {
             Target::Channel(_) => "channel",
             Target::File(_) => "file",
             Target::Setting(_) => "setting",
+            Target::Resource(_) => "resource",
         });
         self.text(&order.target.to_string());
         self.0.push(u8::from(order.expiry.is_some()));

@@ -149,7 +149,7 @@ pub fn needs_confirmation(order: &Order) -> bool {
     match &order.target {
         Target::Network(network) => !network.is_host(),
         Target::Setting(_) => true,
-        Target::Channel(_) | Target::File(_) => false,
+        Target::Channel(_) | Target::File(_) | Target::Resource(_) => false,
     }
 }
 
@@ -233,7 +233,7 @@ pub fn order_id(alert: &str, action: &str, target: &Target, place: &str) -> Stri
 pub fn network(order: &Order) -> Option<Network> {
     match &order.target {
         Target::Network(network) => Some(*network),
-        Target::Channel(_) | Target::File(_) | Target::Setting(_) => None,
+        Target::Channel(_) | Target::File(_) | Target::Setting(_) | Target::Resource(_) => None,
     }
 }
 

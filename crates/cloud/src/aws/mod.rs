@@ -1,11 +1,17 @@
 //! AWS: how a client is made, and one file a service.
 
+mod clients;
+mod iam;
+mod problem;
 pub mod waf;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use sakimori_respond::ports::{Effect, PortError};
 
 /// Where and as whom to speak. Credentials come from AWS's own chain (environment, profile, instance role).
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -17,6 +23,26 @@ pub struct Account {
     pub endpoint_url: Option<String>,
     /// Profile of the shared configuration, where not the default.
     pub profile: Option<String>,
+    /// AWS's number of the account, by which events name it.
+    pub account_id: Option<String>,
+}
+
+use clients::Clients;
+
+/// All effects: the slug of the action and what makes its effect.
+const CATALOG: &[(&str, Make)] = &[iam::DEACTIVATE_KEY];
+
+/// Makes an effect of an account.
+type Make = fn(&Arc<Clients>) -> Arc<dyn Effect>;
+
+/// What carries actions out in this account, by the slug of the action. Makes clients; nothing is called yet.
+///
+/// # Errors
+/// An account that cannot be used as it is written.
+pub async fn effects(account: &Account) -> Result<BTreeMap<&'static str, Arc<dyn Effect>>, PortError> {
+    let clients = Clients::new(account).await?;
+    let clients = Arc::new(clients);
+    Ok(CATALOG.iter().map(|(action, make)| (*action, make(&clients))).collect())
 }
 
 /// Configuration for this account's clients: bounded waits, retries by the SDK.

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::Response as Respect;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
+use sakimori_respond::actions::resource;
 use sakimori_respond::actions::{self as catalog, Runs, TargetKind, notify_webhook, scan_paths, waf_block};
 use sakimori_respond::guard::{self, Verdict};
 use sakimori_store::control::Scope;
@@ -255,8 +256,10 @@ pub async fn order(
         wrong("action", format!("expected one of {}", names.join(", ")))
     })?;
     let place = match (known.runs, &new.agent) {
-        (Runs::Manager, None) => MANAGER.to_owned(),
-        (Runs::Manager, Some(_)) => return Err(wrong("agent", "the manager carries this action out, no agent")),
+        (Runs::Manager | Runs::Account, None) => MANAGER.to_owned(),
+        (Runs::Manager | Runs::Account, Some(_)) => {
+            return Err(wrong("agent", "the manager carries this action out, no agent"));
+        }
         (Runs::Host, None) => return Err(wrong("agent", "name the agent that carries this action out")),
         (Runs::Host, Some(id)) => match agents::find(&app, &caller, id).await? {
             agent if agent.revoked.is_some() => return Err(wrong("agent", "the agent is revoked")),
@@ -294,6 +297,7 @@ fn read(new: &NewAction, known: &catalog::Descriptor, caller: &Caller, now: Time
         TargetKind::Network => Target::Network(new.target.parse().map_err(|error| wrong("target", error))?),
         TargetKind::Channel => Target::Channel(new.target.clone()),
         TargetKind::File => Target::File(new.target.clone()),
+        TargetKind::Resource(kind) => resource(kind, &new.target).map_err(|reason| wrong("target", reason))?,
         TargetKind::Setting => return Err(wrong("action", format!("{} is begun by a policy", known.id))),
     };
     if new.seconds.is_some_and(|seconds| !(1..=LONGEST).contains(&seconds)) {
@@ -303,6 +307,12 @@ fn read(new: &NewAction, known: &catalog::Descriptor, caller: &Caller, now: Time
         return Err(wrong("reason", "a reason has at most 1000 bytes"));
     }
     for (name, value) in &new.inputs {
+        if known.runs == Runs::Account
+            && [catalog::ACCOUNT, catalog::REGION].contains(&name.as_str())
+            && value.len() <= 64
+        {
+            continue;
+        }
         match known.inputs.iter().find(|input| input.name == name) {
             None => return Err(wrong(&format!("inputs.{name}"), format!("{} has no such input", known.id))),
             Some(input) if value.len() > input.most => {
@@ -346,7 +356,7 @@ fn judge(app: &App, order: &Order, respect: Respect, operators: Vec<IpAddr>) -> 
             Target::Network(network) => guard::shared(network, &respect.allow, &respect.trusted_proxies)
                 .map_or(Verdict::Allowed, Verdict::Refused),
             // The host knows its files.
-            Target::Channel(_) | Target::File(_) | Target::Setting(_) => Verdict::Allowed,
+            Target::Channel(_) | Target::File(_) | Target::Setting(_) | Target::Resource(_) => Verdict::Allowed,
         },
     }
 }

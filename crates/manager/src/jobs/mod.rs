@@ -1,6 +1,7 @@
 //! Reconcilers: idempotent, without input, run by a timer or a signal. One file each; the catalog is in
 //! [`start`].
 
+mod effects;
 mod flush;
 mod notify;
 mod outbox;
@@ -26,6 +27,8 @@ pub fn start(supervisor: &mut Supervisor, shared: &Arc<Shared>, journal: &Arc<Jo
     });
     let handles = Arc::clone(shared);
     supervisor.start(Task { name: "waf", restart: Restart::USUAL }, move |_| waf::run(Arc::clone(&handles)));
+    let handles = Arc::clone(shared);
+    supervisor.start(Task { name: "effects", restart: Restart::USUAL }, move |_| effects::run(Arc::clone(&handles)));
     let handles = Arc::clone(shared);
     supervisor.start(Task { name: "notify", restart: Restart::USUAL }, move |_| notify::run(Arc::clone(&handles)));
     let handles = Arc::clone(shared);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sakimori_manager::config::{Channel, Config};
 use sakimori_manager::jobs::upkeep;
-use sakimori_manager::{Manager, Running};
+use sakimori_manager::{Manager, Outside, Running};
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::{Action, ActionState, Event, Network, Order, Timestamp, field};
 use sakimori_respond::ports::{AddressSet, BoxFuture, PortError, SetOutcome};
@@ -108,7 +108,9 @@ impl Site {
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let waf: Arc<dyn AddressSet> = Arc::clone(&sets) as Arc<dyn AddressSet>;
         let shared_clock = Arc::clone(&clock);
-        let manager = world.know_first(Manager::start_on(config, shared_clock, Some(waf)).await.unwrap());
+        let manager = world.know_first(
+            Manager::start_on(config, shared_clock, Outside { waf: Some(waf), ..Outside::default() }).await.unwrap(),
+        );
         let agent = Agent::enrol(&world.token(&manager).await).await.unwrap();
         let stream = agent.open().await.unwrap();
         Self { manager, clock, sets, hook, agent, stream, sequence: AtomicU64::new(0) }

@@ -1,12 +1,15 @@
 //! The catalog of actions. An action is a static descriptor and the pure part of what it does; the effect is
 //! behind a port. To add one: a file here and a line in [`CATALOG`].
 
+pub mod access_key_deactivate;
 pub mod block_address;
 pub mod notify_webhook;
 pub mod prevent_mode;
 pub mod quarantine_file;
 pub mod scan_paths;
 pub mod waf_block;
+
+use sakimori_model::action::Target;
 
 /// What an action is, for help, forms, checks and reference pages.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,6 +64,24 @@ pub enum TargetKind {
     File,
     /// A setting of the policy.
     Setting,
+    /// A resource of this kind ([`sakimori_model::action::Target::Resource`]).
+    Resource(&'static str),
+}
+
+/// Longest name of a resource, in bytes.
+pub const MAX_NAME: usize = 512;
+
+/// The resource of this kind that a text names.
+///
+/// # Errors
+/// A name that is empty, too long, or has other than letters, digits and `- _ . : / @ + = ,`: names come from events and go
+/// to providers.
+pub fn resource(kind: &str, name: &str) -> Result<Target, String> {
+    let right = |c: char| c.is_alphanumeric() || "-_.:/@+=,".contains(c);
+    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(right) {
+        return Err(format!("{:?} does not name a {kind}", short(name)));
+    }
+    Ok(Target::resource(kind, name))
 }
 
 /// How an action is made safe to repeat (D19).
@@ -81,7 +102,14 @@ pub enum Runs {
     Host,
     /// The manager.
     Manager,
+    /// The manager, in a cloud account, through a [`crate::ports::Effect`].
+    Account,
 }
+
+/// Input of every action in a cloud account: which one, by its name in the configuration or its provider's number.
+pub const ACCOUNT: &str = "account";
+/// Input of every action in a cloud account: the region of the target, where it is not the account's.
+pub const REGION: &str = "region";
 
 /// All actions.
 pub const CATALOG: &[&Descriptor] = &[
@@ -91,6 +119,7 @@ pub const CATALOG: &[&Descriptor] = &[
     &waf_block::DESCRIPTOR,
     &notify_webhook::DESCRIPTOR,
     &prevent_mode::DESCRIPTOR,
+    &access_key_deactivate::DESCRIPTOR,
 ];
 
 /// The action of this slug.

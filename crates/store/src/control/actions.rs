@@ -186,6 +186,16 @@ pub async fn failed(connection: &mut Connection, job: &Job, retry_at: Timestamp)
     Ok(())
 }
 
+/// Notes when to look again at an action that waits for its provider: no failure.
+///
+/// # Errors
+/// The database failed.
+pub async fn wait(connection: &mut Connection, job: &Job, until: Timestamp) -> Result<()> {
+    let sql = "UPDATE actions SET retry_at = $3 WHERE tenant = $1 AND id = $2";
+    sql::query(sql).bind(&job.tenant).bind(&job.action.order.id).bind(until.micros()).execute(connection).await?;
+    Ok(())
+}
+
 /// The manager's own actions of a kind that are in one of these states, of all tenants, oldest first.
 ///
 /// # Errors

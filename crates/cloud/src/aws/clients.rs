@@ -1,0 +1,36 @@
+//! The configuration of one account's clients, in the region that an order names. Clients are made from it for each call:
+//! that is cheap, and connections and credentials are shared.
+
+use aws_config::{Region, SdkConfig};
+use sakimori_model::Order;
+use sakimori_respond::actions::REGION;
+use sakimori_respond::ports::PortError;
+
+use super::{Account, configuration};
+
+/// What the clients of an account share.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    config: SdkConfig,
+}
+
+impl Clients {
+    /// Reads the configuration; nothing is called yet.
+    ///
+    /// # Errors
+    /// An account that cannot be used as it is written.
+    pub(crate) async fn new(account: &Account) -> Result<Self, PortError> {
+        if account.region.is_empty() {
+            return Err(PortError::permanent("cloud.accounts.<name>.region is missing, like ap-northeast-1"));
+        }
+        Ok(Self { config: configuration(account).await })
+    }
+
+    /// The configuration for this order: in its region, or the account's.
+    pub(crate) fn of(&self, order: &Order) -> SdkConfig {
+        match order.inputs.get(REGION).filter(|region| !region.is_empty()) {
+            Some(region) => self.config.to_builder().region(Region::new(region.clone())).build(),
+            None => self.config.clone(),
+        }
+    }
+}
