@@ -12,12 +12,13 @@ use sakimori_content::files::Files;
 use sakimori_detect::{Detector, LogSource, Options, Place};
 use sakimori_model::rule::Scope;
 use sakimori_model::{Action, Event, Order, Value, field};
-use sakimori_respond::playbook::{self, Playbook, Setting};
+use sakimori_respond::playbook::{self, Playbook, Setting, Trigger};
 use sakimori_store::control::flushes;
 use sakimori_store::lake::{LakeError, StampedBatch};
 use sakimori_wire::batch::{Batch, BatchHeader};
 use tracing::{error, warn};
 
+use crate::executions::{self, Begun};
 use crate::ingest::{MANAGER, Record};
 use crate::metrics::Metrics;
 use crate::notices;
@@ -32,9 +33,11 @@ pub const ENGINE: &str = concat!("sakimori-detect ", env!("CARGO_PKG_VERSION"));
 /// Rules and playbooks at work.
 pub struct Fold {
     detector: Detector,
-    playbooks: Vec<Playbook>,
+    playbooks: Vec<Arc<Playbook>>,
     /// Own alerts that lie in the journal after the checkpoint.
     told: HashSet<String>,
+    /// Does a playbook begin with findings?
+    looks_at_findings: bool,
     errors: Vec<String>,
 }
 
@@ -53,7 +56,9 @@ impl Fold {
         let contents = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
         let (playbooks, more) = playbook::load(contents, Scope::Wide);
         errors.extend(more);
-        Self { detector, playbooks, told: HashSet::new(), errors }
+        let playbooks: Vec<_> = playbooks.into_iter().map(Arc::new).collect();
+        let looks_at_findings = playbooks.iter().any(|one| matches!(one.trigger, Trigger::Finding { .. }));
+        Self { detector, playbooks, looks_at_findings, told: HashSet::new(), errors }
     }
 
     /// What could not be loaded, each with file, line and reason.
@@ -117,11 +122,17 @@ impl Fold {
         let mut found = Vec::new();
         let mut alerts = Vec::new();
         let mut host_actions = Vec::new();
+        let mut findings = Vec::new();
         for (index, event) in batch.events.iter().enumerate() {
             let is_alert =
                 event.get(field::SAKIMORI_ALERT_ID).is_some() && event.str(field::EVENT_KIND) == Some("alert");
             if is_alert {
                 alerts.push(event.clone());
+            }
+            if self.looks_at_findings && event.str(field::EVENT_KIND) == Some("state") {
+                // Named by itself, so that the same finding told again begins nothing again.
+                let named = event.str(field::EVENT_HASH).map(str::to_owned);
+                findings.push((named.unwrap_or_else(|| batch.event_id(index).to_string()), event.clone()));
             }
             if header.origin != MANAGER {
                 self.detector.feed(event, &batch.event_id(index), record.received, &record.tenant, &mut found);
@@ -133,12 +144,18 @@ impl Fold {
         if into_lake {
             self.store(shared, record, batch).await;
         }
-        let mut orders = Vec::new();
+        let (mut orders, mut begun) = (Vec::new(), Vec::new());
         for alert in &alerts {
             orders.extend(self.orders(alert, record));
+            if let Some(id) = alert.str(field::SAKIMORI_ALERT_ID) {
+                begun.extend(self.begun(alert, id));
+            }
+        }
+        for (id, finding) in findings {
+            begun.extend(self.begun(&finding, &id));
         }
         Metrics::add(&shared.metrics.alerts, alerts.len() as u64);
-        self.write(shared, position, record, &header, host_actions, orders).await?;
+        self.write(shared, position, record, &header, host_actions, (orders, begun)).await?;
         found
             .retain(|alert| alert.str(field::SAKIMORI_ALERT_ID).is_some_and(|id| self.told.insert(alert_batch_id(id))));
         Ok(if found.is_empty() { Vec::new() } else { vec![(record.tenant.clone(), found)] })
@@ -148,6 +165,13 @@ impl Fold {
         let Some(id) = alert.str(field::SAKIMORI_ALERT_ID) else { return Vec::new() };
         let setting = Setting { place: MANAGER, now: record.received, scope: Scope::Wide };
         self.playbooks.iter().flat_map(|playbook| playbook.evaluate(alert, id, &setting)).collect()
+    }
+
+    /// The executions that an alert or finding begins.
+    fn begun(&self, event: &Event, id: &str) -> Vec<Begun> {
+        let stepwise = self.playbooks.iter().filter(|playbook| !playbook.is_plain());
+        let fits = stepwise.filter(|playbook| playbook.fits(event, id, Scope::Wide).is_ok());
+        fits.map(|playbook| Begun { playbook: Arc::clone(playbook), event: event.clone(), id: id.to_owned() }).collect()
     }
 
     /// Into the lake's memory. While that is full it waits for the flush: senders wait behind it.
@@ -197,7 +221,7 @@ impl Fold {
         record: &Record,
         header: &BatchHeader,
         host_actions: Vec<Action>,
-        orders: Vec<Order>,
+        (mut orders, begun): (Vec<Order>, Vec<Begun>),
     ) -> Result<(), String> {
         let tenant = &record.tenant;
         if !host_actions.is_empty() || !header.losses.is_empty() {
@@ -212,6 +236,19 @@ impl Fold {
                 change.commit().await
             };
             outcome.await.map_err(|error| error.to_string())?;
+        }
+        if !orders.is_empty() {
+            let (_, effective) = crate::policy::of_tenant(shared, tenant).await?;
+            let enabled = |id: &str| self.playbooks.iter().any(|one| one.id == id && one.enabled);
+            orders.retain(|order| match order.cause.by.strip_prefix("playbook:") {
+                Some(id) => effective.policy.response.runs(id, enabled(id)),
+                None => true,
+            });
+        }
+        if !begun.is_empty() {
+            let at = position.cast_signed();
+            let outcome = executions::begin_all(shared, tenant, begun, at, record.received).await;
+            outcome.map_err(|error| error.to_string())?;
         }
         if !orders.is_empty() {
             // What the manager says of itself is bounded where it is said: nobody else can write into that stream.

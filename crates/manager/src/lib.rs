@@ -14,6 +14,7 @@ pub mod config;
 mod crowd;
 mod descriptors;
 mod disk;
+pub mod executions;
 pub mod flood;
 pub mod fold;
 mod guesses;

@@ -67,15 +67,38 @@ pub async fn plan(
 ) -> Result<(), RespondError> {
     let context = Context::of(shared, tenant).await?;
     let mut change = shared.control.begin().await?;
+    plan_in(shared, &mut change, tenant, &context, orders, account, now).await?;
+    change.commit().await?;
+    told(shared);
+    Ok(())
+}
+
+/// Plans orders within a change; whoever commits it then calls [`told`].
+///
+/// # Errors
+/// As [`plan`].
+pub async fn plan_in(
+    shared: &Shared,
+    change: &mut Change,
+    tenant: &str,
+    context: &Context,
+    orders: Vec<Order>,
+    account: Account,
+    now: Timestamp,
+) -> Result<(), RespondError> {
     let mut tally = Tally::default();
     for order in orders {
-        plan_one(shared, &mut change, tenant, order, &context, (account, &mut tally), now).await?;
+        plan_one(shared, change, tenant, order, context, (account, &mut tally), now).await?;
     }
-    settle(shared, &mut change, tenant, &tally, account.position, now).await?;
-    change.commit().await?;
+    Ok(settle(shared, change, tenant, &tally, account.position, now).await?)
+}
+
+/// Wakes all that has to do with actions.
+pub fn told(shared: &Shared) {
     shared.actions_changed.notify_waiters();
     shared.outbox_changed.notify_one();
-    Ok(())
+    shared.message_waiting.notify_one();
+    shared.executions_changed.notify_one();
 }
 
 /// Writes what a call folded and shed.
@@ -104,15 +127,20 @@ pub async fn settle(
     Ok(())
 }
 
-struct Context {
+/// What a tenant's policy and state say of all its orders.
+pub struct Context {
     limits: Limits,
     waf: waf_block::WafContext,
     /// Why nothing is done, where all answers are stopped.
-    halted: Option<String>,
+    pub halted: Option<String>,
 }
 
 impl Context {
-    async fn of(shared: &Shared, tenant: &str) -> Result<Self, RespondError> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Control state or policy.
+    pub async fn of(shared: &Shared, tenant: &str) -> Result<Self, RespondError> {
         let (_, effective) = crate::policy::of_tenant(shared, tenant).await.map_err(RespondError::Policy)?;
         let response = effective.policy.response;
         let operators = crate::stream::operators(shared, tenant).await?;
@@ -177,7 +205,7 @@ async fn plan_one(
     Ok(())
 }
 
-fn floods(shared: &Shared) -> MutexGuard<'_, Floods> {
+pub(crate) fn floods(shared: &Shared) -> MutexGuard<'_, Floods> {
     shared.floods.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -337,9 +365,30 @@ pub async fn undo(shared: &Shared, tenant: &str, id: &str, by: &str) -> Result<A
     let mut change = shared.control.begin().await?;
     advance(&mut change, tenant, &mut action, step, now).await?;
     change.commit().await?;
-    shared.actions_changed.notify_waiters();
-    shared.outbox_changed.notify_one();
+    told(shared);
     Ok(action)
+}
+
+/// Takes an action back within a change, for an execution; one that cannot be taken back now is left as it is. Whoever
+/// commits it then calls [`told`].
+///
+/// # Errors
+/// The database failed.
+pub async fn take_back_in(
+    change: &mut Change,
+    (tenant, context): (&str, &Context),
+    action: &mut Action,
+    (by, reason): (Option<&str>, &str),
+    now: Timestamp,
+) -> Result<(), ControlError> {
+    if action.place != MANAGER {
+        return crate::orders::put_undo(change, tenant, action, by.unwrap_or("system"), now).await;
+    }
+    let who = by.map_or(Undo::Policy(reason), Undo::Person);
+    if let Some(step) = wide::undo(action, who, now, &context.limits) {
+        advance(change, tenant, action, step, now).await?;
+    }
+    Ok(())
 }
 
 /// Takes back all own actions of a tenant that are in effect, in the change that stops all answers.

@@ -260,6 +260,20 @@ pub struct Response {
     pub allow: Vec<Network>,
     /// Proxies and load balancers whose X-Forwarded-For is believed; never blocked anywhere.
     pub trusted_proxies: Vec<Network>,
+    /// Playbooks that are shipped switched off and run here, by their slugs.
+    #[serde(default)]
+    pub playbooks_on: Vec<String>,
+    /// Playbooks that do not run here, by their slugs.
+    #[serde(default)]
+    pub playbooks_off: Vec<String>,
+}
+
+impl Response {
+    /// Does a playbook run, that is switched on as it is shipped or not?
+    pub fn runs(&self, playbook: &str, enabled: bool) -> bool {
+        let listed = |list: &[String]| list.iter().any(|one| one == playbook);
+        (enabled || listed(&self.playbooks_on)) && !listed(&self.playbooks_off)
+    }
 }
 
 /// A layer: its name (`default`, `tenant`, `group:web`, `host`) and what it says.
@@ -334,7 +348,12 @@ pub fn default_layer() -> Layer {
             antimalware: Antimalware::default(),
             intrusion_prevention: IntrusionPrevention::default(),
         },
-        response: Response { allow: Vec::new(), trusted_proxies: Vec::new() },
+        response: Response {
+            allow: Vec::new(),
+            trusted_proxies: Vec::new(),
+            playbooks_on: Vec::new(),
+            playbooks_off: Vec::new(),
+        },
         presence: Presence::default(),
     };
     let Ok(Json::Object(tree)) = serde_json::to_value(policy) else {

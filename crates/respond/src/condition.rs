@@ -17,8 +17,33 @@ use serde_json::json;
 pub const MAX_LENGTH: usize = 4096;
 /// Deepest nesting of an expression.
 pub const MAX_DEPTH: u16 = 32;
-/// Names that an expression may use.
-const NAMES: [&str; 2] = ["event", "alert"];
+/// Longest list that [`Condition::list`] gives.
+pub const MAX_LIST: usize = 10_000;
+
+/// Names that an expression may use beside `event` and `alert`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Names {
+    /// `item`: within a `for_each`.
+    pub item: bool,
+    /// `steps.<id>`: the states of steps before, by their ids.
+    pub steps: bool,
+}
+
+impl Names {
+    fn has(self, name: &str) -> bool {
+        match name {
+            "event" | "alert" => true,
+            "item" => self.item,
+            "steps" => self.steps,
+            _ => false,
+        }
+    }
+
+    fn list(self) -> String {
+        let all = ["event", "alert", "item", "steps"];
+        all.into_iter().filter(|name| self.has(name)).collect::<Vec<_>>().join(", ")
+    }
+}
 
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
@@ -104,11 +129,33 @@ impl Scene<'_> {
         }
         Self { context }
     }
+
+    /// What `item` is from now on.
+    pub fn set_item(&mut self, item: &str) {
+        self.context.add_variable_from_value("item", Value::from(item));
+    }
+
+    /// What `steps` is from now on: states by the ids of steps.
+    pub fn set_steps(&mut self, states: &serde_json::Map<String, serde_json::Value>) {
+        let value = cel::to_value(serde_json::Value::Object(states.clone())).unwrap_or(Value::Null);
+        self.context.add_variable_from_value("steps", value);
+    }
 }
 
 impl Condition {
-    /// Compiles and checks.
+    /// Compiles and checks an expression over `event` and `alert`.
+    ///
+    /// # Errors
+    /// Line and reason.
     pub fn compile(source: &str) -> Result<Self, ConditionError> {
+        Self::compile_with(source, Names::default())
+    }
+
+    /// Compiles and checks an expression that may use more names.
+    ///
+    /// # Errors
+    /// Line and reason.
+    pub fn compile_with(source: &str, names: Names) -> Result<Self, ConditionError> {
         let fail = |line: usize, reason: String| ConditionError { line, reason };
         if source.len() > MAX_LENGTH {
             return Err(fail(1, format!("an expression of {} bytes is longer than {MAX_LENGTH}", source.len())));
@@ -123,8 +170,8 @@ impl Condition {
         })?;
         walk(program.expression(), false, 0).map_err(|reason| fail(1, reason))?;
         for name in program.references().variables() {
-            if !NAMES.contains(&name) && !name.starts_with('@') && !is_loop_variable(program.expression(), name) {
-                return Err(fail(1, format!("unknown name {name}; known are event and alert")));
+            if !names.has(name) && !name.starts_with('@') && !is_loop_variable(program.expression(), name) {
+                return Err(fail(1, format!("unknown name {name}; known are {}", names.list())));
             }
         }
         let needs = Needs::of(program.expression());
@@ -142,6 +189,27 @@ impl Condition {
             Ok(Value::Bool(answer)) => Ok(answer),
             Ok(_) => Err("it gives no true or false".to_owned()),
             Err(cel::ExecutionError::NoSuchKey(_)) => Ok(false),
+            Err(error) => Err(short(&error.to_string())),
+        }
+    }
+
+    /// The list of texts that it gives: of a list its texts, of a text that alone, of a field that is absent none.
+    ///
+    /// # Errors
+    /// It gives something else, or more than [`MAX_LIST`].
+    pub fn list(&self, scene: &Scene<'_>) -> Result<Vec<String>, String> {
+        match self.program.execute(&scene.context) {
+            Ok(Value::String(text)) => Ok(vec![text.to_string()]),
+            Ok(Value::List(list)) if list.len() <= MAX_LIST => list
+                .iter()
+                .map(|one| match one {
+                    Value::String(text) => Ok(text.to_string()),
+                    _ => Err("its list holds something that is no text".to_owned()),
+                })
+                .collect(),
+            Ok(Value::List(_)) => Err(format!("its list is longer than {MAX_LIST}")),
+            Ok(_) => Err("it gives no list".to_owned()),
+            Err(cel::ExecutionError::NoSuchKey(_)) => Ok(Vec::new()),
             Err(error) => Err(short(&error.to_string())),
         }
     }

@@ -44,6 +44,8 @@ pub struct GuardContext {
     pub operators: Vec<IpAddr>,
     /// Never blocked on this host, by its mandate.
     pub excepted: Vec<Network>,
+    /// Playbooks that do not run, by policy.
+    pub playbooks_off: Vec<String>,
 }
 
 /// Most addresses of operators that are respected.
@@ -56,8 +58,16 @@ impl GuardContext {
             allow: response.allow.clone(),
             trusted_proxies: response.trusted_proxies.clone(),
             surroundings,
+            playbooks_off: response.playbooks_off.clone(),
             ..Self::default()
         }
+    }
+
+    /// Why an order of a playbook that is switched off is refused.
+    pub fn switched_off(&self, order: &Order) -> Option<String> {
+        let playbook = order.cause.by.strip_prefix("playbook:")?;
+        let off = self.playbooks_off.iter().any(|one| one == playbook);
+        off.then(|| format!("the playbook {playbook} is switched off by policy (response.playbooks_off)"))
     }
 }
 
@@ -172,6 +182,7 @@ mod tests {
             },
             operators: ip("192.0.2.99"),
             excepted: vec!["203.0.113.128/25".parse().unwrap()],
+            playbooks_off: Vec::new(),
         }
     }
 

@@ -326,6 +326,7 @@ impl<B: AddressBlocker> HostActions<B> {
         self.antimalware = policy.modules.antimalware.clone();
         self.guard.allow.clone_from(&policy.response.allow);
         self.guard.trusted_proxies.clone_from(&policy.response.trusted_proxies);
+        self.guard.playbooks_off.clone_from(&policy.response.playbooks_off);
         self.enforce(now)
     }
 

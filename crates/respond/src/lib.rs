@@ -7,7 +7,7 @@
 //! - [`wide`]: the life of an action as pure functions, for host and manager alike.
 //! - [`ledger`], [`host`]: the durable record on a host, and what drives it.
 //! - [`event`]: what is told of an action.
-//! - [`playbook`], [`condition`]: YAML and CEL to orders.
+//! - [`playbook`], [`condition`]: YAML and CEL to orders; [`execution`]: step by step, over crashes and approvals.
 //! - [`message`]: what a person gets.
 //!
 //! Nothing here reads a clock or opens a socket; the ledger alone touches the disk.
@@ -17,6 +17,7 @@
 pub mod actions;
 pub mod condition;
 pub mod event;
+pub mod execution;
 pub mod guard;
 pub mod host;
 pub mod ledger;

@@ -2,6 +2,7 @@
 //! [`start`].
 
 mod effects;
+mod executions;
 mod flush;
 mod notify;
 mod outbox;
@@ -27,6 +28,9 @@ pub fn start(supervisor: &mut Supervisor, shared: &Arc<Shared>, journal: &Arc<Jo
     });
     let handles = Arc::clone(shared);
     supervisor.start(Task { name: "waf", restart: Restart::USUAL }, move |_| waf::run(Arc::clone(&handles)));
+    let handles = Arc::clone(shared);
+    supervisor
+        .start(Task { name: "executions", restart: Restart::USUAL }, move |_| executions::run(Arc::clone(&handles)));
     let handles = Arc::clone(shared);
     supervisor.start(Task { name: "effects", restart: Restart::USUAL }, move |_| effects::run(Arc::clone(&handles)));
     let handles = Arc::clone(shared);

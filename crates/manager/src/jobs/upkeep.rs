@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sakimori_model::Timestamp;
 use sakimori_store::control::retire::{self, Keep};
-use sakimori_store::control::{ControlError, shed};
+use sakimori_store::control::{ControlError, executions, shed};
 use sakimori_store::lake::LakeError;
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -80,6 +80,7 @@ async fn retire(shared: &Shared, now: Timestamp) -> Result<u64, ControlError> {
         let mut change = shared.control.begin().await?;
         retire::head(&mut change, &tenant, now).await?;
         shed::tidy(change.connection(), &tenant, before).await?;
+        gone += executions::tidy(change.connection(), &tenant, before).await?;
         change.commit().await?;
     }
     shared.outbox_changed.notify_one();

@@ -23,6 +23,10 @@ impl<B: AddressBlocker> HostActions<B> {
         now: Timestamp,
         touched: &mut Touched,
     ) -> Result<Option<Arc<str>>, LedgerError> {
+        if let Some(reason) = self.guard.switched_off(&order) {
+            let action = wide::plan(order, &self.place, now, &self.limits(authority));
+            return self.decide(action, Verdict::Refused(reason), now, touched);
+        }
         if order.action == quarantine_file::ID {
             return self.admit_file(order, authority, now, touched);
         }

@@ -40,6 +40,10 @@ const TABLES: &[&str] = &[
     "ledger",
     "ledger_begins",
     "shed",
+    "executions",
+    "answers",
+    "playbook_revisions",
+    "playbook_runs",
     "alert_notes",
 ];
 

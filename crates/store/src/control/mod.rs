@@ -16,6 +16,7 @@ pub mod alerts;
 pub mod audit;
 mod copy;
 pub mod enrolment;
+pub mod executions;
 pub mod flushes;
 pub mod halts;
 pub mod heads;

@@ -26,6 +26,7 @@ trigger: { alert: { scope: wide } }
 steps:
   - action: waf_block
     target: event.source.ip
+    on_failure: continue
   - action: notify_webhook
     channel: ops
     inputs: { text: look }
@@ -133,17 +134,17 @@ fn errors_name_file_line_and_reason() {
         (change("target: event.source.ip", "target: evnt.source.ip"), 11, "unknown name evnt"),
         (change("when: alert.count > 2", "when: \"alert.count >\""), 12, "when: "),
         (change("when: alert.count > 2", "when: |\n      alert.count\n      > > 2"), 14, "when: "),
-        (change("expiry: 1h", "expiry: soon"), 10, "90s, 30m"),
-        (change("expiry: 1h", "expiry: 400d"), 10, "up to 366d"),
+        (change("expiry: 1h", "expiry: soon"), 13, "90s, 30m"),
+        (change("expiry: 1h", "expiry: 400d"), 13, "up to 366d"),
         (change("block_address", "block_adress"), 10, "known are block_address"),
         (change("block_address", "waf_block"), 10, "write scope: wide"),
         (change("scope: host", "scope: galaxy"), 7, "galaxy"),
         (change("expiry: 1h", "expires: 1h"), 13, "expires"),
-        (change("    expiry: 1h", "    inputs: { text: x }"), 10, "no input named text"),
+        (change("    expiry: 1h", "    inputs: { text: x }"), 13, "no input named text"),
         (change("id: block-on-host", "id: block on host"), 1, "slug"),
         ("id: [".to_owned(), 1, ""),
-        (WIDE.replace("    channel: ops\n", "    target: event.source.ip\n"), 7, "needs a channel"),
-        (WIDE.replace("channel: ops", "channel: ops\n    expiry: 1h"), 7, "does not expire"),
+        (WIDE.replace("    channel: ops\n", "    target: event.source.ip\n"), 8, "needs a channel"),
+        (WIDE.replace("channel: ops", "channel: ops\n    expiry: 1h"), 10, "does not expire"),
         (format!("{WIDE}{}", "#".repeat(MAX_FILE)), 1, "larger than"),
     ] {
         let error = Playbook::parse("content/playbooks/p.yml", &text).unwrap_err();
@@ -156,7 +157,7 @@ fn errors_name_file_line_and_reason() {
 fn steps_are_bounded() {
     let steps = "  - { action: waf_block, target: event.source.ip }\n".repeat(MAX_STEPS + 1);
     let text = format!("id: x\ntitle: {{ en: X }}\ntrigger: {{ alert: {{ scope: wide }} }}\nsteps:\n{steps}");
-    assert!(Playbook::parse("p.yml", &text).unwrap_err().reason.contains("1 to 16 steps"));
+    assert!(Playbook::parse("p.yml", &text).unwrap_err().reason.contains("1 to 32 steps"));
 }
 
 #[test]
@@ -186,6 +187,68 @@ fn the_playbooks_that_are_shipped_are_good() {
         }
     }
     assert!(seen >= 3, "block on the host, block in front, tell");
+}
+
+/// A playbook with all kinds of steps.
+const LONG: &str = "\
+id: long
+title: { en: Long }
+trigger: { alert: { scope: wide } }
+limits: { most: 3, within: 1h }
+quiet_hours: { from: \"22:00\", to: \"07:00\", zone: Asia/Tokyo, then: wait }
+stop_when: steps.key == \"failed\"
+steps:
+  - id: key
+    action: access_key_deactivate
+    target: event.source.ip
+    timeout: 5m
+    retries: 2
+  - parallel:
+      - { action: waf_block, target: event.source.ip }
+      - { action: notify_webhook, channel: ops, inputs: { text: { cel: event.source.ip } } }
+  - approval: { ask: ops, within: 30m, text: { en: Go on? } }
+  - for_each: event.related.ip
+    most: 5
+    steps:
+      - action: waf_block
+        target: item
+  - wait: 5m
+";
+
+#[test]
+fn mistakes_in_nested_steps_have_their_line_too() {
+    let playbook = Playbook::parse("p.yml", LONG).unwrap();
+    assert!(!playbook.is_plain() && playbook.acts().len() == 4);
+    assert!(playbook.evaluate(&alert(json!({})), "a", &setting(Scope::Wide)).is_empty(), "it is driven step by step");
+    for (from, to, line, reason) in [
+        ("id: key", "id: k y", 8, "slug"),
+        ("action: waf_block, target", "action: waf_blok, target", 14, "unknown action waf_blok"),
+        ("cel: event.source.ip", "cel: item", 15, "unknown name item"),
+        ("target: item", "target: items", 21, "unknown name items"),
+        ("wait: 5m", "wait: 9d", 22, "up to 7d"),
+        ("within: 30m", "within: soon", 16, "30m"),
+        ("ask: ops, within", "ask: a b, within", 16, "names a channel"),
+        ("most: 5", "most: 0", 18, "1 to 1000"),
+        ("retries: 2", "retries: 99", 12, "at most 10"),
+        ("steps.key ==", "step.key ==", 6, "known are event, alert, steps"),
+        ("most: 3, within", "within", 4, "most: a number"),
+        ("zone: Asia/Tokyo", "zone: Asia/Tokio", 5, "unknown time zone"),
+        ("then: wait", "then: ask", 5, "ask: the channel"),
+        ("{ alert: { scope: wide } }", "{ alert: { scope: host } }", 9, "write scope: wide"),
+        ("{ alert: { scope: wide } }", "{ manual: {}, webhook: {} }", 3, "one trigger"),
+        ("{ alert: { scope: wide } }", "{ schedule: { cron: \"61 * * * *\" } }", 3, "minute"),
+        ("  - wait: 5m", "  - id: key\n    wait: 5m", 22, "two steps are called key"),
+        ("  - wait: 5m", "  - { wait: 5m, retries: 1 }", 22, "belong to an action"),
+        ("  - wait: 5m", "  - { wait: 5m, action: waf_block }", 22, "a step is one of"),
+    ] {
+        assert!(LONG.contains(from), "{from}");
+        let error = Playbook::parse("p.yml", &LONG.replacen(from, to, 1)).unwrap_err();
+        assert!(error.reason.contains(reason), "{error} should say {reason}");
+        assert_eq!(error.line, line, "{error}");
+    }
+    let deep = "- parallel: [ ".repeat(8);
+    let text = format!("id: x\ntitle: {{ en: X }}\ntrigger: {{ manual: {{}} }}\nsteps:\n  {deep}{}", "]".repeat(8));
+    assert!(Playbook::parse("p.yml", &text).is_err());
 }
 
 #[test]
