@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     actions, agents, alerts, audit, backup, bundle, config, doctor, events, halt, hunt, logs, manager, net, operator,
-    policy, rules, scan, secrets, token, user,
+    playbook, policy, rules, scan, secrets, token, user,
 };
 use crate::platform;
 
@@ -99,6 +99,9 @@ pub enum Command {
     /// Check and test rules, log sources and playbooks without a manager, and show rules on trial
     #[command(subcommand)]
     Rules(rules::RulesCommand),
+    /// What is done about alerts, step by step: list, check, test, run, approve, undo
+    #[command(subcommand)]
+    Playbook(playbook::PlaybookCommand),
     /// Show and set policy
     #[command(subcommand)]
     Policy(policy::PolicyCommand),

@@ -87,6 +87,8 @@ pub struct Api {
     pub listen: SocketAddr,
     /// Serve TLS on loopback too.
     pub tls: bool,
+    /// Where people reach it, `https://sakimori.example.net`: for links in messages, which have none where absent.
+    pub public_url: Option<String>,
     /// A certificate chain of your own, PEM, instead of one of the manager's CA.
     pub certificate: Option<PathBuf>,
     /// Its key, PEM.
@@ -240,6 +242,7 @@ impl Default for Api {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
             tls: false,
+            public_url: None,
             certificate: None,
             key: None,
             connections: 1_024,

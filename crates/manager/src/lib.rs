@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod accounts;
+mod answers;
 pub mod api;
 pub mod backup;
 pub mod books;

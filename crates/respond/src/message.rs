@@ -44,7 +44,15 @@ pub struct Notice<'a> {
 }
 
 /// Makes one message of one or more notices.
-pub fn compose(id: &str, channel: &str, notices: &[Notice<'_>], now: Timestamp) -> Message {
+///
+/// `ask` is a question that the message asks: `question_en`, `question_ja`, `url`, `command`, `until`, `otherwise`.
+pub fn compose(
+    id: &str,
+    channel: &str,
+    notices: &[Notice<'_>],
+    ask: Option<&serde_json::Value>,
+    now: Timestamp,
+) -> Message {
     let told: Vec<_> = notices.iter().take(MOST_TOLD).map(tell).collect();
     let first = notices.first().and_then(|notice| notice.alert.str(field::RULE_NAME)).unwrap_or("alert");
     let summary = match notices.len() {
@@ -58,6 +66,7 @@ pub fn compose(id: &str, channel: &str, notices: &[Notice<'_>], now: Timestamp) 
         "summary": summary,
         "count": notices.len(),
         "alerts": told,
+        "ask": ask,
     });
     Message { id: id.to_owned(), channel: channel.to_owned(), body: body.to_string(), tries: 0 }
 }
@@ -157,13 +166,13 @@ mod tests {
         let mut action = plan(order("abc", "192.0.2.1"), "host", now(0), &limits);
         action.state = ActionState::Done;
         let notice = Notice { alert: &alert, actions: &[action], text: Some("look") };
-        let message = compose("m1", "ops", &[notice.clone(), notice], now(1));
+        let message = compose("m1", "ops", &[notice.clone(), notice], None, now(1));
         let body: serde_json::Value = serde_json::from_str(&message.body).unwrap();
         assert_eq!(body["summary"], "SSH brute force and 1 more");
         assert_eq!(body["alerts"][0]["source"], "192.0.2.1");
         assert_eq!(body["alerts"][0]["actions"][0]["undo"], "sakimori actions undo abc");
         let many = vec![Notice { alert: &alert, actions: &[], text: None }; 1000];
-        let body = compose("m", "ops", &many, now(1)).body;
+        let body = compose("m", "ops", &many, None, now(1)).body;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((body["count"].as_u64(), body["alerts"].as_array().map(Vec::len)), (Some(1000), Some(MOST_TOLD)));
     }

@@ -16,6 +16,7 @@ pub mod manager;
 pub mod net;
 mod net_keep;
 pub mod operator;
+pub mod playbook;
 pub mod policy;
 pub mod proof;
 pub mod rules;
@@ -57,6 +58,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Audit { command } => with_api(&shared, async |api| audit::run(&api, command, shared.json).await),
         Command::Proof => with_api(&shared, async |api| proof::run(&api, shared.json).await),
         Command::Rules(command) => rules::run(&shared, &command),
+        Command::Playbook(command) => playbook::run(&shared, command),
         Command::Policy(command) => with_api(&shared, async |api| policy::run(&api, command, shared.json).await),
         Command::Backup(args) => backup::run(&shared, &args),
         Command::Restore(args) => backup::restore(&shared, &args),

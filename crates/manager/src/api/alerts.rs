@@ -144,7 +144,7 @@ pub async fn patch(
 }
 
 /// The alert of this id.
-async fn one(app: &App, caller: &Caller, id: &str) -> Result<Event, Problem> {
+pub(super) async fn one(app: &App, caller: &Caller, id: &str) -> Result<Event, Problem> {
     let missing = || Problem::new(problem::ALERT_MISSING);
     // An id is a hash in hex; nothing else reaches the search language.
     if !(1..=64).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {

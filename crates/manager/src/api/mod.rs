@@ -28,6 +28,7 @@ mod backups;
 mod bundles;
 mod enrolment;
 mod events;
+mod executions;
 mod halt;
 mod health;
 mod orders;

@@ -75,6 +75,10 @@ codes! {
     ACTION_MISSING "actions/missing" 404 "There is no such action" "該当する対応がありません";
     ACTION_OVER "actions/over" 409 "There is nothing to take back" "取り消す対象がありません";
     ACTION_INVALID "actions/invalid" 422 "This action cannot be ordered" "この対応は指示できません";
+    PLAYBOOK_MISSING "playbooks/missing" 404 "There is no such playbook" "該当するプレイブックがありません";
+    PLAYBOOK_INVALID "playbooks/invalid" 422 "The playbook cannot be used" "プレイブックに誤りがあります";
+    EXECUTION_MISSING "executions/missing" 404 "There is no such execution" "該当する実行がありません";
+    EXECUTION_ANSWER "executions/answer" 409 "This answer does not count" "この回答は受け付けられません";
     SECRET_MISSING "secrets/missing" 404 "There is no such secret" "該当するシークレットがありません";
     SECRET_INVALID "secrets/invalid" 422 "The secret cannot be like this" "シークレットの内容に誤りがあります";
     SECRET_FULL "secrets/full" 409 "The tenant has as many secrets as it may have" "このテナントのシークレットは上限に達しています";
@@ -227,6 +231,7 @@ impl From<ControlError> for Problem {
             ControlError::Missing("agent") => AGENT_MISSING,
             ControlError::Missing("enrolment token") => ENROLMENT_MISSING,
             ControlError::Missing("action") => ACTION_MISSING,
+            ControlError::Missing("execution") => EXECUTION_MISSING,
             ControlError::Missing("tenant") => TENANT_MISSING,
             ControlError::Missing("secret") => SECRET_MISSING,
             ControlError::Full("secret") => SECRET_FULL,

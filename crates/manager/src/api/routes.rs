@@ -5,7 +5,9 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
-use super::{App, actions, agents, alerts, audit, backups, bundles, enrolment, events, extract, frame, halt, health};
+use super::{
+    App, actions, agents, alerts, audit, backups, bundles, enrolment, events, executions, extract, frame, halt, health,
+};
 use super::{
     orders, playbooks, policies, proof, rules, scans, sealing, secrets, session, shed, tenants, tokens, trials, users,
 };
@@ -92,6 +94,17 @@ pub fn table() -> Vec<Route> {
         post("/api/v1/halt/resume", "halt:write", halt::resume).does("Lets automatic answers go on").takes::<halt::NewHalt>().answers::<halt::HaltView>(202),
 
         get("/api/v1/playbooks", "playbooks:read", playbooks::list).does("Lists playbooks").answers::<playbooks::Playbooks>(200),
+        post("/api/v1/playbooks/check", "playbooks:read", playbooks::check).does("Checks the text of a playbook").takes::<playbooks::NewCheck>().answers::<playbooks::Checked>(200),
+        get("/api/v1/playbooks/{id}/revisions", "playbooks:read", playbooks::revisions).does("The texts that a playbook has had").answers::<playbooks::Revisions>(200),
+        post("/api/v1/playbooks/{id}/rehearse", "playbooks:read", playbooks::rehearse).does("What a playbook would have done about the alerts of the last days").takes::<playbooks::NewRehearsal>().answers::<playbooks::Rehearsal>(200),
+        post("/api/v1/playbooks/{id}/run", "playbooks:run", playbooks::run).does("Begins a playbook by hand, or says what it would do").takes::<playbooks::NewRun>().answers::<playbooks::Run>(200).answers::<playbooks::Run>(202),
+
+        get("/api/v1/executions", "executions:read", executions::list).does("Lists executions of playbooks, newest first").query::<executions::ExecutionQuery>().answers_page::<executions::ExecutionView>(),
+        get("/api/v1/executions/{id}", "executions:read", executions::get).does("Shows an execution, step by step").answers::<executions::ExecutionDetail>(200),
+        post("/api/v1/executions/{id}/answer", "executions:answer", executions::answer).does("Answers a question of an execution").takes::<executions::NewAnswer>().answers::<executions::ExecutionDetail>(202),
+        post("/api/v1/executions/{id}/undo", "executions:undo", executions::undo).does("Takes back all that an execution did").answers::<executions::ExecutionDetail>(202),
+        get("/answer/{token}", OPEN, executions::question).does("Shows the question of a link").answers_text("text/html"),
+        post("/answer/{token}", OPEN, executions::choose).does("Answers the question of a link").answers_text("text/html"),
         get("/api/v1/rules", "rules:read", rules::list).does("Lists rules and how often they fired").answers::<rules::Rules>(200),
         get("/api/v1/rules/trials", "rules:read", trials::list).does("Network rules on trial, with what they would have stopped").query::<trials::TrialQuery>().answers::<trials::Trials>(200),
         get("/api/v1/bundles/current", "bundles:read", bundles::current).does("Shows the rule bundle in force").answers::<bundles::BundleView>(200),

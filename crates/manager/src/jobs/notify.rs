@@ -8,6 +8,7 @@ use std::time::Duration;
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::{Action, ActionState, Event, Order, Timestamp, field};
 use sakimori_respond::actions::notify_webhook;
+use sakimori_respond::execution::ASK;
 use sakimori_respond::message::{Notice, Waiting, compose, group};
 use sakimori_respond::ports::PortError;
 use sakimori_respond::wide;
@@ -103,7 +104,9 @@ async fn send_due(shared: &Shared) -> Result<(), String> {
             continue;
         }
         let channel = job.action.order.target.to_string();
-        let key = format!("{}|{channel}|{}", job.tenant, job.action.order.cause.rule);
+        // A question goes alone: each has its own answer.
+        let alone = if job.action.order.inputs.contains_key(ASK) { job.action.order.id.as_str() } else { "" };
+        let key = format!("{}|{channel}|{}|{alone}", job.tenant, job.action.order.cause.rule);
         let one = Waiting { id: job.action.order.id.clone(), key, since: job.action.planned_at };
         waiting.entry(channel).or_default().push(one);
         jobs.insert(job.action.order.id.clone(), job);
@@ -137,7 +140,8 @@ async fn send(shared: &Shared, channel: &str, mut members: Vec<Job>) -> Result<(
             text: job.action.order.inputs.get("text").map(String::as_str),
         })
         .collect();
-    let mut message = compose(&id, channel, &notices, shared.clock.now());
+    let ask = members.iter().find_map(|job| crate::answers::ask(shared, job));
+    let mut message = compose(&id, channel, &notices, ask.as_ref(), shared.clock.now());
     message.tries = tries;
     match shared.messenger.send(&message).await {
         Ok(()) => {
