@@ -34,6 +34,10 @@ pub struct Answer {
     pub body: Value,
 }
 
+/// A playbook that asks before it does anything.
+pub const ASKS: &str = "id: asks\ntitle: { en: Asks }\ntrigger: { manual: {} }\nsteps:\n  - approval: { ask: ops, within: 1h, text: \
+                    { en: May it? } }\n";
+
 impl World {
     pub async fn start() -> Self {
         Self::start_at(Arc::new(SystemClock)).await
@@ -50,6 +54,10 @@ impl World {
         config.api.listen = "127.0.0.1:0".parse().unwrap();
         config.link.listen = "127.0.0.1:0".parse().unwrap();
         config.lake.least_free_percent = 0;
+        let content = dir.path().join("content");
+        std::fs::create_dir_all(content.join("playbooks")).unwrap();
+        std::fs::write(content.join("playbooks/asks.yml"), ASKS).unwrap();
+        config.content_dir = Some(content);
         change(&mut config);
         let running = Manager::start_with(config, clock).await.unwrap();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
@@ -128,6 +136,19 @@ impl World {
     }
 
     /// An action of the manager's that is in effect.
+    /// An execution that asks something, of the tenant `default`: its id.
+    pub async fn execution(&self) -> String {
+        let begun = self.ask("POST", "/api/v1/playbooks/asks/run", json!({})).await;
+        let id = begun["execution"].as_str().unwrap().to_owned();
+        loop {
+            let shown = self.ask("GET", &format!("/api/v1/executions/{id}"), Value::Null).await;
+            if shown["execution"]["steps"]["0"]["state"] == "waiting" {
+                return id;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub async fn action(&self, tenant: &str) -> String {
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         let now = self.now();
@@ -253,6 +274,8 @@ impl World {
             "order_seals",
             "actions",
             "ledger",
+            "answers",
+            "executions",
         ];
         let pool = self.running.shared.control.read();
         for table in tables {

@@ -50,10 +50,10 @@ impl AddressSet for Sets {
 
 /// A webhook that takes everything, and keeps what it was sent.
 #[derive(Clone, Default)]
-struct Hook(Arc<Mutex<Vec<Value>>>);
+pub struct Hook(Arc<Mutex<Vec<Value>>>);
 
 impl Hook {
-    async fn listen(&self) -> String {
+    pub async fn listen(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let kept = self.clone();
@@ -83,7 +83,7 @@ impl Hook {
         }
     }
 
-    fn sent(&self) -> Vec<Value> {
+    pub fn sent(&self) -> Vec<Value> {
         self.0.lock().unwrap().clone()
     }
 }

@@ -7,6 +7,7 @@ mod bounds;
 mod flood;
 mod living;
 mod power;
+mod response;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
