@@ -2,7 +2,8 @@
 //!
 //! How it works: snapshots carry the action's id as a tag, and what has one is not snapshotted again, since EC2 knows no key
 //! of ours for this call. All disks of an instance are one call, so that they show the same moment; a disk that this left
-//! out, or whose instance went meanwhile, is a call of its own.
+//! out, or whose instance went meanwhile, is a call of its own. The SDK repeats neither by itself, since an answer that was
+//! lost would then make two sets.
 //!
 //! Where AWS differs from the simulator: a snapshot takes minutes to hours, for which this action waits. The listing is
 //! eventually consistent: a crash in the second after the call may make a second set, which costs and harms nothing.
@@ -62,6 +63,7 @@ fn tags(action: &str, instance: &str) -> TagSpecification {
 /// Makes the snapshots that are missing. Returns volumes that do not exist any more.
 async fn make(
     client: &Client,
+    once: &Client,
     action: &str,
     id: &str,
     former: &Former,
@@ -72,7 +74,7 @@ async fn make(
     let whole = missing.len() == former.volumes.len();
     if whole && ec2::instance(client, id).await?.is_some_and(|found| !found.is_over()) {
         let which = InstanceSpecification::builder().instance_id(id).build();
-        let sent = client.create_snapshots().instance_specification(which).description(&about);
+        let sent = once.create_snapshots().instance_specification(which).description(&about);
         match sent.tag_specifications(tags(action, id)).send().await {
             // It went in this moment: its disks may have stayed.
             Err(error) if code(&error) == Some("InvalidInstanceID.NotFound") => {}
@@ -84,7 +86,7 @@ async fn make(
     }
     let mut gone = Vec::new();
     for volume in missing {
-        let sent = client.create_snapshot().volume_id(volume).description(&about);
+        let sent = once.create_snapshot().volume_id(volume).description(&about);
         match sent.tag_specifications(tags(action, id)).send().await {
             Err(error) if code(&error) == Some("InvalidVolume.NotFound") => gone.push(volume.to_owned()),
             sent => {
@@ -142,7 +144,7 @@ impl Effect for Disks {
             if disks_snapshot::missing(&former, &known).is_empty() {
                 return progress(&former, &known, &[]);
             }
-            let gone = make(&client, &order.id, id, &former, &known).await?;
+            let gone = make(&client, &Client::new(&self.0.once(order)), &order.id, id, &former, &known).await?;
             progress(&former, &found(&client, &order.id).await?, &gone)
         })
     }

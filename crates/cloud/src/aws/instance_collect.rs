@@ -77,8 +77,9 @@ async fn state(
 }
 
 impl Collect {
-    async fn send(&self, client: &Client, order: &Order, id: &str) -> Result<String, PortError> {
+    async fn send(&self, order: &Order, id: &str) -> Result<String, PortError> {
         let bucket = instance_collect::bucket(order).map_err(PortError::permanent)?;
+        let client = Client::new(&self.0.once(order));
         let mut sent = client.send_command().instance_ids(id).document_name(DOCUMENT).timeout_seconds(MAX_WAIT);
         sent = sent.comment(instance_collect::comment(&order.id));
         sent = sent.parameters("commands", instance_collect::script());
@@ -128,7 +129,7 @@ impl Effect for Collect {
             let client = Client::new(&self.0.of(order));
             let command = match sent(&client, &order.id, id).await? {
                 Some(command) => command,
-                None => self.send(&client, order, id).await?,
+                None => self.send(order, id).await?,
             };
             let wait = Progress::Pending { what: format!("the command {command} on {id}"), again: AGAIN };
             match state(&client, &command, id).await? {

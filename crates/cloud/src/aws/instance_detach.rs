@@ -8,7 +8,7 @@
 //! for broken and terminates it: `instance_replace` first. An account has up to 3,000 target groups in a region, and each
 //! of the VPC is a call.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_sdk_elasticloadbalancing::types::Instance as ClassicInstance;
@@ -76,19 +76,19 @@ impl Balancers {
         Ok(Some(found))
     }
 
-    /// Classic load balancers, by name, that have the instance.
-    async fn classic(&self, id: &str) -> Result<Vec<String>, PortError> {
+    /// The classic load balancers by name, and whether they have the instance.
+    async fn classic(&self, id: &str) -> Result<BTreeMap<String, bool>, PortError> {
         let call = "elasticloadbalancing:DescribeLoadBalancers";
-        let (mut found, mut next) = (Vec::new(), None);
+        let (mut found, mut next) = (BTreeMap::new(), None);
         for _ in 0..MAX_PAGES {
             let sent = self.classic.describe_load_balancers().page_size(400).set_marker(next).send().await;
             let page = sent.map_err(|error| problem(call, &error))?;
-            let has = page.load_balancer_descriptions().iter();
-            let has = has.filter(|one| one.instances().iter().any(|instance| instance.instance_id() == Some(id)));
-            found.extend(has.filter_map(|one| one.load_balancer_name()).map(str::to_owned));
+            found.extend(page.load_balancer_descriptions().iter().filter_map(|one| {
+                let has = one.instances().iter().any(|instance| instance.instance_id() == Some(id));
+                Some((one.load_balancer_name()?.to_owned(), has))
+            }));
             next = page.next_marker().filter(|marker| !marker.is_empty()).map(str::to_owned);
             if next.is_none() {
-                found.sort();
                 return Ok(found);
             }
         }
@@ -133,7 +133,8 @@ impl Effect for Detach {
             let Some(found) = found else { return Ok(Look::NoEffect(no_instance(id))) };
             let balancers = self.balancers(order);
             let ids: BTreeSet<&str> = found.addresses.iter().map(String::as_str).chain([id]).collect();
-            let mut former = Former { balancers: balancers.classic(id).await?, ..Former::default() };
+            let classic = balancers.classic(id).await?.into_iter().filter(|(_, has)| *has).map(|(name, _)| name);
+            let mut former = Former { balancers: classic.collect(), ..Former::default() };
             for group in balancers.groups(&found.vpc).await? {
                 former.targets.extend(balancers.registrations(&group, &ids).await?.unwrap_or_default());
             }
@@ -168,10 +169,10 @@ impl Effect for Detach {
                 }
             }
             let has = match former.balancers.is_empty() {
-                true => Vec::new(),
+                true => BTreeMap::new(),
                 false => balancers.classic(id).await?,
             };
-            for name in former.balancers.iter().filter(|name| has.contains(name)) {
+            for name in former.balancers.iter().filter(|name| has.get(*name) == Some(&true)) {
                 let instance = ClassicInstance::builder().instance_id(id).build();
                 let sent = balancers.classic.deregister_instances_from_load_balancer().load_balancer_name(name);
                 match sent.instances(instance).send().await {
@@ -198,10 +199,10 @@ impl Effect for Detach {
                 return Ok(Some(format!("{} is still a target of {}", one.id, name(&one.group))));
             }
             let has = match former.balancers.is_empty() {
-                true => Vec::new(),
+                true => BTreeMap::new(),
                 false => balancers.classic(id).await?,
             };
-            let left = former.balancers.iter().find(|name| has.contains(name));
+            let left = former.balancers.iter().find(|name| has.get(*name) == Some(&true));
             Ok(left.map(|name| format!("the load balancer {name} still has {id}")))
         })
     }
@@ -235,21 +236,18 @@ impl Effect for Detach {
                 }
             }
             let has = match former.balancers.is_empty() {
-                true => Vec::new(),
+                true => BTreeMap::new(),
                 false => balancers.classic(id).await?,
             };
-            for name in former.balancers.iter().filter(|name| !has.contains(name)) {
+            for name in former.balancers.iter().filter(|name| has.get(*name) != Some(&true)) {
+                if !has.contains_key(name) {
+                    remarks.push(format!("the load balancer {name} was deleted meanwhile"));
+                    continue;
+                }
                 let instance = ClassicInstance::builder().instance_id(id).build();
                 let sent = balancers.classic.register_instances_with_load_balancer().load_balancer_name(name);
-                match sent.instances(instance).send().await {
-                    Err(error) if code(&error) == Some("LoadBalancerNotFound") => {
-                        remarks.push(format!("the load balancer {name} was deleted meanwhile"));
-                    }
-                    sent => {
-                        let call = "elasticloadbalancing:RegisterInstancesWithLoadBalancer";
-                        sent.map_err(|error| problem(call, &error))?;
-                    }
-                }
+                let call = "elasticloadbalancing:RegisterInstancesWithLoadBalancer";
+                sent.instances(instance).send().await.map_err(|error| problem(call, &error))?;
             }
             Ok(Progress::Done { remark: (!remarks.is_empty()).then(|| remarks.join("; ")) })
         })
