@@ -1,6 +1,7 @@
 //! The configuration of one account's clients, in the region that an order names. Clients are made from it for each call:
 //! that is cheap, and connections and credentials are shared.
 
+use aws_config::retry::RetryConfig;
 use aws_config::{Region, SdkConfig};
 use sakimori_model::Order;
 use sakimori_respond::actions::REGION;
@@ -32,5 +33,11 @@ impl Clients {
             Some(region) => self.config.to_builder().region(Region::new(region.clone())).build(),
             None => self.config.clone(),
         }
+    }
+
+    /// As [`Self::of`], for calls that the SDK must not repeat by itself: what was carried out and whose answer was lost
+    /// would be carried out twice. The driver tries again, and looks first.
+    pub(crate) fn once(&self, order: &Order) -> SdkConfig {
+        self.of(order).to_builder().retry_config(RetryConfig::disabled()).build()
     }
 }

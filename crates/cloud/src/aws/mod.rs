@@ -1,7 +1,17 @@
 //! AWS: how a client is made, and one file a service.
 
 mod clients;
+mod desktop;
+mod disks_snapshot;
+mod ec2;
 mod iam;
+mod instance_collect;
+mod instance_detach;
+mod instance_isolate;
+mod instance_power;
+mod instance_replace;
+mod isolation;
+mod port_close;
 mod problem;
 pub mod waf;
 
@@ -30,7 +40,19 @@ pub struct Account {
 use clients::Clients;
 
 /// All effects: the slug of the action and what makes its effect.
-const CATALOG: &[(&str, Make)] = &[iam::DEACTIVATE_KEY];
+const CATALOG: &[(&str, Make)] = &[
+    desktop::DESKTOP_ISOLATE,
+    desktop::DESKTOP_STOP,
+    disks_snapshot::DISKS_SNAPSHOT,
+    iam::DEACTIVATE_KEY,
+    instance_collect::INSTANCE_COLLECT,
+    instance_detach::INSTANCE_DETACH,
+    instance_isolate::INSTANCE_ISOLATE,
+    instance_power::INSTANCE_STOP,
+    instance_power::INSTANCE_TERMINATE,
+    instance_replace::INSTANCE_REPLACE,
+    port_close::PORT_CLOSE,
+];
 
 /// Makes an effect of an account.
 type Make = fn(&Arc<Clients>) -> Arc<dyn Effect>;
@@ -43,6 +65,11 @@ pub async fn effects(account: &Account) -> Result<BTreeMap<&'static str, Arc<dyn
     let clients = Clients::new(account).await?;
     let clients = Arc::new(clients);
     Ok(CATALOG.iter().map(|(action, make)| (*action, make(&clients))).collect())
+}
+
+/// The answer to who wants back what cannot be taken back.
+pub(crate) fn irreversible(action: &str) -> PortError {
+    PortError::permanent(format!("{action} cannot be taken back"))
 }
 
 /// Configuration for this account's clients: bounded waits, retries by the SDK.

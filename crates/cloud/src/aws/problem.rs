@@ -42,6 +42,9 @@ fn is_final(code: &str) -> bool {
         || code.ends_with(".NotFound")
         || code.contains(".Malformed")
         || matches!(code, "ValidationError" | "ValidationException" | "MalformedPolicyDocument" | "NotFoundException")
-        || matches!(code, "ResourceNotFoundException" | "OperationNotPermitted" | "UnmodifiableEntity")
+        || matches!(
+            code,
+            "ResourceNotFoundException" | "OperationNotPermitted" | "UnmodifiableEntity" | "UnsupportedOperation"
+        )
         || code.contains("LimitExceeded") && code != "RequestLimitExceeded"
 }

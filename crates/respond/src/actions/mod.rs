@@ -3,7 +3,21 @@
 
 pub mod access_key_deactivate;
 pub mod block_address;
+pub mod desktop;
+pub mod desktop_isolate;
+pub mod desktop_stop;
+pub mod disks_snapshot;
+pub mod former;
+pub mod groups;
+pub mod instance;
+pub mod instance_collect;
+pub mod instance_detach;
+pub mod instance_isolate;
+pub mod instance_replace;
+pub mod instance_stop;
+pub mod instance_terminate;
 pub mod notify_webhook;
+pub mod port_close;
 pub mod prevent_mode;
 pub mod quarantine_file;
 pub mod scan_paths;
@@ -120,6 +134,16 @@ pub const CATALOG: &[&Descriptor] = &[
     &notify_webhook::DESCRIPTOR,
     &prevent_mode::DESCRIPTOR,
     &access_key_deactivate::DESCRIPTOR,
+    &desktop_isolate::DESCRIPTOR,
+    &desktop_stop::DESCRIPTOR,
+    &disks_snapshot::DESCRIPTOR,
+    &instance_collect::DESCRIPTOR,
+    &instance_detach::DESCRIPTOR,
+    &instance_isolate::DESCRIPTOR,
+    &instance_replace::DESCRIPTOR,
+    &instance_stop::DESCRIPTOR,
+    &instance_terminate::DESCRIPTOR,
+    &port_close::DESCRIPTOR,
 ];
 
 /// The action of this slug.
