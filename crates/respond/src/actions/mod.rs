@@ -3,11 +3,22 @@
 
 pub mod access_key_deactivate;
 pub mod block_address;
+pub mod bucket_close;
+pub mod bucket_deny;
+pub mod function_stop;
+pub mod identity;
+pub mod identity_quarantine;
 pub mod notify_webhook;
+pub mod pipeline_stop;
+pub mod pipeline_transition_disable;
 pub mod prevent_mode;
 pub mod quarantine_file;
 pub mod scan_paths;
+pub mod sessions_revoke;
 pub mod waf_block;
+pub mod waf_rate_rule;
+pub mod waf_shape_rule;
+pub mod web_acl;
 
 use sakimori_model::action::Target;
 
@@ -120,6 +131,15 @@ pub const CATALOG: &[&Descriptor] = &[
     &notify_webhook::DESCRIPTOR,
     &prevent_mode::DESCRIPTOR,
     &access_key_deactivate::DESCRIPTOR,
+    &bucket_close::DESCRIPTOR,
+    &bucket_deny::DESCRIPTOR,
+    &function_stop::DESCRIPTOR,
+    &identity_quarantine::DESCRIPTOR,
+    &pipeline_stop::DESCRIPTOR,
+    &pipeline_transition_disable::DESCRIPTOR,
+    &sessions_revoke::DESCRIPTOR,
+    &waf_rate_rule::DESCRIPTOR,
+    &waf_shape_rule::DESCRIPTOR,
 ];
 
 /// The action of this slug.
