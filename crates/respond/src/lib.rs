@@ -6,6 +6,7 @@
 //! - [`seal`], [`mandate`]: who said it, and what a host lets the manager say.
 //! - [`wide`]: the life of an action as pure functions, for host and manager alike.
 //! - [`former`]: what an action in a cloud account finds before, and how what it leaves there is named.
+//! - [`least`]: the least rights of actions in a cloud account.
 //! - [`ledger`], [`host`]: the durable record on a host, and what drives it.
 //! - [`event`]: what is told of an action.
 //! - [`playbook`], [`condition`]: YAML and CEL to orders; [`execution`]: step by step, over crashes and approvals.
@@ -22,6 +23,7 @@ pub mod execution;
 pub mod former;
 pub mod guard;
 pub mod host;
+pub mod least;
 pub mod ledger;
 pub mod mandate;
 pub mod message;

@@ -3,6 +3,7 @@
 mod account;
 mod buckets;
 mod caller;
+pub mod check;
 mod clients;
 mod functions;
 mod iam;

@@ -98,11 +98,11 @@ impl Stage {
 
     /// Asks by the second reader: each `[service, operation, arguments]`. What it calls is not counted.
     pub fn ask(&self, calls: Value) -> Vec<Value> {
+        let known = self.wire.calls();
         let mut command = Command::new(&self.python);
         command.arg(here("read.py")).args([self.wire.url(), REGION]);
         let mut reader = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         reader.stdin.take().unwrap().write_all(calls.to_string().as_bytes()).unwrap();
-        let known = self.wire.calls();
         let out = reader.wait_with_output().unwrap();
         assert!(out.status.success(), "the second reader failed");
         self.wire.put_back(known);

@@ -280,8 +280,10 @@ fn refusal(json: bool, status: u16, code: &str) -> Vec<u8> {
         false => ("text/xml", format!("<ErrorResponse><Error><Code>{code}</Code></Error></ErrorResponse>")),
     };
     let length = body.len();
-    format!("HTTP/1.1 {status} Harm\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
-        .into_bytes()
+    format!(
+        "HTTP/1.1 {status} Harm\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
 }
 
 /// Steele and Vigna's SplitMix64: small, and the same everywhere.
