@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -17,6 +18,7 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpClient};
+use aws_types::origin::Origin;
 use aws_types::sdk_config::SharedCredentialsProvider;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use sakimori_respond::ports::PortError;
@@ -58,6 +60,11 @@ pub struct Account {
 }
 
 impl Account {
+    /// Is this service spoken to at another endpoint than AWS's own?
+    pub(crate) fn elsewhere(&self, service: &str) -> bool {
+        self.endpoint_url.is_some() || self.endpoints.keys().any(|name| plain(name) == service)
+    }
+
     /// Is it written so that it can be used?
     ///
     /// # Errors
@@ -111,8 +118,9 @@ pub async fn configuration(account: &Account) -> SdkConfig {
         .operation_attempt_timeout(ATTEMPT)
         .operation_timeout(CALL)
         .build();
+    let http = http(account.proxy.clone());
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http(account.proxy.clone()))
+        .http_client(http.clone())
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_max_backoff(PAUSE))
         .region(Region::new(account.region.clone()));
@@ -124,7 +132,8 @@ pub async fn configuration(account: &Account) -> SdkConfig {
     }
     if let Some(file) = &account.credentials_file {
         let files = ProfileFiles::builder().with_file(ProfileFileKind::Credentials, file).build();
-        let mut provider = ProfileFileCredentialsProvider::builder().profile_files(files);
+        let setting = ProviderConfig::without_region().with_http_client(http);
+        let mut provider = ProfileFileCredentialsProvider::builder().configure(&setting).profile_files(files);
         if let Some(profile) = &account.profile {
             provider = provider.profile_name(profile);
         }
@@ -133,7 +142,10 @@ pub async fn configuration(account: &Account) -> SdkConfig {
     let mut config = loader.load().await;
     if !account.endpoints.is_empty() {
         let endpoints = account.endpoints.iter().map(|(name, url)| (plain(name), url.clone())).collect();
-        config = config.into_builder().service_config(Endpoints(endpoints)).build();
+        let mut builder = config.into_builder().service_config(Endpoints(endpoints));
+        // Else the SDK would not ask for a service's own where there is one for all.
+        builder.insert_origin("endpoint_url", Origin::unknown());
+        config = builder.build();
     }
     let Some(role) = &account.role_arn else { return config };
     let mut provider = AssumeRoleProvider::builder(role).session_name(SESSION).configure(&config);

@@ -39,8 +39,8 @@ enum Asked<T> {
 /// A client that finds buckets by their path at endpoints other than AWS's own, which have no name for each.
 fn client(clients: &Clients, order: &Order) -> Client {
     let config = clients.of(order);
-    let own = config.endpoint_url().is_some();
-    Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(own).build())
+    let by_path = clients.elsewhere("s3");
+    Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(by_path).build())
 }
 
 fn gone(bucket: &str) -> String {

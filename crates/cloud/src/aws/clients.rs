@@ -13,7 +13,7 @@ use super::{Account, configuration};
 #[derive(Debug)]
 pub(crate) struct Clients {
     config: SdkConfig,
-    account_id: Option<String>,
+    account: Account,
     waf_pace: Pace,
 }
 
@@ -24,13 +24,18 @@ impl Clients {
     /// An account that cannot be used as it is written.
     pub(crate) async fn new(account: &Account) -> Result<Self, PortError> {
         account.check()?;
-        let account_id = account.account_id.clone();
-        Ok(Self { config: configuration(account).await, account_id, waf_pace: Pace::default() })
+        let config = configuration(account).await;
+        Ok(Self { config, account: account.clone(), waf_pace: Pace::default() })
     }
 
     /// The account's number where it is configured: who must own a bucket that is changed.
     pub(super) fn owner(&self) -> Option<String> {
-        self.account_id.clone()
+        self.account.account_id.clone()
+    }
+
+    /// Is this service spoken to at another endpoint than AWS's own?
+    pub(super) fn elsewhere(&self, service: &str) -> bool {
+        self.account.elsewhere(service)
     }
 
     /// What all changes of AWS WAF in this account wait for.

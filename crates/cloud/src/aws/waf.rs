@@ -7,7 +7,8 @@
 //! with the remedy.
 //!
 //! Where AWS differs from the simulator: an update reaches all edges only after some seconds; a set holds
-//! 10,000 addresses; calls are throttled (`WAFThrottling`, retried by the SDK, then by the caller).
+//! 10,000 addresses; calls are throttled: reads are retried by the SDK, changes
+//! here, at their pace, then by the caller.
 //! Not seen: rules inside rule groups of others, rules under `not`, and what a web ACL of CloudFront stands in front of.
 
 use std::collections::BTreeSet;
@@ -19,12 +20,12 @@ use aws_sdk_wafv2::types::{IpAddressVersion, IpSet, Scope};
 use sakimori_model::Network;
 use sakimori_respond::ports::{AddressSet, BoxFuture, PortError, SetOutcome};
 
-use super::web_acls::{self, Fronts, MAX_PAGES, Pace, Stands, blocks};
+use super::web_acls::{self, Fronts, MAX_PAGES, Pace, Stands, blocks, once};
 use super::{Account, configuration};
 
 /// AWS's own limit of addresses in one set.
 pub const CAPACITY: usize = 10_000;
-/// How often a lost race is tried again before the caller hears of it.
+/// How often a change is tried, after a lost race or a failure that may go away, before the caller hears of it.
 const RACES: u32 = 8;
 
 /// Which sets to keep, and which web ACL must refer to them.
@@ -147,6 +148,8 @@ impl WafSets {
             .ip_address_version(version.clone())
             .description("Kept by Sakimori: its entries come and go by themselves")
             .set_addresses(Some(Vec::new()))
+            .customize()
+            .config_override(once())
             .send()
             .await;
         match outcome {
@@ -164,7 +167,7 @@ impl WafSets {
         desired: &BTreeSet<Network>,
         outcome: &mut SetOutcome,
     ) -> Result<Option<String>, PortError> {
-        let name = self.name(&version);
+        let (name, mut last) = (self.name(&version), None);
         for _ in 0..RACES {
             let Some(current) = self.current(&version).await? else {
                 if desired.is_empty() {
@@ -185,6 +188,8 @@ impl WafSets {
                 .scope(self.scope.clone())
                 .lock_token(&current.lock_token)
                 .set_addresses(Some(desired.iter().map(Network::to_cidr).collect()))
+                .customize()
+                .config_override(once())
                 .send()
                 .await;
             match sent {
@@ -193,12 +198,15 @@ impl WafSets {
                     outcome.removed.extend(current.addresses.difference(desired));
                     return Ok(Some(current.arn));
                 }
-                Err(error)
-                    if matches!(code(&error), Some("WAFOptimisticLockException" | "WAFNonexistentItemException")) => {}
-                Err(error) => return Err(problem(&format!("update IP set {name}"), &error)),
+                // A lost race, or no answer, in which case it may have been carried out: read again.
+                Err(error) => match problem(&format!("update IP set {name}"), &error) {
+                    again if again.is_transient() => last = Some(again),
+                    problem => return Err(problem),
+                },
             }
         }
-        Err(PortError::transient(format!("lost {RACES} races for the lock token of IP set {name}")))
+        let last = last.map(|last| last.to_string()).unwrap_or_default();
+        Err(PortError::transient(format!("IP set {name} could not be changed in {RACES} attempts: {last}")))
     }
 
     /// Why what is in these sets changes nothing, with the remedy: no blocking rule of a web ACL refers to one, or those that

@@ -29,16 +29,16 @@ use sakimori_respond::ports::{Look, PortError, Progress};
 
 use super::Make;
 use super::clients::Clients;
-use super::problem::{code, problem};
+use super::problem::problem;
 use super::steps::{Of, Steps, done, remarked};
-use super::web_acls::{Current, Fronts, Pace, Stands, blocks, list, read};
+use super::web_acls::{Current, Fronts, Pace, Stands, blocks, list, once, read};
 
 /// `waf_rate_rule`.
 pub(super) const RATE: (&str, Make) = (waf_rate_rule::ID, |clients| Arc::new(Of(PutRule::new(clients, Kind::Rate))));
 /// `waf_shape_rule`.
 pub(super) const SHAPE: (&str, Make) = (waf_shape_rule::ID, |clients| Arc::new(Of(PutRule::new(clients, Kind::Shape))));
 
-/// How often a lost race is tried again before the caller hears of it.
+/// How often a change is tried, after a lost race or a failure that may go away, before the caller hears of it.
 const RACES: u32 = 8;
 /// The region of everything in front of CloudFront.
 const GLOBAL: &str = "us-east-1";
@@ -120,6 +120,7 @@ impl PutRule {
         (name, id): (&str, &str),
         change: &(dyn Fn(&Current) -> Result<Option<Vec<Rule>>, PortError> + Send + Sync),
     ) -> Result<bool, PortError> {
+        let mut last = None;
         for _ in 0..RACES {
             let Some(current) = read(client, scope, name, id).await? else { return Ok(false) };
             let Some(rules) = change(&current)? else { return Ok(true) };
@@ -144,15 +145,19 @@ impl PutRule {
                 .set_on_source_d_do_s_protection_config(acl.on_source_d_do_s_protection_config)
                 .set_application_config(acl.application_config)
                 .set_monetization_config(acl.monetization_config)
+                .customize()
+                .config_override(once())
                 .send()
                 .await;
-            match sent {
+            match sent.map_err(|error| problem("wafv2:UpdateWebACL", &error)) {
                 Ok(_) => return Ok(true),
-                Err(error) if code(&error) == Some("WAFOptimisticLockException") => {}
-                Err(error) => return Err(problem("wafv2:UpdateWebACL", &error)),
+                // A lost race, or no answer, in which case it may have been carried out: read again.
+                Err(again) if again.is_transient() => last = Some(again),
+                Err(error) => return Err(error),
             }
         }
-        Err(PortError::transient(format!("lost {RACES} races for the lock token of the web ACL {name}")))
+        let last = last.map(|last| last.to_string()).unwrap_or_default();
+        Err(PortError::transient(format!("the web ACL {name} could not be changed in {RACES} attempts: {last}")))
     }
 }
 

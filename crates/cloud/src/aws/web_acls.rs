@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_wafv2::Client;
+use aws_config::retry::RetryConfig;
 use aws_sdk_wafv2::types::{ResourceType, Rule, Scope, Statement, WebAcl, WebAclSummary};
+use aws_sdk_wafv2::{Client, Config};
 use sakimori_respond::ports::PortError;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -18,7 +19,8 @@ use super::problem::{code, problem};
 
 /// Pages of 100 that are read of a listing.
 pub(super) const MAX_PAGES: usize = 50;
-/// Shortest time between two changes of AWS WAF in one account (its published rate of such calls is about one a second).
+/// Shortest time between two changes of AWS WAF in one account, and between two questions what stands behind a web ACL: its
+/// published quota of either is one call a second (of other reads five).
 const SPACING: Duration = Duration::from_millis(1_000);
 /// How long it is believed that a web ACL stands in front of something.
 const BELIEVED: Duration = Duration::from_secs(600);
@@ -46,6 +48,12 @@ impl Pace {
         }
         *last = Some(Instant::now());
     }
+}
+
+/// How a change is sent: once. The SDK would send it again after a fraction of a second; the caller does so at its pace, after
+/// reading whether it was carried out.
+pub(super) fn once() -> aws_sdk_wafv2::config::Builder {
+    Config::builder().retry_config(RetryConfig::disabled())
 }
 
 /// A web ACL as it was read.
@@ -116,7 +124,10 @@ pub(super) enum Stands {
 
 /// Looks it up, and remembers for some minutes what stands in front of something.
 #[derive(Debug, Default)]
-pub(super) struct Fronts(Mutex<BTreeMap<String, (Instant, String)>>);
+pub(super) struct Fronts {
+    known: Mutex<BTreeMap<String, (Instant, String)>>,
+    pace: Pace,
+}
 
 impl Fronts {
     /// Asks for one web ACL.
@@ -126,13 +137,14 @@ impl Fronts {
                 "which distributions of CloudFront a web ACL stands in front of is not seen from here".into(),
             );
         }
-        let mut known = self.0.lock().await;
+        let mut known = self.known.lock().await;
         known.retain(|_, (at, _)| at.elapsed() < BELIEVED);
         if let Some((_, resource)) = known.get(arn) {
             return Stands::Before(resource.clone());
         }
         let mut unseen = Vec::new();
         for kind in KINDS {
+            self.pace.wait().await;
             match client.list_resources_for_web_acl().web_acl_arn(arn).resource_type(kind.clone()).send().await {
                 Ok(reply) => {
                     if let Some(resource) = reply.resource_arns().first() {

@@ -9,7 +9,7 @@ use crate::stage::{Stage, nothing, order, ready, remark, whole_life};
 
 pub fn scene(stage: &Stage) {
     let stages = ["Source", "Build", "Deploy"].map(|name| json!({ "name": name, "closed": null }));
-    let executions = json!({ "e-1": "InProgress", "e-2": "Succeeded", "e-3": "InProgress" });
+    let executions = json!({ "00000001-aaaa-bbbb-cccc-dddddddddddd": "InProgress", "00000002-aaaa-bbbb-cccc-dddddddddddd": "Succeeded", "00000003-aaaa-bbbb-cccc-dddddddddddd": "InProgress" });
     stage.set(json!({ "pipelines": { "shop": { "stages": stages, "executions": executions } } }));
 }
 
@@ -83,7 +83,7 @@ async fn what_is_under_way_is_stopped_once_and_says_before_that_it_stays_so() {
     let of = order(pipeline_stop::ID, KIND, "shop", &[]);
     let (former, _) = ready(stop, &of).await;
     let stages = json!([{ "name": "Source", "closed": null }]);
-    let executions = json!({ "e-1": "Failed", "e-3": "InProgress" });
+    let executions = json!({ "00000001-aaaa-bbbb-cccc-dddddddddddd": "Failed", "00000003-aaaa-bbbb-cccc-dddddddddddd": "InProgress" });
     stage.set(json!({ "pipelines": { "shop": { "stages": stages, "executions": executions } } }));
     assert!(remark(stop.apply(&of, &former).await.unwrap()).unwrap().contains("1 of 2 had ended"));
     assert_eq!(status(&stage), ["Failed", "Stopping"]);

@@ -223,6 +223,10 @@ fn read(stream: &TcpStream) -> std::io::Result<Option<Request>> {
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.trim().parse().unwrap_or(0),
             "connection" => continue,
+            "expect" => {
+                (&*stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+                continue;
+            }
             _ => {}
         }
         head.push_str(&line);
