@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_config::profile::ProfileFileCredentialsProvider;
-use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, Connector};
@@ -131,7 +131,7 @@ pub async fn configuration(account: &Account) -> SdkConfig {
         loader = loader.profile_name(profile);
     }
     if let Some(file) = &account.credentials_file {
-        let files = ProfileFiles::builder().with_file(ProfileFileKind::Credentials, file).build();
+        let files = EnvConfigFiles::builder().with_file(EnvConfigFileKind::Credentials, file).build();
         let setting = ProviderConfig::without_region().with_http_client(http);
         let mut provider = ProfileFileCredentialsProvider::builder().configure(&setting).profile_files(files);
         if let Some(profile) = &account.profile {
