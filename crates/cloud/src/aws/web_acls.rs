@@ -145,18 +145,22 @@ impl Fronts {
         let mut unseen = Vec::new();
         for kind in KINDS {
             self.pace.wait().await;
-            match client.list_resources_for_web_acl().web_acl_arn(arn).resource_type(kind.clone()).send().await {
+            let ask = client.list_resources_for_web_acl().web_acl_arn(arn).resource_type(kind.clone());
+            let sent = ask.customize().config_override(once()).send().await;
+            match sent.map_err(|error| problem("wafv2:ListResourcesForWebACL", &error)) {
                 Ok(reply) => {
                     if let Some(resource) = reply.resource_arns().first() {
                         known.insert(arn.to_owned(), (Instant::now(), resource.clone()));
                         return Stands::Before(resource.clone());
                     }
                 }
-                Err(error) => {
-                    unseen.push(kind.as_str().to_owned());
-                    // A kind that the region does not know says nothing of the others.
-                    let problem = problem("wafv2:ListResourcesForWebACL", &error);
+                Err(problem) if problem.is_transient() => {
+                    return Stands::Unseen(format!("what it stands in front of was not answered: {problem}"));
+                }
+                // The role lacks a right for this kind, or the region does not know it: that says nothing of the others.
+                Err(problem) => {
                     tracing::debug!(kind = kind.as_str(), %problem, "resources behind a web ACL could not be listed");
+                    unseen.push(kind.as_str().to_owned());
                 }
             }
         }
