@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    actions, agents, alerts, audit, backup, bundle, config, doctor, events, halt, hunt, logs, manager, net, operator,
-    playbook, policy, rules, scan, secrets, token, user,
+    actions, agents, alerts, audit, backup, bundle, cloud, config, doctor, events, halt, hunt, logs, manager, net,
+    operator, playbook, policy, rules, scan, secrets, token, user,
 };
 use crate::platform;
 
@@ -123,6 +123,9 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<agents::AgentsCommand>,
     },
+    /// Cloud accounts: what the manager may do in them, and the least policy that playbooks need
+    #[command(subcommand)]
+    Cloud(cloud::CloudCommand),
     /// Configuration files
     #[command(subcommand)]
     Config(config::ConfigCommand),

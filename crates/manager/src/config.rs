@@ -317,7 +317,10 @@ mod tests {
         assert_eq!(all.lake.retention_days_of("other"), 90);
         assert!(all.store.url.is_some() && all.lake_options().bucket.is_some_and(|one| one.credentials.is_some()));
         assert!(!format!("{:?}", all.store).contains("postgres"), "it may hold a password");
-        assert!(all.cloud.waf.is_some() && all.notify.len() == 1 && all.api.key.is_some());
+        assert!(all.cloud.accounts.values().all(|account| account.check().is_ok() && account.proxy.is_some()));
+        assert!(
+            all.cloud.accounts.len() == 1 && all.cloud.waf.is_some() && all.notify.len() == 1 && all.api.key.is_some()
+        );
         assert!(all.seal_key.is_some());
     }
 }

@@ -5,6 +5,8 @@
 //! - [`guard`]: what is never blocked on a host, whatever anybody says.
 //! - [`seal`], [`mandate`]: who said it, and what a host lets the manager say.
 //! - [`wide`]: the life of an action as pure functions, for host and manager alike.
+//! - [`former`]: what an action in a cloud account finds before, and how what it leaves there is named.
+//! - [`least`]: the least rights of actions in a cloud account.
 //! - [`ledger`], [`host`]: the durable record on a host, and what drives it.
 //! - [`event`]: what is told of an action.
 //! - [`playbook`], [`condition`]: YAML and CEL to orders; [`execution`]: step by step, over crashes and approvals.
@@ -18,8 +20,10 @@ pub mod actions;
 pub mod condition;
 pub mod event;
 pub mod execution;
+pub mod former;
 pub mod guard;
 pub mod host;
+pub mod least;
 pub mod ledger;
 pub mod mandate;
 pub mod message;

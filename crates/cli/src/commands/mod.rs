@@ -6,6 +6,7 @@ pub mod alerts;
 pub mod audit;
 pub mod backup;
 pub mod bundle;
+pub mod cloud;
 pub mod config;
 pub mod doctor;
 pub mod events;
@@ -73,6 +74,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             let command = command.unwrap_or(agents::AgentsCommand::List { of: None });
             with_api(&shared, async |api| agents::run(&api, command, shared.json).await)
         }
+        Command::Cloud(command) => cloud::run(&shared, command),
         Command::Config(command) => config::run(&command, shared.json),
         Command::Bundle(command) => bundle::run(&shared, command),
         Command::Logs(command) => logs::run(&command),

@@ -7,12 +7,15 @@ use sakimori_model::Order;
 use sakimori_respond::actions::REGION;
 use sakimori_respond::ports::PortError;
 
+use super::web_acls::Pace;
 use super::{Account, configuration};
 
 /// What the clients of an account share.
 #[derive(Debug)]
 pub(crate) struct Clients {
     config: SdkConfig,
+    account: Account,
+    waf_pace: Pace,
 }
 
 impl Clients {
@@ -21,10 +24,24 @@ impl Clients {
     /// # Errors
     /// An account that cannot be used as it is written.
     pub(crate) async fn new(account: &Account) -> Result<Self, PortError> {
-        if account.region.is_empty() {
-            return Err(PortError::permanent("cloud.accounts.<name>.region is missing, like ap-northeast-1"));
-        }
-        Ok(Self { config: configuration(account).await })
+        account.check()?;
+        let config = configuration(account).await;
+        Ok(Self { config, account: account.clone(), waf_pace: Pace::default() })
+    }
+
+    /// The account's number where it is configured: who must own a bucket that is changed.
+    pub(super) fn owner(&self) -> Option<String> {
+        self.account.account_id.clone()
+    }
+
+    /// Is this service spoken to at another endpoint than AWS's own?
+    pub(super) fn elsewhere(&self, service: &str) -> bool {
+        self.account.elsewhere(service)
+    }
+
+    /// What all changes of AWS WAF in this account wait for.
+    pub(super) fn waf_pace(&self) -> Pace {
+        self.waf_pace.clone()
     }
 
     /// The configuration for this order: in its region, or the account's.

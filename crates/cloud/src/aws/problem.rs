@@ -39,12 +39,12 @@ fn is_denied(code: &str) -> bool {
 fn is_final(code: &str) -> bool {
     code.starts_with("NoSuch")
         || code.starts_with("Invalid") && !matches!(code, "InvalidAction")
+        || code.starts_with("WAFInvalid")
+        || code.starts_with("WAFLimits")
+        || code.ends_with("NotFoundException")
         || code.ends_with(".NotFound")
         || code.contains(".Malformed")
-        || matches!(code, "ValidationError" | "ValidationException" | "MalformedPolicyDocument" | "NotFoundException")
-        || matches!(
-            code,
-            "ResourceNotFoundException" | "OperationNotPermitted" | "UnmodifiableEntity" | "UnsupportedOperation"
-        )
+        || matches!(code, "ValidationError" | "ValidationException" | "MalformedPolicyDocument" | "MalformedPolicy")
+        || matches!(code, "OperationNotPermitted" | "UnmodifiableEntity" | "UnsupportedOperation")
         || code.contains("LimitExceeded") && code != "RequestLimitExceeded"
 }

@@ -3,34 +3,30 @@
 //! How it works: a set is read with its lock token, compared, and replaced as a whole only where it differs,
 //! so that all pending changes are one update; a lost race (stale token) reads again. AWS allows about one
 //! such call a second, so updates of this account and region are at least a second apart. A set that no
-//! blocking rule of a web ACL refers to would change nothing: that is said, with the remedy.
+//! blocking rule of a web ACL refers to, or whose web ACL stands in front of nothing, would change nothing: that is said,
+//! with the remedy.
 //!
 //! Where AWS differs from the simulator: an update reaches all edges only after some seconds; a set holds
-//! 10,000 addresses; calls are throttled (`WAFThrottling`, retried by the SDK, then by the caller).
-//! Not seen: rules inside rule groups of others, and rules under `not`.
+//! 10,000 addresses; calls are throttled: reads are retried by the SDK, changes
+//! here, at their pace, then by the caller.
+//! Not seen: rules inside rule groups of others, rules under `not`, and what a web ACL of CloudFront stands in front of.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use aws_sdk_wafv2::Client;
 use aws_sdk_wafv2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_sdk_wafv2::types::{IpAddressVersion, IpSet, Rule, Scope, Statement, WebAclSummary};
+use aws_sdk_wafv2::types::{IpAddressVersion, IpSet, Scope};
 use sakimori_model::Network;
 use sakimori_respond::ports::{AddressSet, BoxFuture, PortError, SetOutcome};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
+use super::web_acls::{self, Fronts, MAX_PAGES, Pace, Stands, blocks, once};
 use super::{Account, configuration};
 
 /// AWS's own limit of addresses in one set.
 pub const CAPACITY: usize = 10_000;
-/// Shortest time between two updates.
-const SPACING: Duration = Duration::from_millis(1_000);
-/// How often a lost race is tried again before the caller hears of it.
+/// How often a change is tried, after a lost race or a failure that may go away, before the caller hears of it.
 const RACES: u32 = 8;
-/// Pages of 100 that are read of a listing.
-const MAX_PAGES: usize = 50;
 
 /// Which sets to keep, and which web ACL must refer to them.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -64,8 +60,8 @@ pub struct WafSets {
     client: Client,
     scope: Scope,
     config: WafConfig,
-    /// When the last update was sent; held while one is being sent.
-    last_update: Mutex<Option<Instant>>,
+    pace: Pace,
+    fronts: Fronts,
 }
 
 /// A set as it was read.
@@ -92,7 +88,7 @@ impl WafSets {
             }
         };
         let client = Client::new(&configuration(&config.account).await);
-        Ok(Self { client, scope, config, last_update: Mutex::new(None) })
+        Ok(Self { client, scope, config, pace: Pace::default(), fronts: Fronts::default() })
     }
 
     fn name(&self, version: &IpAddressVersion) -> String {
@@ -141,18 +137,9 @@ impl WafSets {
         Ok(Some(Current { id, arn: set.arn().to_owned(), lock_token: token.to_owned(), addresses: addresses(set) }))
     }
 
-    /// Waits until an update may be sent and claims the moment.
-    async fn space(&self) {
-        let mut last = self.last_update.lock().await;
-        if let Some(last) = *last {
-            tokio::time::sleep_until(last + SPACING).await;
-        }
-        *last = Some(Instant::now());
-    }
-
     async fn create(&self, version: &IpAddressVersion) -> Result<(), PortError> {
         let name = self.name(version);
-        self.space().await;
+        self.pace.wait().await;
         let outcome = self
             .client
             .create_ip_set()
@@ -161,6 +148,8 @@ impl WafSets {
             .ip_address_version(version.clone())
             .description("Kept by Sakimori: its entries come and go by themselves")
             .set_addresses(Some(Vec::new()))
+            .customize()
+            .config_override(once())
             .send()
             .await;
         match outcome {
@@ -178,7 +167,7 @@ impl WafSets {
         desired: &BTreeSet<Network>,
         outcome: &mut SetOutcome,
     ) -> Result<Option<String>, PortError> {
-        let name = self.name(&version);
+        let (name, mut last) = (self.name(&version), None);
         for _ in 0..RACES {
             let Some(current) = self.current(&version).await? else {
                 if desired.is_empty() {
@@ -190,7 +179,7 @@ impl WafSets {
             if current.addresses == *desired {
                 return Ok(Some(current.arn));
             }
-            self.space().await;
+            self.pace.wait().await;
             let sent = self
                 .client
                 .update_ip_set()
@@ -199,6 +188,8 @@ impl WafSets {
                 .scope(self.scope.clone())
                 .lock_token(&current.lock_token)
                 .set_addresses(Some(desired.iter().map(Network::to_cidr).collect()))
+                .customize()
+                .config_override(once())
                 .send()
                 .await;
             match sent {
@@ -207,59 +198,50 @@ impl WafSets {
                     outcome.removed.extend(current.addresses.difference(desired));
                     return Ok(Some(current.arn));
                 }
-                Err(error)
-                    if matches!(code(&error), Some("WAFOptimisticLockException" | "WAFNonexistentItemException")) => {}
-                Err(error) => return Err(problem(&format!("update IP set {name}"), &error)),
+                // A lost race, or no answer, in which case it may have been carried out: read again.
+                Err(error) => match problem(&format!("update IP set {name}"), &error) {
+                    again if again.is_transient() => last = Some(again),
+                    problem => return Err(problem),
+                },
             }
         }
-        Err(PortError::transient(format!("lost {RACES} races for the lock token of IP set {name}")))
+        let last = last.map(|last| last.to_string()).unwrap_or_default();
+        Err(PortError::transient(format!("IP set {name} could not be changed in {RACES} attempts: {last}")))
     }
 
-    async fn web_acls(&self) -> Result<Vec<WebAclSummary>, PortError> {
-        let mut found = Vec::new();
-        let mut marker = None;
-        for _ in 0..MAX_PAGES {
-            let page = self
-                .client
-                .list_web_acls()
-                .scope(self.scope.clone())
-                .limit(100)
-                .set_next_marker(marker)
-                .send()
-                .await
-                .map_err(|error| problem("list web ACLs", &error))?;
-            found.extend(page.web_acls().iter().cloned());
-            marker = page.next_marker().map(str::to_owned);
-            if marker.is_none() || page.web_acls().is_empty() {
-                break;
-            }
-        }
-        if !self.config.web_acl.is_empty() {
-            found.retain(|acl| acl.name() == Some(self.config.web_acl.as_str()));
-        }
-        Ok(found)
-    }
-
-    /// Which of these sets no blocking rule of a web ACL refers to: the reason and the remedy.
-    async fn unreferenced(&self, arns: &[String]) -> Result<Option<String>, PortError> {
+    /// Why what is in these sets changes nothing, with the remedy: no blocking rule of a web ACL refers to one, or those that
+    /// do stand in front of nothing.
+    async fn without_effect(&self, arns: &[String]) -> Result<Option<String>, PortError> {
         let mut missing: BTreeSet<&String> = arns.iter().collect();
-        let acls = self.web_acls().await?;
+        let mut acls = web_acls::list(&self.client, &self.scope).await?;
+        if !self.config.web_acl.is_empty() {
+            acls.retain(|acl| acl.name() == Some(self.config.web_acl.as_str()));
+        }
+        let (mut nowhere, mut stands) = (Vec::new(), false);
         for acl in &acls {
             let (Some(name), Some(id)) = (acl.name(), acl.id()) else { continue };
-            let reply = self
-                .client
-                .get_web_acl()
-                .name(name)
-                .id(id)
-                .scope(self.scope.clone())
-                .send()
-                .await
-                .map_err(|error| problem(&format!("read web ACL {name}"), &error))?;
-            let rules = reply.web_acl().map(|acl| acl.rules()).unwrap_or_default();
-            missing.retain(|arn| !rules.iter().any(|rule| blocks(rule, arn)));
+            let Some(current) = web_acls::read(&self.client, &self.scope, name, id).await? else { continue };
+            let rules = current.acl.rules();
+            let blocked = |arn: &&String| rules.iter().any(|rule| blocks(rule, &|one| one == *arn));
+            if !arns.iter().any(|arn| blocked(&arn)) {
+                continue;
+            }
+            missing.retain(|arn| !blocked(arn));
+            match self.fronts.of(&self.client, &self.scope, current.acl.arn()).await {
+                Stands::Nowhere => nowhere.push(name.to_owned()),
+                // What is not seen is not taken for an absence.
+                Stands::Before(_) | Stands::Unseen(_) => stands = true,
+            }
+        }
+        if missing.is_empty() && (stands || nowhere.is_empty()) {
+            return Ok(None);
         }
         if missing.is_empty() {
-            return Ok(None);
+            return Ok(Some(format!(
+                "the web ACL {} that blocks them stands in front of nothing; associate it with the load balancer or API in \
+                 front of the service",
+                nowhere.join(" or ")
+            )));
         }
         let sets: Vec<&str> = missing.iter().filter_map(|arn| arn.rsplit('/').nth(1)).collect();
         let acl = if self.config.web_acl.is_empty() { "any web ACL" } else { self.config.web_acl.as_str() };
@@ -286,7 +268,7 @@ impl AddressSet for WafSets {
                 }
             }
             if !arns.is_empty() {
-                outcome.no_effect = self.unreferenced(&arns).await?;
+                outcome.no_effect = self.without_effect(&arns).await?;
             }
             Ok(outcome)
         })
@@ -303,18 +285,6 @@ impl AddressSet for WafSets {
             Ok(all)
         })
     }
-}
-
-/// Does this rule block what is in the set?
-fn blocks(rule: &Rule, arn: &str) -> bool {
-    rule.action().is_some_and(|action| action.block().is_some())
-        && rule.statement().is_some_and(|statement| refers(statement, arn))
-}
-
-/// Refers to the set alone or as one of several alternatives. Under `and` it would block only some requests.
-fn refers(statement: &Statement, arn: &str) -> bool {
-    statement.ip_set_reference_statement().is_some_and(|reference| reference.arn() == arn)
-        || statement.or_statement().is_some_and(|any| any.statements().iter().any(|statement| refers(statement, arn)))
 }
 
 fn addresses(set: &IpSet) -> BTreeSet<Network> {

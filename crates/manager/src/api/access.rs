@@ -86,6 +86,8 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission::of("executions:read", Role::Viewer),
     Permission::of("executions:answer", Role::Operator),
     Permission::of("executions:undo", Role::Operator),
+    Permission::everywhere("cloud:read", Role::Operator),
+    Permission::everywhere("cloud:check", Role::Operator),
     Permission::of("bundles:read", Role::Viewer),
     Permission::everywhere("bundles:write", Role::Admin),
     Permission::of("users:read", Role::Admin),

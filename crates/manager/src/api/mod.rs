@@ -26,6 +26,7 @@ mod alerts;
 mod audit;
 mod backups;
 mod bundles;
+mod cloud;
 mod enrolment;
 mod events;
 mod executions;

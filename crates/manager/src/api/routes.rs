@@ -6,7 +6,8 @@ use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
 use super::{
-    App, actions, agents, alerts, audit, backups, bundles, enrolment, events, executions, extract, frame, halt, health,
+    App, actions, agents, alerts, audit, backups, bundles, cloud, enrolment, events, executions, extract, frame, halt,
+    health,
 };
 use super::{
     orders, playbooks, policies, proof, rules, scans, sealing, secrets, session, shed, tenants, tokens, trials, users,
@@ -105,6 +106,10 @@ pub fn table() -> Vec<Route> {
         post("/api/v1/executions/{id}/undo", "executions:undo", executions::undo).does("Takes back all that an execution did").answers::<executions::ExecutionDetail>(202),
         get("/answer/{token}", OPEN, executions::question).does("Shows the question of a link").answers_text("text/html"),
         post("/answer/{token}", OPEN, executions::choose).does("Answers the question of a link").answers_text("text/html"),
+
+        get("/api/v1/cloud/accounts", "cloud:read", cloud::list).does("Lists cloud accounts").answers::<cloud::CloudAccounts>(200),
+        post("/api/v1/cloud/check", "cloud:check", cloud::ask).does("What the manager's role in cloud accounts may do, and lacks").takes::<cloud::CloudQuestion>().answers::<cloud::CloudChecks>(200),
+
         get("/api/v1/rules", "rules:read", rules::list).does("Lists rules and how often they fired").answers::<rules::Rules>(200),
         get("/api/v1/rules/trials", "rules:read", trials::list).does("Network rules on trial, with what they would have stopped").query::<trials::TrialQuery>().answers::<trials::Trials>(200),
         get("/api/v1/bundles/current", "bundles:read", bundles::current).does("Shows the rule bundle in force").answers::<bundles::BundleView>(200),

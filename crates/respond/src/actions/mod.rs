@@ -3,12 +3,17 @@
 
 pub mod access_key_deactivate;
 pub mod block_address;
+pub mod bucket_close;
+pub mod bucket_deny;
 pub mod desktop;
 pub mod desktop_isolate;
 pub mod desktop_stop;
 pub mod disks_snapshot;
 pub mod former;
+pub mod function_stop;
 pub mod groups;
+pub mod identity;
+pub mod identity_quarantine;
 pub mod instance;
 pub mod instance_collect;
 pub mod instance_detach;
@@ -17,11 +22,17 @@ pub mod instance_replace;
 pub mod instance_stop;
 pub mod instance_terminate;
 pub mod notify_webhook;
+pub mod pipeline_stop;
+pub mod pipeline_transition_disable;
 pub mod port_close;
 pub mod prevent_mode;
 pub mod quarantine_file;
 pub mod scan_paths;
+pub mod sessions_revoke;
 pub mod waf_block;
+pub mod waf_rate_rule;
+pub mod waf_shape_rule;
+pub mod web_acl;
 
 use sakimori_model::action::Target;
 
@@ -144,6 +155,15 @@ pub const CATALOG: &[&Descriptor] = &[
     &instance_stop::DESCRIPTOR,
     &instance_terminate::DESCRIPTOR,
     &port_close::DESCRIPTOR,
+    &bucket_close::DESCRIPTOR,
+    &bucket_deny::DESCRIPTOR,
+    &function_stop::DESCRIPTOR,
+    &identity_quarantine::DESCRIPTOR,
+    &pipeline_stop::DESCRIPTOR,
+    &pipeline_transition_disable::DESCRIPTOR,
+    &sessions_revoke::DESCRIPTOR,
+    &waf_rate_rule::DESCRIPTOR,
+    &waf_shape_rule::DESCRIPTOR,
 ];
 
 /// The action of this slug.

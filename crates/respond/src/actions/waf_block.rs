@@ -40,12 +40,14 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         "wafv2:UpdateIPSet",
         "wafv2:ListWebACLs",
         "wafv2:GetWebACL",
+        "wafv2:ListResourcesForWebACL",
     ],
     safety: Safety::Converge,
     undo: Some("takes the address out of the set"),
     expires: true,
     blast_radius: "one client, for everything behind the web ACL, until its end",
-    verification: "reads the set back and looks for a blocking rule of a web ACL that refers to it",
+    verification: "reads the set back and looks for a blocking rule of a web ACL that refers to it and stands in front of \
+                   something",
     runs: Runs::Manager,
 };
 

@@ -1,0 +1,129 @@
+//! What an account's role may do of what actions need, and what it lacks: asked of IAM, which plays the calls through
+//! without making them (`iam:SimulatePrincipalPolicy`).
+//!
+//! What this does not see: policies of the resources themselves (a bucket's), and an organisation's policies where the caller
+//! may not read them. A call that is allowed here may still be refused there; one that is lacking here is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_config::SdkConfig;
+use aws_sdk_iam::Client;
+use aws_sdk_iam::types::PolicyEvaluationDecisionType;
+use sakimori_respond::actions::Descriptor;
+use sakimori_respond::actions::bucket_deny::Caller;
+use sakimori_respond::actions::identity::Identity;
+use sakimori_respond::least::{TO_CHECK, rights, rights_of};
+use sakimori_respond::ports::PortError;
+
+use super::problem::{code, problem};
+use super::{Account, caller, configuration};
+
+/// Rights that are asked about in one call.
+const AT_ONCE: usize = 50;
+/// Pages of one answer.
+const MAX_PAGES: usize = 20;
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Checked {
+    /// As whom the manager acts, an ARN.
+    pub caller: String,
+    /// AWS's number of the account.
+    pub account: String,
+    /// For each action what it may do and lacks; empty where nothing could be asked.
+    pub actions: Vec<Rights>,
+    /// What is not as it should be, with the remedy: the account is another one, the role may not be asked about.
+    pub remarks: Vec<String>,
+}
+
+/// The rights of one action.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Rights {
+    /// Slug of the action.
+    pub action: String,
+    /// Those that the role has.
+    pub has: Vec<String>,
+    /// Those that it lacks.
+    pub lacks: Vec<String>,
+}
+
+/// Asks as whom this account acts, and what it may do of what these actions need.
+///
+/// # Errors
+/// No credentials, or nobody answers.
+pub async fn check(account: &Account, actions: &[&Descriptor]) -> Result<Checked, PortError> {
+    account.check()?;
+    let config = configuration(account).await;
+    let arn = caller::arn(&config).await?;
+    let who = Caller::parse(&arn).map_err(PortError::permanent)?;
+    let mut checked = Checked { caller: arn, account: who.account.clone(), actions: Vec::new(), remarks: Vec::new() };
+    if account.account_id.as_ref().is_some_and(|expected| *expected != who.account) {
+        checked.remarks.push(format!(
+            "these are credentials of the account {}, and account_id says {}",
+            who.account,
+            account.account_id.as_deref().unwrap_or_default()
+        ));
+    }
+    let source = match (&account.role_arn, &who.identity) {
+        (Some(role), _) => role.clone(),
+        (None, Some(Identity::User(_))) => checked.caller.clone(),
+        (None, Some(Identity::Role(name))) => format!("arn:{}:iam::{}:role/{name}", who.partition, who.account),
+        (None, None) => {
+            checked
+                .remarks
+                .push("it acts as the account's root, which may do everything: make a role for it".to_owned());
+            return Ok(checked);
+        }
+    };
+    match allowed(&config, &source, &rights(actions.iter().copied())).await {
+        Ok(allowed) => checked.actions = actions.iter().filter_map(|action| compared(action, &allowed)).collect(),
+        Err(remark) => checked.remarks.push(remark),
+    }
+    Ok(checked)
+}
+
+fn compared(action: &Descriptor, allowed: &BTreeMap<String, bool>) -> Option<Rights> {
+    let (has, lacks): (Vec<&str>, Vec<&str>) =
+        rights_of(action).partition(|right| allowed.get(*right).copied().unwrap_or(false));
+    let owned = |all: Vec<&str>| all.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let asked = !has.is_empty() || !lacks.is_empty();
+    asked.then(|| Rights { action: action.id.to_owned(), has: owned(has), lacks: owned(lacks) })
+}
+
+/// Which of these a user or role may do; else why that cannot be said, with the remedy.
+async fn allowed(config: &SdkConfig, source: &str, rights: &BTreeSet<&str>) -> Result<BTreeMap<String, bool>, String> {
+    let client = Client::new(config);
+    let rights: Vec<String> = rights.iter().map(|right| (*right).to_owned()).collect();
+    let mut found = BTreeMap::new();
+    for some in rights.chunks(AT_ONCE) {
+        let mut marker = None;
+        for _ in 0..MAX_PAGES {
+            let ask = client.simulate_principal_policy().policy_source_arn(source);
+            let sent = ask.set_action_names(Some(some.to_vec())).set_marker(marker).send().await;
+            let answer = match sent {
+                Ok(answer) => answer,
+                Err(error) if code(&error) == Some("NoSuchEntity") => {
+                    return Err(format!(
+                        "IAM does not know {source}: where the role has a path, write its whole ARN as role_arn"
+                    ));
+                }
+                Err(error) => {
+                    return Err(format!(
+                        "what {source} may do could not be asked: {}; allow it {TO_CHECK} on itself (sakimori cloud policy \
+                         --with-check), or hold its policies against that of sakimori cloud policy",
+                        problem(TO_CHECK, &error)
+                    ));
+                }
+            };
+            for one in answer.evaluation_results() {
+                let allowed = *one.eval_decision() == PolicyEvaluationDecisionType::Allowed;
+                found.insert(one.eval_action_name().to_owned(), allowed);
+            }
+            marker = answer.marker().map(str::to_owned);
+            if !answer.is_truncated() || marker.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
