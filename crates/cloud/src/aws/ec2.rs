@@ -9,6 +9,7 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
     Filter, InstanceStateName, NetworkInterface, ResourceType, SecurityGroup, Tag, TagSpecification,
 };
+use sakimori_respond::actions::instance;
 use sakimori_respond::ports::PortError;
 
 use super::problem::{code, problem};
@@ -67,6 +68,12 @@ pub(super) struct Instance {
 }
 
 impl Instance {
+    /// Why no action may interrupt it, where its owner said so.
+    pub(super) fn protected(&self) -> Option<String> {
+        let tag = instance::PROTECTED;
+        self.tags.contains_key(tag).then(|| format!("never interrupted: the instance carries the tag {tag}"))
+    }
+
     /// Is it gone, or going?
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, InstanceStateName::Terminated | InstanceStateName::ShuttingDown)

@@ -131,6 +131,9 @@ impl Effect for Detach {
             let id = instance::id(order).map_err(PortError::permanent)?;
             let found = ec2::instance(&aws_sdk_ec2::Client::new(&self.0.of(order)), id).await?;
             let Some(found) = found else { return Ok(Look::NoEffect(no_instance(id))) };
+            if let Some(reason) = found.protected() {
+                return Ok(Look::Refused(reason));
+            }
             let balancers = self.balancers(order);
             let ids: BTreeSet<&str> = found.addresses.iter().map(String::as_str).chain([id]).collect();
             let classic = balancers.classic(id).await?.into_iter().filter(|(_, has)| *has).map(|(name, _)| name);

@@ -42,7 +42,11 @@ impl Effect for Isolate {
             match ec2::instance(&isolation.client, id).await? {
                 None => return Ok(Look::NoEffect(no_instance(id))),
                 Some(found) if found.is_over() => return Ok(Look::NoEffect(format!("{id} is terminated"))),
-                Some(_) => {}
+                Some(found) => {
+                    if let Some(reason) = found.protected() {
+                        return Ok(Look::Refused(reason));
+                    }
+                }
             }
             match isolation.look(id, &interfaces(&isolation).await?).await? {
                 Ok((held, would)) => {

@@ -64,6 +64,9 @@ impl Effect for Stop {
                 InstanceStateName::Pending => return Err(PortError::transient(format!("{id} is being started"))),
                 state => return Ok(Look::NoEffect(format!("{id} is {state} already"))),
             }
+            if let Some(reason) = found.protected() {
+                return Ok(Look::Refused(reason));
+            }
             if found.fleeting_root {
                 return Ok(Look::Refused(format!(
                     "{id} has no disk that outlives a stop, so that it cannot be stopped"
@@ -137,6 +140,9 @@ impl Effect for Terminate {
             let Some(found) = found else { return Ok(Look::NoEffect(no_instance(id))) };
             if found.is_over() {
                 return Ok(Look::NoEffect(format!("{id} is {} already", found.state)));
+            }
+            if let Some(reason) = found.protected() {
+                return Ok(Look::Refused(reason));
             }
             if protected(&client, id, InstanceAttributeName::DisableApiTermination).await? {
                 return Ok(Look::Refused(format!(

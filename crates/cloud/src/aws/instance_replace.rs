@@ -157,6 +157,10 @@ impl Effect for Replace {
             let Some(now) = place(&client, id).await? else {
                 return Ok(Look::NoEffect(format!("{id} is in no Auto Scaling group of this account and region")));
             };
+            let found = ec2::instance(&aws_sdk_ec2::Client::new(&self.0.of(order)), id).await?;
+            if let Some(reason) = found.and_then(|found| found.protected()) {
+                return Ok(Look::Refused(reason));
+            }
             match (how, now.state.as_str()) {
                 (_, "InService") | (How::Detach, "Standby") => {}
                 (_, "Standby") => return Ok(Look::NoEffect(format!("{id} is on standby already"))),

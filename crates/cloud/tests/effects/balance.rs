@@ -1,11 +1,10 @@
 //! `instance_detach`.
 
+use sakimori_respond::actions::instance_detach::ID;
 use sakimori_respond::ports::Look;
 use serde_json::json;
 
 use super::world::{Scene, assert_same, text};
-
-const ID: &str = "instance_detach";
 
 /// Two target groups by instance, one by address, one that has only another instance, and two classic load balancers.
 fn balanced(scene: &Scene) -> (String, Vec<String>) {

@@ -1,13 +1,12 @@
 //! `instance_collect`.
 
+use sakimori_respond::actions::instance_collect::ID;
 use sakimori_respond::actions::instance_collect::MAX_OUTPUT;
 use sakimori_respond::ports::{Look, PortError, Progress};
 use serde_json::json;
 
 use super::front::Fate;
 use super::world::{Scene, assert_same, world};
-
-const ID: &str = "instance_collect";
 
 fn managed(scene: &Scene, ping: &str, platform: &str) -> String {
     let id = scene.instance(&[]);

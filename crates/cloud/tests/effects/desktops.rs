@@ -1,5 +1,6 @@
 //! `desktop_isolate` and `desktop_stop`.
 
+use sakimori_respond::actions::{desktop_isolate, desktop_stop};
 use sakimori_respond::ports::{Look, PortError};
 use serde_json::{Value as Json, json};
 
@@ -25,7 +26,7 @@ fn desktops(scene: &Scene, known: &[(&str, &str, &str)]) -> Vec<String> {
 pub fn isolate() {
     let scene = Scene::new("me-south-1");
     let interfaces = desktops(&scene, &[("PC-1", "alice", "ALWAYS_ON"), ("PC-2", "bob", "AUTO_STOP")]);
-    let make = || scene.order("desktop_isolate", "desktop", "name:pc-1.corp.example", &[]);
+    let make = || scene.order(desktop_isolate::ID, "desktop", "name:pc-1.corp.example", &[]);
     let mut before = scene.see();
     let order = make();
     let (former, would) = scene.ready(&order);
@@ -55,7 +56,7 @@ pub fn isolate() {
     }
     scene.undone(&order, &former);
     assert_same(&after, &scene.see(), "undone twice");
-    scene.sweep(|| scene.order("desktop_isolate", "desktop", "ws-aaaaaaaa0", &[]));
+    scene.sweep(|| scene.order(desktop_isolate::ID, "desktop", "ws-aaaaaaaa0", &[]));
 
     // Its interface goes: before it is isolated, and before the undo.
     let (early, late) = (make(), make());
@@ -83,7 +84,7 @@ pub fn meant() {
             fake.desktops.entry(scene.region.to_owned()).or_default().insert(id, one);
         }
     });
-    let ask = |target: &str| scene.look(&scene.order("desktop_stop", "desktop", target, &[]));
+    let ask = |target: &str| scene.look(&scene.order(desktop_stop::ID, "desktop", target, &[]));
     for (target, id) in [
         ("name:pc-59", "ws-aaaaaaa59"),
         ("address:10.0.0.40", "ws-aaaaaaa40"),
@@ -116,7 +117,7 @@ fn state(seen: &Json, id: &str) -> String {
 pub fn stop() {
     let scene = Scene::new("ap-east-1");
     desktops(&scene, &[("PC-1", "alice", "AUTO_STOP"), ("PC-2", "bob", "ALWAYS_ON"), ("PC-3", "carol", "MANUAL")]);
-    let make = |target: &str| scene.order("desktop_stop", "desktop", target, &[]);
+    let make = |target: &str| scene.order(desktop_stop::ID, "desktop", target, &[]);
     let before = scene.see();
     let order = make("user:alice");
     let (former, would) = scene.ready(&order);

@@ -1,12 +1,11 @@
 //! `disks_snapshot`.
 
+use sakimori_respond::actions::disks_snapshot::ID;
 use sakimori_respond::ports::{Look, PortError, Progress};
 use serde_json::{Value as Json, json};
 
 use super::front::Fate;
 use super::world::{Scene, assert_same, text, world};
-
-const ID: &str = "disks_snapshot";
 
 /// An instance with three disks.
 fn three_disks(scene: &Scene) -> String {

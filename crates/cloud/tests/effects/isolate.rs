@@ -1,11 +1,10 @@
 //! `instance_isolate`.
 
+use sakimori_respond::actions::instance_isolate::ID;
 use sakimori_respond::ports::{Look, PortError};
 use serde_json::{Value as Json, json};
 
 use super::world::{Scene, assert_same, text};
-
-const ID: &str = "instance_isolate";
 
 /// An instance with two interfaces, each with groups of its own.
 fn two_interfaces(scene: &Scene) -> (String, Vec<String>) {

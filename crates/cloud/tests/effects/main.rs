@@ -50,6 +50,7 @@ const TESTS: &[(&str, fn())] = &[
     ("instance_replaced_meanwhile", replace::others_act_meanwhile),
     ("instance_stopped_and_started", power::stop),
     ("instance_terminated", power::terminate),
+    ("instance_protected", power::protected),
     ("instance_collected_once", collect::once),
     ("instance_collected_badly", collect::badly),
     ("desktop_isolated_and_released", desktops::isolate),

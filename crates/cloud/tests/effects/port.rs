@@ -1,11 +1,10 @@
 //! `port_close`.
 
+use sakimori_respond::actions::port_close::ID;
 use sakimori_respond::ports::{Look, PortError};
 use serde_json::{Value as Json, json};
 
 use super::world::{Scene, assert_same};
-
-const ID: &str = "port_close";
 
 /// A group with rules that open ssh, some of them to the world.
 fn open(scene: &Scene) -> String {

@@ -1,11 +1,10 @@
 //! `instance_replace`.
 
+use sakimori_respond::actions::instance_replace::ID;
 use sakimori_respond::ports::{Look, PortError};
 use serde_json::{Value as Json, json};
 
 use super::world::{Scene, assert_same, text};
-
-const ID: &str = "instance_replace";
 
 /// A group that wants two instances, of at most four; one of them.
 fn group(scene: &Scene) -> String {

@@ -2,22 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use sakimori_respond::actions::{self, Runs};
+use sakimori_respond::actions::{
+    self, Runs, desktop_isolate, desktop_stop, disks_snapshot, instance_collect, instance_detach, instance_isolate,
+    instance_replace, instance_stop, instance_terminate, port_close,
+};
 
 use super::world::world;
 
 /// Actions whose calls these tests cause.
 const TRIED: &[&str] = &[
-    "desktop_isolate",
-    "desktop_stop",
-    "disks_snapshot",
-    "instance_collect",
-    "instance_detach",
-    "instance_isolate",
-    "instance_replace",
-    "instance_stop",
-    "instance_terminate",
-    "port_close",
+    desktop_isolate::ID,
+    desktop_stop::ID,
+    disks_snapshot::ID,
+    instance_collect::ID,
+    instance_detach::ID,
+    instance_isolate::ID,
+    instance_replace::ID,
+    instance_stop::ID,
+    instance_terminate::ID,
+    port_close::ID,
 ];
 
 /// Compares the descriptors with all that was called.

@@ -4,6 +4,8 @@ use sakimori_model::Order;
 
 /// Kind of the target.
 pub const KIND: &str = "instance";
+/// Tag of an instance that no action interrupts, whoever asks: the one that the manager runs on, a jump host.
+pub const PROTECTED: &str = "sakimori:protected";
 
 /// The instance that an order names.
 ///

@@ -175,6 +175,18 @@ fn the_playbooks_that_are_shipped_are_good() {
             "sakimori": {"module": "antimalware"},
             "file": {"path": "/srv/a.php", "hash": {"sha256": "ab".repeat(32)}},
         })),
+        alert(json!({
+            "rule": {"id": "finding-malware-stays", "name": "Malware that is still there"},
+            "cloud": {"instance": {"id": "i-0a1b2c3d"}, "account": {"id": "123456789012"}, "region": "ap-northeast-1"},
+        })),
+        alert(json!({"rule": {"id": "finding-malware"}, "host": {"name": "PC-0042"}})),
+        alert(json!({
+            "rule": {"id": "finding-stolen-key"},
+            "user": {"name": "deploy"},
+            "sakimori": {"cloud": {"access_key": "AKIAEXAMPLE"}},
+        })),
+        alert(json!({"rule": {"id": "finding-open-bucket"}, "sakimori": {"cloud": {"bucket": "photos"}}})),
+        alert(json!({"rule": {"id": "finding-intrusion"}})),
     ];
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -182,7 +194,20 @@ fn the_playbooks_that_are_shipped_are_good() {
         if path.extension().is_some_and(|extension| extension == "yml") {
             let playbook = Playbook::parse(&path.to_string_lossy(), &std::fs::read_to_string(&path).unwrap()).unwrap();
             let orders = |alert: &Event| playbook.evaluate(alert, "a", &setting(playbook.scope)).len();
-            assert!(examples.iter().any(|alert| orders(alert) == 1), "{}", playbook.id);
+            let steps = |alert: &Event| {
+                let fits = playbook.fits(alert, "a", Scope::Wide).is_ok() || matches!(playbook.trigger, Trigger::Manual);
+                let (told, end, reason) = crate::execution::rehearse(&playbook, alert, "a", now(0), (0, 10));
+                let acts = told.iter().filter(|one| one.order.is_some()).count();
+                fits && acts >= 1 && (end, &reason) == (crate::execution::State::Done, &None)
+            };
+            let works = |alert: &Event| if playbook.is_plain() { orders(alert) == 1 } else { steps(alert) };
+            assert!(examples.iter().any(works), "{}", playbook.id);
+            assert!(playbook.acts().iter().all(|act| act.action.undo.is_some()
+                || act.action.target == TargetKind::Channel
+                || ["disks_snapshot", "instance_terminate"].contains(&act.action.id)), "{}", playbook.id);
+            if playbook.acts().iter().any(|act| act.action.runs == Runs::Account) {
+                assert!(!playbook.enabled, "{} is off until it is switched on", playbook.id);
+            }
             seen += 1;
         }
     }
