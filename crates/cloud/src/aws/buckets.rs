@@ -124,9 +124,9 @@ impl Steps for Close {
             Asked::Has(flags) => Some(flags),
         };
         match (now, former.flags) {
-            (now, before) if now == before => done(),
-            (Some(CLOSED), Some(flags)) => self.put(&client, bucket, flags).await,
-            (Some(CLOSED), None) => {
+            // Written also where it is read as before already: the configuration of a bucket may be read late.
+            (now, Some(flags)) if now == Some(CLOSED) || now == Some(flags) => self.put(&client, bucket, flags).await,
+            (Some(CLOSED) | None, None) => {
                 let delete = client.delete_public_access_block().bucket(bucket);
                 let sent = delete.set_expected_bucket_owner(self.0.owner()).send().await;
                 sent.map_err(|error| problem("s3:PutBucketPublicAccessBlock", &error))?;

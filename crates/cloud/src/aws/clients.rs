@@ -3,6 +3,7 @@
 
 use aws_config::retry::RetryConfig;
 use aws_config::{Region, SdkConfig};
+use aws_sdk_iam::config::ProvideCredentials;
 use sakimori_model::Order;
 use sakimori_respond::actions::REGION;
 use sakimori_respond::ports::PortError;
@@ -32,6 +33,15 @@ impl Clients {
     /// The account's number where it is configured: who must own a bucket that is changed.
     pub(super) fn owner(&self) -> Option<String> {
         self.account.account_id.clone()
+    }
+
+    /// Is this the access key with which the account is asked? One by which a role is taken on is not known here.
+    pub(super) async fn is_own(&self, key: &str) -> bool {
+        let provider = self.config.credentials_provider().filter(|_| self.account.role_arn.is_none());
+        match provider {
+            Some(provider) => provider.provide_credentials().await.is_ok_and(|own| own.access_key_id() == key),
+            None => false,
+        }
     }
 
     /// Is this service spoken to at another endpoint than AWS's own?

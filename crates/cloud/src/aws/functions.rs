@@ -70,9 +70,9 @@ impl Steps for Stop {
         let client = Client::new(&self.0.of(order));
         match (reserved(&client, function).await?, former.reserved) {
             (None, _) => remarked(format!("the function {function} was deleted meanwhile")),
-            (Some(now), before) if now == before => done(),
-            (Some(Some(0)), Some(number)) => put(&client, function, number).await,
-            (Some(Some(0)), None) => {
+            // Written also where it is read as before already: it may be read late.
+            (Some(Some(now)), Some(number)) if now == 0 || now == number => put(&client, function, number).await,
+            (Some(Some(0) | None), None) => {
                 let sent = client.delete_function_concurrency().function_name(function).send().await;
                 sent.map_err(|error| problem("lambda:DeleteFunctionConcurrency", &error))?;
                 done()

@@ -71,6 +71,9 @@ impl Effect for DeactivateKey {
                 return Ok(Look::NoEffect(format!("no user of this account has the access key {key}")));
             };
             match Self::status(&client, &user, key).await? {
+                Some(StatusType::Active) if self.0.is_own(key).await => Ok(Look::Refused(format!(
+                    "the manager itself asks with the access key {key}, and could not take it back"
+                ))),
                 Some(StatusType::Active) => Ok(Look::Ready {
                     would: vec![format!("deactivate the access key {key} of the user {user}")],
                     former: access_key_deactivate::former(&user),

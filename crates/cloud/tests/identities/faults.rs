@@ -127,26 +127,30 @@ async fn effects_come_about_and_go_back_whatever_is_done_to_their_calls() {
     identities::scene(&stage);
     buckets::scene(&stage);
     functions::scene(&stage);
+    let (shop, _) = web_acls::scene(&stage, "REGIONAL");
+    stage.set(json!({ "resources": { shop: { "APPLICATION_LOAD_BALANCER": ["arn:aws:elasticloadbalancing:us-east-1:1:a"] } } }));
     let effects = stage.effects().await;
     let see = || {
-        Value::Array(stage.ask(json!([
+        let others = stage.ask(json!([
             ["iam", "list_user_policies", { "UserName": "alice" }],
             ["iam", "list_role_policies", { "RoleName": "deploy" }],
             ["s3", "get_public_access_block", { "Bucket": "photos" }],
             ["s3", "get_bucket_policy", { "Bucket": "photos" }],
             ["lambda", "get_function_concurrency", { "FunctionName": "resize" }],
-        ])))
+        ]));
+        json!([others, web_acls::read(&stage, "REGIONAL")])
     };
     let before = see();
     for seed in 0..3 {
-        for (action, kind, name) in [
-            (bucket_close::ID, bucket_close::KIND, "photos"),
-            (bucket_deny::ID, bucket_close::KIND, "photos"),
-            (function_stop::ID, function_stop::KIND, "resize"),
-            (identity_quarantine::ID, identity::KIND, "user/alice"),
-            (sessions_revoke::ID, identity::KIND, "role/deploy"),
+        for (action, kind, name, inputs) in [
+            (bucket_close::ID, bucket_close::KIND, "photos", &[][..]),
+            (bucket_deny::ID, bucket_close::KIND, "photos", &[]),
+            (function_stop::ID, function_stop::KIND, "resize", &[]),
+            (identity_quarantine::ID, identity::KIND, "user/alice", &[]),
+            (sessions_revoke::ID, identity::KIND, "role/deploy", &[]),
+            (waf_rate_rule::ID, web_acl::KIND, web_acl::ALL, &[("limit", "100")]),
         ] {
-            let (effect, order): (&dyn Effect, _) = (&*effects[action], order(action, kind, name, &[]));
+            let (effect, order): (&dyn Effect, _) = (&*effects[action], order(action, kind, name, inputs));
             stage.wire.harm(Some(Harmful { percent: 30, seed }));
             let former = match until(async || effect.look(&order).await).await {
                 Look::Ready { former, .. } => former,

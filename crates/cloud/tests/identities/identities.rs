@@ -83,6 +83,16 @@ async fn what_is_so_already_or_missing_or_our_own_is_left_alone() {
     let deactivate = &*effects[access_key_deactivate::ID];
     let of_key = |key: &str| order(access_key_deactivate::ID, access_key_deactivate::KIND, key, &[]);
     assert!(nothing(deactivate, &of_key("AKIAAAAAAAAAAAAAAAAA")).await.contains("no user"));
+    // Not the key with which it is asked.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("own");
+    std::fs::write(&file, format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = test\n")).unwrap();
+    let account = sakimori_cloud::aws::Account { credentials_file: Some(file), ..stage.account() };
+    let own = sakimori_cloud::aws::effects(&account).await.unwrap();
+    match own[access_key_deactivate::ID].look(&of_key(&key)).await.unwrap() {
+        Look::Refused(why) => assert!(why.contains("the manager itself"), "{why}"),
+        other => panic!("{other:?}"),
+    }
     let (former, _) = ready(deactivate, &of_key(&key)).await;
     deactivate.apply(&of_key(&key), &former).await.unwrap();
     assert!(nothing(deactivate, &of_key(&key)).await.contains("already"));

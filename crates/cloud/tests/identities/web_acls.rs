@@ -39,7 +39,7 @@ pub fn scene(stage: &Stage, scope: &str) -> (String, String) {
 }
 
 /// Every web ACL of a scope without its lock token, which each change makes new.
-fn read(stage: &Stage, scope: &str) -> Value {
+pub fn read(stage: &Stage, scope: &str) -> Value {
     let all = stage.ask(json!([["wafv2", "list_web_acls", { "Scope": scope }]]));
     let gets = all[0]["WebACLs"]
         .as_array()

@@ -117,18 +117,18 @@ pub async fn ask(State(app): State<App>, Body(question): Body<CloudQuestion>) ->
         known.retain(|(one, ..)| one == name);
         if known.is_empty() {
             return Err(
-                Problem::new(problem::ACTION_INVALID).fault("account", format!("no account {name} is configured"))
+                Problem::new(problem::CLOUD_INVALID).fault("account", format!("no account {name} is configured"))
             );
         }
     }
     if question.actions.len() > MOST {
-        return Err(Problem::new(problem::ACTION_INVALID).fault("actions", format!("at most {MOST}")));
+        return Err(Problem::new(problem::CLOUD_INVALID).fault("actions", format!("at most {MOST}")));
     }
     let mut named = Vec::new();
     for id in &question.actions {
         let found = actions::find(id);
         named.push(
-            found.ok_or_else(|| Problem::new(problem::ACTION_INVALID).fault("actions", format!("no action {id}")))?,
+            found.ok_or_else(|| Problem::new(problem::CLOUD_INVALID).fault("actions", format!("no action {id}")))?,
         );
     }
     let mut items = Vec::new();

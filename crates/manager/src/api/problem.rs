@@ -79,6 +79,7 @@ codes! {
     PLAYBOOK_INVALID "playbooks/invalid" 422 "The playbook cannot be used" "プレイブックに誤りがあります";
     EXECUTION_MISSING "executions/missing" 404 "There is no such execution" "該当する実行がありません";
     EXECUTION_ANSWER "executions/answer" 409 "This answer does not count" "この回答は受け付けられません";
+    CLOUD_INVALID "cloud/invalid" 422 "This cannot be asked of a cloud account" "クラウドアカウントへの確認内容に誤りがあります";
     SECRET_MISSING "secrets/missing" 404 "There is no such secret" "該当するシークレットがありません";
     SECRET_INVALID "secrets/invalid" 422 "The secret cannot be like this" "シークレットの内容に誤りがあります";
     SECRET_FULL "secrets/full" 409 "The tenant has as many secrets as it may have" "このテナントのシークレットは上限に達しています";

@@ -1,6 +1,7 @@
 //! The API against a real manager on free loopback ports.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod cloud;
 mod connections;
 mod login;
 mod permissions;
