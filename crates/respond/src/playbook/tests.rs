@@ -195,16 +195,21 @@ fn the_playbooks_that_are_shipped_are_good() {
             let playbook = Playbook::parse(&path.to_string_lossy(), &std::fs::read_to_string(&path).unwrap()).unwrap();
             let orders = |alert: &Event| playbook.evaluate(alert, "a", &setting(playbook.scope)).len();
             let steps = |alert: &Event| {
-                let fits = playbook.fits(alert, "a", Scope::Wide).is_ok() || matches!(playbook.trigger, Trigger::Manual);
+                let fits =
+                    playbook.fits(alert, "a", Scope::Wide).is_ok() || matches!(playbook.trigger, Trigger::Manual);
                 let (told, end, reason) = crate::execution::rehearse(&playbook, alert, "a", now(0), (0, 10));
                 let acts = told.iter().filter(|one| one.order.is_some()).count();
                 fits && acts >= 1 && (end, &reason) == (crate::execution::State::Done, &None)
             };
             let works = |alert: &Event| if playbook.is_plain() { orders(alert) == 1 } else { steps(alert) };
             assert!(examples.iter().any(works), "{}", playbook.id);
-            assert!(playbook.acts().iter().all(|act| act.action.undo.is_some()
-                || act.action.target == TargetKind::Channel
-                || ["disks_snapshot", "instance_terminate"].contains(&act.action.id)), "{}", playbook.id);
+            assert!(
+                playbook.acts().iter().all(|act| act.action.undo.is_some()
+                    || act.action.target == TargetKind::Channel
+                    || ["disks_snapshot", "instance_terminate"].contains(&act.action.id)),
+                "{}",
+                playbook.id
+            );
             if playbook.acts().iter().any(|act| act.action.runs == Runs::Account) {
                 assert!(!playbook.enabled, "{} is off until it is switched on", playbook.id);
             }
