@@ -63,7 +63,8 @@ pub struct World {
     pub dir: PathBuf,
     /// What the webhook received.
     pub messages: Arc<Mutex<Vec<Value>>>,
-    python: PathBuf,
+    /// The Python that has AWS's own SDK.
+    pub python: PathBuf,
     services: Vec<Process>,
 }
 

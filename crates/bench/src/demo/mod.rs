@@ -3,6 +3,7 @@
 //! It starts processes, plays the attacker, and reads the public API, the kernel (`nft`) and the simulator (AWS's
 //! SDK). It writes to no database, lake or nftables. A step that does not happen ends it with an error.
 
+mod answers;
 mod exploit;
 mod upload;
 
@@ -80,6 +81,8 @@ fn play(world: &World, dir: &std::path::Path) -> Result<Vec<Line>> {
     upload::uploaded(world, &platform, &mut lines)?;
     println!("8. exploits are sent to the web server, which the host now inspects and prevents");
     exploit::prevented(world, &platform, &mut lines)?;
+    println!("9. playbooks act in the cloud account, and take back what they did");
+    answers::played(world, &platform, &mut lines)?;
     println!("6. a block is taken back by hand");
     let undone = undo_by_hand(world, &platform, &mut lines)?;
     println!("4. the manager is killed while events flow");
@@ -97,6 +100,7 @@ fn start(world: &World, dir: &std::path::Path) -> Result<Platform> {
         api: "127.0.0.1:7600".into(),
     };
     let manager = "[lake]\nflush_seconds = 2\nleast_free_percent = 0\n[cloud.waf]\nregion = \"ap-northeast-1\"\nendpoint_url = \"http://127.0.0.1:5000\"\n\
+         [cloud.accounts.main]\nregion = \"ap-northeast-1\"\nendpoint_url = \"http://127.0.0.1:5000\"\n\
          [[notify]]\nname = \"ops\"\nurl = \"http://127.0.0.1:8099/hook\"\nburst_seconds = 1\n";
     let mut platform = Platform::start(dir, places, manager, "")?;
     platform.api.call("PUT", "/api/v1/policies/layers/tenant", Some(json!({"tree": policy(world)})))?;

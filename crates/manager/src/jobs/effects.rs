@@ -134,6 +134,7 @@ async fn look_failed(shared: &Shared, mut job: Job, problem: &PortError) -> Resu
         let steps = [wide::to(&id, ActionState::Running), wide::because(&id, ActionState::Failed, problem.to_string())];
         return write(shared, &mut job, steps).await;
     };
+    warn!(action = job.action.order.id, reason = %problem, again = %at, "the target of an action could not be looked at");
     retry(shared, &job, Some(at)).await
 }
 
@@ -165,9 +166,10 @@ async fn go_on(shared: &Shared, effect: &dyn Effect, mut job: Job) -> Result<(),
         PortError::Permanent { .. } => None,
     };
     if let Some(at) = at {
+        warn!(action = id, kind = order.action, reason = %reason, again = %at, "an action in a cloud account is tried again");
         return retry(shared, &job, Some(at)).await;
     }
-    warn!(action = id, reason = %reason, "an action in a cloud account failed");
+    warn!(action = id, kind = order.action, reason = %reason, "an action in a cloud account failed");
     if !wide::can_be_undone(&order) {
         return write(shared, &mut job, [wide::because(&id, ActionState::Failed, reason.to_string())]).await;
     }
