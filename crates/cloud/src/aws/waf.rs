@@ -11,7 +11,7 @@
 //! here, at their pace, then by the caller.
 //! Not seen: rules inside rule groups of others, rules under `not`, and what a web ACL of CloudFront stands in front of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use aws_sdk_wafv2::Client;
@@ -19,6 +19,7 @@ use aws_sdk_wafv2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_wafv2::types::{IpAddressVersion, IpSet, Scope};
 use sakimori_model::Network;
 use sakimori_respond::ports::{AddressSet, BoxFuture, PortError, SetOutcome};
+use tokio::sync::Mutex;
 
 use super::web_acls::{self, Fronts, MAX_PAGES, Pace, Stands, blocks, once};
 use super::{Account, configuration};
@@ -62,6 +63,8 @@ pub struct WafSets {
     config: WafConfig,
     pace: Pace,
     fronts: Fronts,
+    /// Ids of the sets, by their names.
+    ids: Mutex<BTreeMap<String, String>>,
 }
 
 /// A set as it was read.
@@ -88,7 +91,7 @@ impl WafSets {
             }
         };
         let client = Client::new(&configuration(&config.account).await);
-        Ok(Self { client, scope, config, pace: Pace::default(), fronts: Fronts::default() })
+        Ok(Self { client, scope, config, pace: Pace::default(), fronts: Fronts::default(), ids: Mutex::default() })
     }
 
     fn name(&self, version: &IpAddressVersion) -> String {
@@ -119,18 +122,29 @@ impl WafSets {
         Ok(None)
     }
 
+    /// The id of a set, which stays as long as the set: it is asked for once.
+    async fn id(&self, name: &str) -> Result<Option<String>, PortError> {
+        let mut ids = self.ids.lock().await;
+        if !ids.contains_key(name)
+            && let Some(id) = self.find(name).await?
+        {
+            ids.insert(name.to_owned(), id);
+        }
+        Ok(ids.get(name).cloned())
+    }
+
     async fn current(&self, version: &IpAddressVersion) -> Result<Option<Current>, PortError> {
         let name = self.name(version);
-        let Some(id) = self.find(&name).await? else { return Ok(None) };
-        let reply = self
-            .client
-            .get_ip_set()
-            .name(&name)
-            .id(&id)
-            .scope(self.scope.clone())
-            .send()
-            .await
-            .map_err(|error| problem(&format!("read IP set {name}"), &error))?;
+        let Some(id) = self.id(&name).await? else { return Ok(None) };
+        let reply = match self.client.get_ip_set().name(&name).id(&id).scope(self.scope.clone()).send().await {
+            Ok(reply) => reply,
+            // Somebody deleted it, and perhaps made it anew.
+            Err(error) if code(&error) == Some("WAFNonexistentItemException") => {
+                self.ids.lock().await.remove(&name);
+                return Ok(None);
+            }
+            Err(error) => return Err(problem(&format!("read IP set {name}"), &error)),
+        };
         let (Some(set), Some(token)) = (reply.ip_set(), reply.lock_token()) else {
             return Err(PortError::transient(format!("AWS WAF answered for IP set {name} without set or lock token")));
         };

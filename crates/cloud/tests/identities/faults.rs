@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use sakimori_cloud::aws::waf::{WafConfig, WafSets};
 use sakimori_model::Network;
 use sakimori_respond::actions::{
-    bucket_close, bucket_deny, function_stop, identity, identity_quarantine, sessions_revoke,
+    bucket_close, bucket_deny, function_stop, identity, identity_quarantine, sessions_revoke, waf_rate_rule, web_acl,
 };
 use sakimori_respond::ports::{AddressSet, Effect, Look, PortError, Progress};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::stage::{Stage, order};
 use crate::wire::{HARMS, Harmful};

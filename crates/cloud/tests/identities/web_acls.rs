@@ -159,3 +159,18 @@ async fn a_block_that_stands_in_front_of_nothing_says_so() {
     stands(&stage, &shop, "APPSYNC");
     assert_eq!(open("shop").await, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_somebody_deleted_is_made_anew() {
+    let Some(stage) = Stage::start() else { return };
+    let config = WafConfig { account: stage.account(), ip_set: "gone".into(), ..WafConfig::default() };
+    let sets = WafSets::open(config).await.unwrap();
+    let wanted = BTreeSet::from(["192.0.2.7".parse().unwrap()]);
+    sets.replace(&wanted).await.unwrap();
+    let listed = stage.ask(json!([["wafv2", "list_ip_sets", { "Scope": "REGIONAL" }]]));
+    let set = &listed[0]["IPSets"][0];
+    let delete = json!({ "Scope": "REGIONAL", "Name": set["Name"], "Id": set["Id"], "LockToken": set["LockToken"] });
+    stage.make(json!([["wafv2", "delete_ip_set", delete]]));
+    sets.replace(&wanted).await.unwrap();
+    assert_eq!(sets.read().await.unwrap(), wanted);
+}
