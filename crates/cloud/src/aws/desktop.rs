@@ -262,8 +262,14 @@ impl Effect for Stop {
                 | WorkspaceState::Impaired
                 | WorkspaceState::Unhealthy
                 | WorkspaceState::Error => {
-                    Self::stop(&client, id).await?;
-                    Ok(waits(id, &WorkspaceState::Stopping))
+                    match Self::stop(&client, id).await {
+                        Ok(()) => Ok(waits(id, &WorkspaceState::Stopping)),
+                        // Refused, perhaps since it stops already by a call whose answer was lost.
+                        Err(refusal) => match one(&client, id).await?.map(|now| state(&now)) {
+                            Some(now @ (WorkspaceState::Stopping | WorkspaceState::Stopped)) => Ok(waits(id, &now)),
+                            _ => Err(refusal),
+                        },
+                    }
                 }
                 state => Ok(waits(id, &state)),
             }

@@ -1,7 +1,7 @@
 //! `instance_replace`: an instance leaves its Auto Scaling group, on standby or detached, and another comes in its place.
 //!
-//! How it works: the state of the instance in its group says what is left to do, so that the desired capacity is changed at
-//! most once. The way back makes the group want one more than before, where another instance came in its place: which of
+//! How it works: the state of the instance in its group says what is left to do, and no call is repeated without looking at it
+//! again, so that the desired capacity is changed at most once. The way back makes the group want one more than before, where another instance came in its place: which of
 //! them is to go then is the owner's choice, so none is, and the remark says so.
 //!
 //! Where AWS differs from the simulator: entering standby and detaching take up to minutes (load balancers drain first), for
@@ -20,7 +20,7 @@ use sakimori_respond::ports::{BoxFuture, Effect, Look, PortError, Progress};
 use super::Make;
 use super::clients::Clients;
 use super::ec2;
-use super::problem::{code, problem};
+use super::problem::problem;
 
 /// `instance_replace`.
 pub(super) const INSTANCE_REPLACE: (&str, Make) = (ID, |clients| Arc::new(Replace(Arc::clone(clients))));
@@ -69,7 +69,21 @@ impl Replace {
         Ok((Client::new(&self.0.of(order)), id))
     }
 
-    async fn leave(client: &Client, id: &str, former: &Former) -> Result<Progress, PortError> {
+    /// The client for what changes the desired capacity.
+    fn once(&self, order: &Order) -> Client {
+        Client::new(&self.0.once(order))
+    }
+
+    /// A call that failed, perhaps since the instance is on its way already: looks again, and else says what is wrong.
+    async fn on_its_way(client: &Client, id: &str, problem: PortError) -> Result<Progress, PortError> {
+        match place(client, id).await? {
+            Some(now) if now.state == "InService" => Err(problem),
+            Some(now) => Ok(waits(id, &now.state)),
+            None => Ok(waits(id, "Detached")),
+        }
+    }
+
+    async fn leave(client: &Client, once: &Client, id: &str, former: &Former) -> Result<Progress, PortError> {
         let done = |words: &str| {
             let more = match former.how {
                 How::StandbyLess => "which does with one less",
@@ -85,22 +99,19 @@ impl Replace {
                 Err(PortError::permanent(format!("{id} left the group {} meanwhile", former.group)))
             }
             (How::Detach, Some("InService" | "Standby")) => {
-                let sent = client.detach_instances().auto_scaling_group_name(&former.group).instance_ids(id);
+                let sent = once.detach_instances().auto_scaling_group_name(&former.group).instance_ids(id);
                 match sent.should_decrement_desired_capacity(false).send().await {
-                    // It was detached by the call before this one, which the listing did not show yet.
-                    Err(error) if code(&error) == Some("ValidationError") && place(client, id).await?.is_none() => {}
-                    sent => {
-                        sent.map_err(|error| problem("autoscaling:DetachInstances", &error))?;
-                    }
+                    Ok(_) => Ok(waits(id, "Detaching")),
+                    Err(error) => Self::on_its_way(client, id, problem("autoscaling:DetachInstances", &error)).await,
                 }
-                Ok(waits(id, "Detaching"))
             }
             (How::Standby | How::StandbyLess, Some("InService")) => {
-                let sent = client.enter_standby().auto_scaling_group_name(&former.group).instance_ids(id);
+                let sent = once.enter_standby().auto_scaling_group_name(&former.group).instance_ids(id);
                 let less = former.how == How::StandbyLess;
-                let sent = sent.should_decrement_desired_capacity(less).send().await;
-                sent.map_err(|error| problem("autoscaling:EnterStandby", &error))?;
-                Ok(waits(id, "EnteringStandby"))
+                match sent.should_decrement_desired_capacity(less).send().await {
+                    Ok(_) => Ok(waits(id, "EnteringStandby")),
+                    Err(error) => Self::on_its_way(client, id, problem("autoscaling:EnterStandby", &error)).await,
+                }
             }
             (_, Some(state)) if state.starts_with("Terminat") => {
                 Err(PortError::permanent(format!("{id} is being terminated by its group")))
@@ -109,7 +120,7 @@ impl Replace {
         }
     }
 
-    async fn come_back(client: &Client, id: &str, former: &Former) -> Result<(), PortError> {
+    async fn come_back(client: &Client, once: &Client, id: &str, former: &Former) -> Result<(), PortError> {
         let full = |group: &AutoScalingGroup| {
             let most = group.max_size().unwrap_or_default();
             let reason =
@@ -122,12 +133,11 @@ impl Replace {
         }
         match former.how {
             How::Detach => {
-                let sent =
-                    client.attach_instances().auto_scaling_group_name(&former.group).instance_ids(id).send().await;
+                let sent = once.attach_instances().auto_scaling_group_name(&former.group).instance_ids(id).send().await;
                 sent.map_err(|error| problem("autoscaling:AttachInstances", &error)).map(|_| ())
             }
             How::Standby | How::StandbyLess => {
-                let sent = client.exit_standby().auto_scaling_group_name(&former.group).instance_ids(id).send().await;
+                let sent = once.exit_standby().auto_scaling_group_name(&former.group).instance_ids(id).send().await;
                 sent.map_err(|error| problem("autoscaling:ExitStandby", &error)).map(|_| ())
             }
         }
@@ -201,7 +211,7 @@ impl Effect for Replace {
         Box::pin(async move {
             let (client, id) = self.target(order)?;
             let former: Former = former::read(ID, former).map_err(PortError::permanent)?;
-            Self::leave(&client, id, &former).await
+            Self::leave(&client, &self.once(order), id, &former).await
         })
     }
 
@@ -240,14 +250,14 @@ impl Effect for Replace {
                 }
                 Some(now) if now.state == "InService" => Self::settle(&client, id, &former, &now).await,
                 Some(now) if now.state == "Standby" && former.how != How::Detach => {
-                    Self::come_back(&client, id, &former).await?;
+                    Self::come_back(&client, &self.once(order), id, &former).await?;
                     Ok(waits(id, "leaving standby"))
                 }
                 // Detaching had not begun.
                 Some(now) if now.state == "Standby" => Ok(Progress::Done { remark: None }),
                 Some(now) => Ok(waits(id, &now.state)),
                 None if former.how == How::Detach => {
-                    Self::come_back(&client, id, &former).await?;
+                    Self::come_back(&client, &self.once(order), id, &former).await?;
                     Ok(waits(id, "being attached"))
                 }
                 None => {

@@ -17,6 +17,7 @@ mod instance_isolate;
 mod instance_power;
 mod instance_replace;
 mod isolation;
+mod isolation_groups;
 mod pipelines;
 mod port_close;
 mod problem;

@@ -61,6 +61,8 @@ pub enum Fate {
     Answered,
     /// It is refused and not carried out; the error is one that AWS's SDK does not try again by itself.
     Refused,
+    /// It is refused with this code of AWS's.
+    RefusedAs(&'static str),
     /// It is carried out, and its answer is lost.
     Lost,
     /// It is carried out, and its answer is changed.
@@ -159,9 +161,14 @@ impl Front {
         if !reader {
             state.calls.push(call.clone());
         }
-        if matches!(fate, Fate::Refused) {
+        let refused = match fate {
+            Fate::Refused => Some("TestRefusal"),
+            Fate::RefusedAs(code) => Some(code),
+            _ => None,
+        };
+        if let Some(code) = refused {
             drop(state);
-            return stream.write_all(&refusal(&call));
+            return stream.write_all(&refusal(&call, code));
         }
         let answer = state.fake.answer(&call);
         drop(state);
@@ -191,7 +198,7 @@ fn read(target: Option<String>, scope: Option<String>, body: &[u8]) -> (bool, Ca
     (who == "reader", call)
 }
 
-fn refusal(call: &Call) -> Vec<u8> {
+fn refusal(call: &Call, code: &str) -> Vec<u8> {
     if call.body.starts_with('{') {
         return http(
             400,
@@ -199,7 +206,7 @@ fn refusal(call: &Call) -> Vec<u8> {
             r#"{"__type": "TestRefusal", "message": "refused by the test"}"#,
         );
     }
-    let error = "<Code>TestRefusal</Code><Message>refused by the test</Message>";
+    let error = format!("<Code>{code}</Code><Message>refused by the test</Message>");
     let text = match call.service.as_str() {
         "ec2" => format!("<Response><Errors><Error>{error}</Error></Errors><RequestID>1</RequestID></Response>"),
         _ => format!("<ErrorResponse><Error>{error}</Error><RequestId>1</RequestId></ErrorResponse>"),

@@ -4,7 +4,8 @@ use sakimori_respond::actions::instance_isolate::ID;
 use sakimori_respond::ports::{Look, PortError};
 use serde_json::{Value as Json, json};
 
-use super::world::{Scene, assert_same, text};
+use super::front::Fate;
+use super::world::{Scene, assert_same, text, world};
 
 /// An instance with two interfaces, each with groups of its own.
 fn two_interfaces(scene: &Scene) -> (String, Vec<String>) {
@@ -207,4 +208,46 @@ pub fn others_act_meanwhile() {
     assert!(matches!(scene.apply(&order, &former), Err(PortError::Permanent { .. })));
     assert!(scene.undone(&order, &former).unwrap().contains("does not exist any more"));
     assert!(matches!(scene.look(&scene.order(ID, "instance", &id, &[])), Ok(Look::NoEffect(_))));
+}
+
+/// What AWS refuses: a right that is missing stays one, and a group that is not free yet is waited for, within bounds.
+pub fn what_is_refused() {
+    let scene = Scene::new("ca-west-1");
+    let (id, _) = two_interfaces(&scene);
+    let order = scene.order(ID, "instance", &id, &[]);
+    let (former, _) = scene.ready(&order);
+    let refuse = |operation: &'static str, code: &'static str, times: usize| {
+        let mut left = times;
+        world().front.play(move |call| match call.operation == operation && left > 0 {
+            true => {
+                left -= 1;
+                Fate::RefusedAs(code)
+            }
+            false => Fate::Answered,
+        });
+    };
+    refuse("ModifyNetworkInterfaceAttribute", "UnauthorizedOperation", usize::MAX);
+    match scene.apply(&order, &former) {
+        Err(PortError::Permanent { reason }) => {
+            assert!(reason.contains("ec2:ModifyNetworkInterfaceAttribute"), "{reason}")
+        }
+        other => panic!("{other:?}"),
+    }
+    // As the driver does where an action fails for good: what was made of it is taken back.
+    world().front.heal();
+    scene.undone(&order, &former);
+    let before = scene.see();
+    assert_eq!(named(&before, "sakimori-cut"), []);
+
+    refuse("DeleteSecurityGroup", "DependencyViolation", 1);
+    assert_eq!(scene.done(&order, &former), None, "waited for");
+    assert_eq!(named(&scene.see(), "sakimori-cut"), []);
+    scene.undone(&order, &former);
+    refuse("DeleteSecurityGroup", "DependencyViolation", usize::MAX);
+    let remark = scene.done(&order, &former).unwrap();
+    assert!(remark.contains("allows everything") && remark.contains("could not be deleted"), "{remark}");
+    assert_eq!(named(&scene.see(), "sakimori-cut").len(), 1);
+    world().front.heal();
+    scene.undone(&order, &former);
+    assert_same(&before, &scene.see(), "the undo deletes it, too");
 }

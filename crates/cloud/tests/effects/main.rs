@@ -40,6 +40,7 @@ const TESTS: &[(&str, fn())] = &[
     ("instance_isolated_from_every_crash", isolate::crashes),
     ("instance_isolation_groups", isolate::groups_that_fit_and_groups_that_do_not),
     ("instance_isolation_among_others", isolate::others_act_meanwhile),
+    ("instance_isolation_refused", isolate::what_is_refused),
     ("disks_snapshot_once", disks::once),
     ("disks_snapshot_waits_and_fails", disks::waits_and_fails),
     ("disks_snapshot_of_what_goes", disks::what_goes),

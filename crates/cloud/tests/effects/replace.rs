@@ -4,7 +4,8 @@ use sakimori_respond::actions::instance_replace::ID;
 use sakimori_respond::ports::{Look, PortError};
 use serde_json::{Value as Json, json};
 
-use super::world::{Scene, assert_same, text};
+use super::front::Fate;
+use super::world::{Scene, assert_same, text, world};
 
 /// A group that wants two instances, of at most four; one of them.
 fn group(scene: &Scene) -> String {
@@ -86,6 +87,27 @@ pub fn standby() {
     scene.undone(&order, &former);
     assert_same(&before, &scene.see(), "undone twice");
     scene.sweep(less);
+    // Answers are lost and nothing else breaks: what changes the desired capacity is not repeated by the SDK.
+    let lose = |operation: &'static str| {
+        let mut met = false;
+        world().front.play(move |call| match call.operation == operation && !std::mem::replace(&mut met, true) {
+            true => Fate::Lost,
+            false => Fate::Answered,
+        });
+    };
+    let order = less();
+    let (former, _) = scene.ready(&order);
+    lose("EnterStandby");
+    scene.done(&order, &former);
+    assert_same(&seen, &scene.see(), "one less, although the answer was lost");
+    lose("ExitStandby");
+    match scene.undo(&order, &former) {
+        Err(error) => assert!(error.is_transient(), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    scene.undone(&order, &former);
+    world().front.heal();
+    assert_same(&before, &scene.see(), "after the undo, although its answer was lost");
 
     let asked = json!({ "AutoScalingGroupName": "web", "MinSize": 2 });
     scene.call("autoscaling", "update_auto_scaling_group", asked);

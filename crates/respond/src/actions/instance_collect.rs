@@ -58,10 +58,10 @@ const PARTS: &[(&str, &str)] = &[
     ("sockets", "ss -tunap | cut -c 1-160 | head -n 40"),
     ("autoruns", "ls -lt /etc/cron* /var/spool/cron /etc/systemd/system 2>/dev/null | head -n 40"),
     ("accounts", "awk -F: '$3 == 0 || $3 >= 1000' /etc/passwd | head -n 30"),
-    ("keys", "ls -l --time-sort=yes /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys 2>/dev/null | head -n 20"),
+    ("keys", "ls -lt /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys 2>/dev/null | head -n 20"),
     (
         "new files",
-        "find /tmp /var/tmp /dev/shm -xdev -type f -mtime -2 2>/dev/null | head -n 40 | xargs -r -d '\\n' sha256sum",
+        "find /tmp /var/tmp /dev/shm -xdev -type f -mtime -2 -size -10M 2>/dev/null | head -n 40 | xargs -r -d '\\n' sha256sum",
     ),
 ];
 
