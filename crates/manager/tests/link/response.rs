@@ -219,7 +219,7 @@ trigger: { alert: { rules: [stolen-key], scope: wide } }
 steps:
   - { id: key, action: access_key_deactivate, target: event.user.name }
   - { action: waf_block, target: event.source.ip }
-  - { action: notify_webhook, channel: ops }
+  - { action: notify, channel: ops }
 ";
 
 const ASKS: &str = "id: tried
@@ -360,7 +360,7 @@ fn a_playbook_is_checked_rehearsed_and_run_by_hand() {
             }
             assert!(began.elapsed() < PATIENCE, "{past}");
         };
-        assert_eq!(past["orders"], json!({"access_key_deactivate": 1, "notify_webhook": 1, "waf_block": 1}), "{past}");
+        assert_eq!(past["orders"], json!({"access_key_deactivate": 1, "notify": 1, "waf_block": 1}), "{past}");
         assert!(site.executions().await.is_empty() && outer.changes.lock().unwrap().is_empty(), "it is off");
         let alert = "5f".repeat(16);
         let dry = ask("/api/v1/playbooks/tried/run", json!({"alert": alert, "dry_run": true})).await;
