@@ -169,7 +169,7 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         "post /api/v1/messages/{id}/retry" => {
             attempt(format!("{}/retry", message(world, State::Dead).await), Value::Null, 202)
         }
-        "post /api/v1/channels/{name}/test" => attempt("/api/v1/channels/ops/test", Value::Null, 202),
+        "post /api/v1/channels/{name}/test" => attempt("/api/v1/channels/desk/test", Value::Null, 202),
         "post /api/v1/orders/{id}/signatures" => {
             let agent = world.agent("default").await;
             let body = json!({"action": "block_address", "target": "192.0.0.0/16", "agent": agent});
@@ -211,7 +211,7 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
 
 /// A message that is over.
 async fn message(world: &World, state: State) -> String {
-    let made = deliver::test("default", "ops", "ann", world.now());
+    let made = deliver::test("default", "desk", "ann", world.now());
     let mut change = world.running.shared.control.begin().await.unwrap();
     messages::put(change.connection(), &Stored { state, ..made.clone() }, &[]).await.unwrap();
     change.commit().await.unwrap();
@@ -262,9 +262,9 @@ fn changes(operation: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_as_every_role_does_what_the_table_says() {
-    // Nobody listens there: what becomes of messages does not matter here.
-    let ops = Channel { name: "ops".into(), url: "http://127.0.0.1:9/".into(), ..Channel::default() };
-    let world = World::start_with(Arc::new(SystemClock), |config| config.notify = vec![ops]).await;
+    // Nobody listens there: what becomes of messages does not matter here, and no playbook names it.
+    let desk = Channel { name: "desk".into(), url: "http://127.0.0.1:9/".into(), ..Channel::default() };
+    let world = World::start_with(Arc::new(SystemClock), |config| config.notify = vec![desk]).await;
     world.ask("POST", "/api/v1/tenants", json!({"id": "acme"})).await;
     for person in &PEOPLE {
         let body =

@@ -149,13 +149,8 @@ impl<'a> Site<'a> {
     async fn start(world: &'a World, outer: &Arc<Outer>, hook: &str, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = world.config();
         config.content_dir = Some(world.state().with_file_name("content"));
-        let channel = |name: &str| Channel {
-            name: name.into(),
-            url: hook.to_owned(),
-            secret: None,
-            secret_file: None,
-            burst_seconds: 0,
-        };
+        let channel =
+            |name: &str| Channel { name: name.into(), url: hook.to_owned(), burst_seconds: 0, ..Channel::default() };
         config.notify = vec![channel("ops")];
         config.api.public_url = Some("http://sakimori.example".to_owned());
         change(&mut config);
