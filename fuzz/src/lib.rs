@@ -37,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ledger_open", respond::ledger_open),
     ("line_split", agent::line_split),
     ("log_source", detect::log_source),
+    ("message_compose", respond::message_compose),
     ("mounts_table", host::mounts_table),
     ("network_capture", network::capture),
     ("network_dns", network::dns),

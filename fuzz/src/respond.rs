@@ -47,3 +47,29 @@ fn fill(folder: &Path, bytes: &[u8]) -> Option<()> {
     }
     journal.sync().ok()
 }
+
+/// A message about an alert in which all that may come from outside is any text: facts that are JSON, each value on one line
+/// of bounded length, and a question's pages nothing but web addresses.
+pub fn message_compose(bytes: &[u8]) {
+    use sakimori_model::{Event, Timestamp, field};
+    use sakimori_respond::message::{LONGEST, Notice, compose, line};
+    let Some(text) = text(bytes) else { return };
+    let mut alert = Event::new();
+    for name in [field::RULE_NAME, field::USER_NAME, field::HOST_NAME, field::MESSAGE] {
+        alert.set(name, text);
+    }
+    let until = Timestamp::from_secs(0);
+    let ask = serde_json::json!({ "question_en": text, "url": text, "otherwise": "deny" });
+    let notice = Notice { alert: &alert, actions: &[], text: Some(text) };
+    let message = compose("m", "ops", &[notice], Some(&ask), until);
+    let facts: serde_json::Value = serde_json::from_str(&message.body).expect("facts are JSON");
+    let one = &facts["alerts"][0];
+    for value in [&one["user"], &one["host"], &one["text"], &one["rule"]["title"], &facts["ask"]["question_en"]] {
+        let Some(value) = value.as_str() else { continue };
+        assert!(value.chars().count() <= LONGEST + 1 && !value.contains(char::is_control), "{value:?}");
+        assert_eq!(line(value), value, "what is a line stays as it is");
+    }
+    if let Some(page) = facts["ask"]["url"].as_str() {
+        assert!(page.starts_with("http") && !page.contains(['<', '>', '"', ' ', '|', '\n']), "{page:?}");
+    }
+}

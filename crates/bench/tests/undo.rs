@@ -20,7 +20,7 @@ use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::{Mode, Policy, Switch, default_layer, merge};
 use sakimori_model::{ActionState, Network, Order, Timestamp};
 use sakimori_respond::actions::{
-    CATALOG, Runs, block_address, notify_webhook, prevent_mode, quarantine_file, scan_paths, waf_block,
+    CATALOG, Runs, block_address, notify, prevent_mode, quarantine_file, scan_paths, waf_block,
 };
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{HostActions, Which};
@@ -43,7 +43,7 @@ fn every_action_of_the_catalog_is_taken_back_to_what_was_before() {
             waf_block::ID => waf(),
             prevent_mode::ID => settings(),
             // A message that was sent stays sent, and says so.
-            notify_webhook::ID => assert_eq!(descriptor.undo, None),
+            notify::ID => assert_eq!(descriptor.undo, None),
             // A scan only reads, and says so: what it finds is taken by actions of their own.
             scan_paths::ID => {
                 assert_eq!(descriptor.undo, None);

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     actions, agents, alerts, audit, backup, bundle, cloud, config, doctor, events, halt, hunt, logs, manager, net,
-    operator, playbook, policy, rules, scan, secrets, token, user,
+    notify, operator, playbook, policy, rules, scan, secrets, token, user,
 };
 use crate::platform;
 
@@ -81,6 +81,11 @@ pub enum Command {
     Actions {
         #[command(subcommand)]
         command: Option<actions::ActionsCommand>,
+    },
+    /// Show what was sent to people and what became of it, and test channels
+    Notify {
+        #[command(subcommand)]
+        command: Option<notify::NotifyCommand>,
     },
     /// Stop all automatic answers, on every host and in the cloud
     Halt(halt::HaltArgs),

@@ -190,26 +190,79 @@ pub struct Flood {
     pub keep_most: u32,
 }
 
-/// A webhook.
+/// Where messages go: a chat, a ticket, a pager, mail, a topic, syslog, a webhook ([`crate::channels`]).
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Channel {
     /// What playbooks call it.
     pub name: String,
-    /// Where it is posted to.
+    /// What its receiver is: a slug of [`crate::channels::CATALOG`].
+    pub kind: String,
+    /// Where messages go, where the kind has an address.
     pub url: String,
-    /// File that holds the key of the HMAC signature.
+    /// File that holds its secret: key of the HMAC signature, token, password.
     pub secret_file: Option<PathBuf>,
-    /// Or the secret that is the key, as `sakimori secrets set` made it: its name, after `tenant/` where that is not
+    /// Or the secret that it is, as `sakimori secrets set` made it: its name, after `tenant/` where that is not
     /// the tenant `default`.
     pub secret: Option<String>,
     /// Messages about one alert rule within this many seconds become one.
-    #[serde(default = "burst")]
     pub burst_seconds: u64,
+    /// Messages a minute at the most; what the kind says where absent.
+    pub per_minute: Option<u32>,
+    /// Language of its messages.
+    pub language: Language,
+    /// Zone of the times in them.
+    pub zone: String,
+    /// What else its kind has to know.
+    pub settings: BTreeMap<String, String>,
 }
 
-fn burst() -> u64 {
-    5
+impl Channel {
+    /// A setting of its kind, where it is given.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            kind: crate::channels::webhook::KIND.id.into(),
+            url: String::new(),
+            secret_file: None,
+            secret: None,
+            burst_seconds: 5,
+            per_minute: None,
+            language: Language::En,
+            zone: "UTC".into(),
+            settings: BTreeMap::new(),
+        }
+    }
+}
+
+/// A language of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// Japanese.
+    Ja,
+}
+
+impl Language {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::En, Self::Ja];
+
+    /// Its tag, and the name of its folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Ja => "ja",
+        }
+    }
 }
 
 impl Default for Config {
@@ -319,8 +372,14 @@ mod tests {
         assert!(!format!("{:?}", all.store).contains("postgres"), "it may hold a password");
         assert!(all.cloud.accounts.values().all(|account| account.check().is_ok() && account.proxy.is_some()));
         assert!(
-            all.cloud.accounts.len() == 1 && all.cloud.waf.is_some() && all.notify.len() == 1 && all.api.key.is_some()
+            all.cloud.accounts.len() == 1 && all.cloud.waf.is_some() && all.notify.len() == 10 && all.api.key.is_some()
         );
+        for channel in &all.notify {
+            crate::channels::check(channel).unwrap_or_else(|problem| panic!("{}: {problem}", channel.name));
+        }
+        for kind in crate::channels::CATALOG {
+            assert!(all.notify.iter().any(|channel| channel.kind == kind.id), "{} is shown", kind.id);
+        }
         assert!(all.seal_key.is_some());
     }
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use sakimori_model::Timestamp;
 use sakimori_model::rule::Severity;
-use sakimori_respond::actions::notify_webhook;
+use sakimori_respond::actions::notify;
 use sakimori_store::control::shed::{PROJECTION, Shed};
 
 use crate::config::Flood;
@@ -48,7 +48,7 @@ impl Rate {
     /// What applies to a kind.
     pub fn of(kind: &str, flood: &Flood) -> Self {
         let (burst, per_minute) = match kind {
-            notify_webhook::ID => (flood.messages_burst, flood.messages_per_minute),
+            notify::ID => (flood.messages_burst, flood.messages_per_minute),
             PROJECTION => (flood.host_actions_burst, flood.host_actions_per_minute),
             _ => (flood.actions_burst, flood.actions_per_minute),
         };
@@ -148,7 +148,7 @@ pub struct Tally {
 impl Tally {
     /// One was shed. `target` is a message's channel.
     pub fn shed(&mut self, key: &Key, target: &str, sample: &str, began: Timestamp, first: bool) {
-        let channel = if key.kind == notify_webhook::ID { target } else { "" };
+        let channel = if key.kind == notify::ID { target } else { "" };
         let one = self.shed.entry((key.clone(), channel.to_owned(), began)).or_default();
         *one = (one.0 + 1, sample.to_owned());
         if first {
@@ -195,7 +195,7 @@ fn notice(key: &Key, rate: Rate) -> Notice {
             "see them with sakimori-agent actions list there; take all back with sakimori halt --undo; raise \
              flood.host_actions_burst and flood.host_actions_per_minute for a longer list",
         ),
-        notify_webhook::ID => (
+        notify::ID => (
             format!(
                 "{source} asked for more messages than are sent one by one ({burst} at once, then {per_minute} a minute): \
                  one message a minute says how many more there were"

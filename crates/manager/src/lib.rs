@@ -11,6 +11,7 @@ pub mod api;
 pub mod backup;
 pub mod books;
 pub mod ca;
+pub mod channels;
 pub mod config;
 mod crowd;
 mod descriptors;
@@ -23,7 +24,6 @@ mod heads;
 pub mod ingest;
 pub mod jobs;
 pub mod link;
-mod messenger;
 pub mod metrics;
 pub mod notices;
 mod orders;
@@ -46,6 +46,8 @@ use arc_swap::ArcSwap;
 use sakimori_cloud::aws::waf::WafSets;
 
 use crate::accounts::Accounts;
+use crate::channels::{Channels, template::Templates};
+use sakimori_content::files::Files;
 use sakimori_content::keys::Use;
 use sakimori_model::Timestamp;
 use sakimori_respond::ports::AddressSet;
@@ -176,9 +178,7 @@ impl Manager {
             .map_err(anyhow::Error::msg)?;
         let order_key = sealing.signing_key(&state, key_files::ORDER, Use::Order)?;
         let lake = Lake::open(config.lake_options()).await?;
-        let named = messenger::Named { control: control.clone(), sealing: Arc::clone(&sealing) };
-        let messenger =
-            messenger::Webhooks::open(&config.notify, named, Arc::clone(&clock)).map_err(anyhow::Error::msg)?;
+        let channels = open_channels(&config, &files, (&control, &sealing), &clock)?;
         let recovered = recover::open(&config, &control, &lake).await?;
         let (ingest, receiver) = IngestHandle::new(recovered.streams.clone());
         let (stand_still, asked) = mpsc::channel(1);
@@ -205,7 +205,7 @@ impl Manager {
             copies: presence::Copies::default(),
             waf,
             accounts,
-            messenger: Arc::new(messenger),
+            channels,
             live: broadcast::channel(LIVE).0,
             actions_changed: Notify::new(),
             executions_changed: Notify::new(),
@@ -232,6 +232,26 @@ impl Manager {
         serve(&mut supervisor, &shared, api_listener, link_listener);
         Ok(Running { api_addr, link_addr, first_password, shared, stop, supervisor, _sole: sole })
     }
+}
+
+/// Opens where messages go, with the words that the content has for them.
+fn open_channels(
+    config: &Config,
+    files: &Files,
+    (control, sealing): (&Control, &Arc<Sealing>),
+    clock: &SharedClock,
+) -> anyhow::Result<Channels> {
+    let templates = Templates::load(files, config.api.public_url.as_deref());
+    for problem in templates.problems() {
+        tracing::warn!("{problem}");
+    }
+    let tools = channels::Tools {
+        client: sakimori_runtime::http::client(channels::PATIENCE)?,
+        clock: Arc::clone(clock),
+        accounts: config.cloud.accounts.clone(),
+    };
+    let named = channels::Named { control: control.clone(), sealing: Arc::clone(sealing) };
+    Channels::open(&config.notify, &tools, named, &templates).map_err(anyhow::Error::msg)
 }
 
 /// The ingest task owns the order of everything: where it fails, the process ends and a new start replays.

@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use sakimori_model::ledger::Change as Step;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
-use sakimori_respond::actions::{Runs, notify_webhook, waf_block};
+use sakimori_respond::actions::{Runs, notify, waf_block};
 use sakimori_respond::guard::Verdict;
 use sakimori_respond::seal::Act;
 use sakimori_respond::wide::{self, Limits, Undo};
@@ -174,7 +174,7 @@ async fn plan_one(
         action.expires_at = None;
         action.expires_at_most = None;
     }
-    let (verdict, covering) = match has_room || action.order.action != notify_webhook::ID {
+    let (verdict, covering) = match has_room || action.order.action != notify::ID {
         true => judge(shared, change, tenant, &action, context, now).await?,
         false => (Verdict::Allowed, None),
     };
@@ -219,9 +219,9 @@ async fn judge(
     now: Timestamp,
 ) -> Result<(Verdict, Option<(String, i64)>), RespondError> {
     let order = &action.order;
-    if order.action == notify_webhook::ID {
+    if order.action == notify::ID {
         let channels = shared.config.notify.iter().map(|channel| channel.name.as_str());
-        return Ok((notify_webhook::judge(order, channels), None));
+        return Ok((notify::judge(order, channels), None));
     }
     let verdict = first_look(shared, order, context);
     if verdict != Verdict::Allowed {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use arc_swap::ArcSwap;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use sakimori_model::Event;
-use sakimori_respond::ports::{AddressSet, Messenger};
+use sakimori_respond::ports::AddressSet;
 use sakimori_runtime::{Stop, clock::SharedClock};
 use sakimori_store::control::Control;
 use sakimori_store::lake::Lake;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::Accounts;
 use crate::backup::StandStill;
 use crate::ca::Authority;
+use crate::channels::Channels;
 use crate::config::Config;
 use crate::flood::Floods;
 use crate::ingest::IngestHandle;
@@ -60,8 +61,8 @@ pub struct Shared {
     pub waf: Option<Arc<dyn AddressSet>>,
     /// Cloud accounts, and what carries actions out in each.
     pub accounts: Accounts,
-    /// Sends messages.
-    pub messenger: Arc<dyn Messenger>,
+    /// Where messages go.
+    pub channels: Channels,
     /// New events, for those who watch.
     pub live: broadcast::Sender<Arc<LiveEvent>>,
     /// What floods of alerts may write.
@@ -72,7 +73,7 @@ pub struct Shared {
     pub executions_changed: Notify,
     /// Wakes the sender of what lies in the outbox.
     pub outbox_changed: Notify,
-    /// Wakes the sender of messages.
+    /// Wakes what makes messages.
     pub message_waiting: Notify,
     /// Told when the ingest task has ended, after its last flush was claimed.
     pub ingest_done: CancellationToken,

@@ -144,7 +144,7 @@ impl std::fmt::Display for Target {
 pub struct Order {
     /// Id of the action: of (alert, action, target, place) for an automatic one, so that a replay finds it.
     pub id: String,
-    /// Slug of the action: `block_address`, `quarantine_file`, `scan_paths`, `waf_block`, `notify_webhook`.
+    /// Slug of the action: `block_address`, `quarantine_file`, `scan_paths`, `waf_block`, `notify`.
     pub action: String,
     /// What to act on.
     pub target: Target,

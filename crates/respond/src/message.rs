@@ -1,32 +1,45 @@
-//! Messages to people: what happened, what was done, how to undo it. Pure; sending is a port.
+//! Messages to people: what happened, what was done, how to undo it, and what is asked. Pure; sending is the manager's.
 //!
-//! The body is JSON text that is signed byte for byte, as is usual for webhooks: the header
+//! A message is its facts, as JSON text. A webhook is sent that text, signed byte for byte as is usual there: the header
 //! `X-Sakimori-Signature: t=<unix seconds>,v1=<hex>` carries HMAC-SHA256 (RFC 2104) over `t.body`, so that a
-//! receiver can check who sent it and refuse an old one. Repeats carry the same id.
+//! receiver can check who sent it and refuse an old one. Every other kind of channel makes words of the facts by a template.
+//! Repeats carry the same id.
+//!
+//! Values may come from an attacker. Here each becomes one line of bounded length without control characters; what else a
+//! receiver would take for more than text, its channel escapes.
 
 use std::collections::BTreeMap;
 
 use hmac::{Hmac, Mac};
+use sakimori_model::rule::Severity;
 use sakimori_model::{Action, ActionState, Event, Timestamp, field};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::Sha256;
 
+use crate::actions;
+
 /// Name of the header that carries the signature.
 pub const SIGNATURE_HEADER: &str = "X-Sakimori-Signature";
 /// Most alerts that one message tells one by one; the others are counted.
 pub const MOST_TOLD: usize = 20;
+/// Most actions that are told of one alert; the others are counted.
+pub const MOST_ACTIONS: usize = 10;
+/// Longest value, in characters; what is beyond is cut and marked by an ellipsis.
+pub const LONGEST: usize = 300;
+/// Longest address of a page, in bytes; one that is longer is left out, since a part of it leads elsewhere.
+const LONGEST_URL: usize = 2_000;
 /// Version of the body's form; receivers may rely on fields not vanishing within one.
 const FORM: u32 = 1;
 
-/// One message, as it is sent.
+/// One message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// The same for every repeat of this message, so that a receiver can drop repeats.
     pub id: String,
     /// Name of the channel it goes to.
     pub channel: String,
-    /// JSON text that is sent and signed, byte for byte.
+    /// The facts: JSON text that a webhook is sent byte for byte.
     pub body: String,
     /// How often it was tried before: from the second try on it may be a repeat.
     pub tries: u32,
@@ -45,7 +58,8 @@ pub struct Notice<'a> {
 
 /// Makes one message of one or more notices.
 ///
-/// `ask` is a question that the message asks: `question_en`, `question_ja`, `url`, `command`, `until`, `otherwise`.
+/// `ask` is a question that the message asks: `question_en`, `question_ja`, `url`, `allow_command`, `deny_command`, `until`,
+/// `otherwise`. It is told as it is, but that its texts become lines and its page a web address or nothing.
 pub fn compose(
     id: &str,
     channel: &str,
@@ -56,49 +70,111 @@ pub fn compose(
     let told: Vec<_> = notices.iter().take(MOST_TOLD).map(tell).collect();
     let first = notices.first().and_then(|notice| notice.alert.str(field::RULE_NAME)).unwrap_or("alert");
     let summary = match notices.len() {
-        0 | 1 => first.to_owned(),
-        more => format!("{first} and {} more", more - 1),
+        0 | 1 => line(first),
+        more => format!("{} and {} more", line(first), more - 1),
     };
-    let body = json!({
+    let severity = notices.iter().filter_map(|notice| notice.alert.long(field::EVENT_SEVERITY)).max();
+    let mut body = json!({
         "form": FORM,
+        "kind": "alert",
         "id": id,
         "time": now.to_string(),
         "summary": summary,
+        "severity": severity,
+        "severity_name": severity.map(severity_name),
         "count": notices.len(),
         "alerts": told,
-        "ask": ask,
     });
+    if let (Some(ask), Some(body)) = (ask, body.as_object_mut()) {
+        body.insert("ask".to_owned(), question(ask));
+    }
     Message { id: id.to_owned(), channel: channel.to_owned(), body: body.to_string(), tries: 0 }
+}
+
+fn question(ask: &serde_json::Value) -> serde_json::Value {
+    let page = |url: &str| {
+        let right = (url.starts_with("https://") || url.starts_with("http://")) && url.len() <= LONGEST_URL;
+        right && !url.chars().any(|c| c.is_control() || c.is_whitespace() || "\"<>\\^`{|}".contains(c))
+    };
+    let mut told = serde_json::Map::new();
+    for (name, value) in ask.as_object().into_iter().flatten() {
+        let value = match value.as_str() {
+            Some(url) if name == "url" => json!(page(url).then_some(url)),
+            Some(text) => json!(line(text)),
+            None => value.clone(),
+        };
+        told.insert(name.clone(), value);
+    }
+    told.into()
+}
+
+/// The word for ECS's `event.severity`: the severity of ours that it reaches.
+pub fn severity_name(number: i64) -> &'static str {
+    let reaches = |severity: Severity| number >= severity.number();
+    match () {
+        () if reaches(Severity::Critical) => "critical",
+        () if reaches(Severity::High) => "high",
+        () if reaches(Severity::Medium) => "medium",
+        () if reaches(Severity::Low) => "low",
+        () => "informational",
+    }
+}
+
+/// A text as one line of bounded length: control characters, and those that turn the direction of writing or show nothing,
+/// become spaces.
+pub fn line(text: &str) -> String {
+    let unseen = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{061c}')
+    };
+    let seen = text.chars().map(|c| if unseen(c) { ' ' } else { c });
+    // Only as much is looked at as can be shown, with some room for what is trimmed.
+    let line: String = seen.skip_while(|c| c.is_whitespace()).take(LONGEST + 1).collect();
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line.trim_end().to_owned(),
+    }
 }
 
 fn tell(notice: &Notice<'_>) -> serde_json::Value {
     let alert = notice.alert;
-    let actions: Vec<_> = notice.actions.iter().map(done).collect();
+    let text = |field| alert.str(field).map(line);
+    let actions: Vec<_> = notice.actions.iter().take(MOST_ACTIONS).map(done).collect();
+    let title = text(field::RULE_NAME);
     json!({
-        "id": alert.str(field::SAKIMORI_ALERT_ID),
+        "id": text(field::SAKIMORI_ALERT_ID),
         "time": alert.timestamp().map(|time| time.to_string()),
-        "rule": { "id": alert.str(field::RULE_ID), "title": alert.str(field::RULE_NAME) },
+        "rule": { "id": text(field::RULE_ID), "title": title },
         "severity": alert.long(field::EVENT_SEVERITY),
+        "severity_name": alert.long(field::EVENT_SEVERITY).map(severity_name),
         "source": alert.ip(field::SOURCE_IP).map(|ip| ip.to_string()),
-        "user": alert.str(field::USER_NAME),
-        "host": alert.str(field::HOST_NAME),
-        "text": notice.text,
+        "user": text(field::USER_NAME),
+        "host": text(field::HOST_NAME),
+        "count": alert.long(field::SAKIMORI_ALERT_COUNT),
+        "detail": text(field::MESSAGE).filter(|detail| Some(detail) != title.as_ref()),
+        "text": notice.text.map(line),
         "actions": actions,
+        "more_actions": notice.actions.len().saturating_sub(MOST_ACTIONS),
     })
 }
 
 fn done(action: &Action) -> serde_json::Value {
-    let undo = matches!(action.state, ActionState::Approved | ActionState::Running | ActionState::Done)
-        .then(|| format!("sakimori actions undo {}", action.order.id));
+    let known = actions::find(&action.order.action);
+    let undoable = crate::wide::can_be_undone(&action.order);
+    let live = matches!(action.state, ActionState::Approved | ActionState::Running | ActionState::Done);
+    let undo = (live && undoable).then(|| format!("sakimori actions undo {}", line(&action.order.id)));
     json!({
         "id": action.order.id,
         "action": action.order.action,
-        "target": action.order.target.to_string(),
-        "place": action.place,
+        "title": known.map(|known| known.title_en),
+        "title_ja": known.map(|known| known.title_ja),
+        "target": line(&action.order.target.to_string()),
+        "place": line(&action.place),
         "state": action.state.name(),
-        "reason": action.reason,
-        "until": action.expires_at.map(|end| end.to_string()),
+        "reason": action.reason.as_deref().map(line),
+        "until": action.end().map(|end| end.to_string()),
         "undo": undo,
+        "undoable": undoable,
     })
 }
 
@@ -175,6 +251,49 @@ mod tests {
         let body = compose("m", "ops", &many, None, now(1)).body;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((body["count"].as_u64(), body["alerts"].as_array().map(Vec::len)), (Some(1000), Some(MOST_TOLD)));
+    }
+
+    #[test]
+    fn values_of_an_attacker_are_one_bounded_line_each() {
+        let mut alert = Event::new();
+        alert.set(field::RULE_NAME, "a rule");
+        alert.set(field::USER_NAME, format!("root\r\nBcc: x\u{202e}\u{0}{}", "y".repeat(100_000)));
+        let notice = Notice { alert: &alert, actions: &[], text: Some("one\ntwo") };
+        let body = compose("m", "ops", &[notice], None, now(1)).body;
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let user = body["alerts"][0]["user"].as_str().unwrap();
+        assert!(user.starts_with("root  Bcc: x  yyy") && user.ends_with('…'), "{user}");
+        assert_eq!(user.chars().count(), LONGEST + 1);
+        assert_eq!(body["alerts"][0]["text"], "one two");
+    }
+
+    #[test]
+    fn a_question_is_told_in_lines_with_a_page_that_is_one() {
+        let body = |url: &str| -> serde_json::Value {
+            let ask = json!({
+                "question_en": "Isolate\nweb1?", "url": url, "allow_command": "sakimori playbook approve e --step '1'",
+                "until": now(60).to_string(), "otherwise": "deny",
+            });
+            serde_json::from_str(&compose("m", "ops", &[], Some(&ask), now(1)).body).unwrap()
+        };
+        let asked = &body("https://s.example/answer/e30.x")["ask"];
+        assert_eq!((&asked["question_en"], &asked["otherwise"]), (&json!("Isolate web1?"), &json!("deny")));
+        assert_eq!(asked["url"], "https://s.example/answer/e30.x");
+        for bad in ["javascript:alert(1)", "https://s.example/<a>", &format!("https://s.example/{}", "a".repeat(5_000))]
+        {
+            assert_eq!(body(bad)["ask"]["url"], json!(null), "half an address leads elsewhere");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_taken_back_says_so() {
+        let limits = Limits { expiry_seconds: 60, expiry_most_seconds: 100, grace_seconds: 30 };
+        let mut action = plan(order("abc", "192.0.2.1"), "host", now(0), &limits);
+        action.order.action = "scan_paths".into();
+        action.state = ActionState::Done;
+        let told = done(&action);
+        assert_eq!((&told["undo"], &told["undoable"]), (&json!(null), &json!(false)));
+        assert_eq!([0, 25, 74, 75, 100].map(severity_name), ["informational", "low", "medium", "high", "critical"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Ports: what the actions need from the outside world, as small traits that adapters implement.
 //!
-//! `host` implements [`AddressBlocker`] on nftables, `cloud` implements [`AddressSet`] on AWS WAF, the
-//! manager implements [`Messenger`] over HTTP. Every method is idempotent or says that it is not, since a
+//! `host` implements [`AddressBlocker`] on nftables, `cloud` implements [`AddressSet`] on AWS WAF and
+//! [`Effect`] in AWS accounts. Every method is idempotent or says that it is not, since a
 //! crash between an effect and its record makes the caller do it again.
 
 use std::collections::BTreeSet;
@@ -9,8 +9,6 @@ use std::future::Future;
 use std::pin::Pin;
 
 use sakimori_model::{Action, Network, Order, Timestamp};
-
-use crate::message::Message;
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -165,12 +163,6 @@ pub struct SetOutcome {
     pub removed: BTreeSet<Network>,
     /// Set, but without effect: what is missing and the remedy (no web ACL rule refers to the set).
     pub no_effect: Option<String>,
-}
-
-/// Sends a message to a channel (webhook). At least once: the message's id tells repeats apart.
-pub trait Messenger: Send + Sync {
-    /// Sends one message. `Ok` means that the receiver said it has it.
-    fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<(), PortError>>;
 }
 
 /// What went wrong at a port, and whether trying again can help.

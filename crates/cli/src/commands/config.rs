@@ -25,7 +25,9 @@ pub fn run(command: &ConfigCommand, json: bool) -> Result<ExitCode> {
     let outcome = sakimori_runtime::config::load::<Config>(Some(file), false, std::env::vars())
         .map_err(|error| error.to_string())
         .and_then(|config| {
-            sakimori_manager::api::check_listen(&config).map_err(|reason| format!("{}: {reason}", file.display()))
+            let at = |reason: String| format!("{}: {reason}", file.display());
+            sakimori_manager::api::check_listen(&config).map_err(at)?;
+            sakimori_manager::channels::check_all(&config).map_err(at)
         });
     match (outcome, json) {
         (Ok(()), false) => output::line(format!("{} is fit for use", file.display()))?,

@@ -16,6 +16,7 @@ pub mod logs;
 pub mod manager;
 pub mod net;
 mod net_keep;
+pub mod notify;
 pub mod operator;
 pub mod playbook;
 pub mod policy;
@@ -57,6 +58,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Resume(args) => with_api(&shared, async |api| halt::resume(&api, args, shared.json).await),
         Command::Operator(command) => operator::run(&shared, command),
         Command::Audit { command } => with_api(&shared, async |api| audit::run(&api, command, shared.json).await),
+        Command::Notify { command } => notify::run(&shared, command),
         Command::Proof => with_api(&shared, async |api| proof::run(&api, shared.json).await),
         Command::Rules(command) => rules::run(&shared, &command),
         Command::Playbook(command) => playbook::run(&shared, command),

@@ -164,7 +164,7 @@ fn check(files: &[PathBuf], json: bool) -> Result<ExitCode> {
                 let lasting: Vec<&str> = playbook
                     .acts()
                     .iter()
-                    .filter(|act| act.action.undo.is_none() && act.action.id != "notify_webhook")
+                    .filter(|act| act.action.undo.is_none() && act.action.id != "notify")
                     .map(|act| act.action.id)
                     .collect();
                 if !json {

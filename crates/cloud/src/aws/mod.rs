@@ -21,6 +21,7 @@ mod isolation_groups;
 mod pipelines;
 mod port_close;
 mod problem;
+pub mod sns;
 mod steps;
 pub mod waf;
 mod waf_rules;

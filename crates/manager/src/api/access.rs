@@ -67,6 +67,8 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission::of("actions:read", Role::Viewer),
     Permission::of("actions:order", Role::Operator),
     Permission::of("actions:undo", Role::Operator),
+    Permission::of("messages:read", Role::Viewer),
+    Permission::of("messages:send", Role::Operator),
     Permission::of("orders:sign", Role::Operator),
     Permission::of("halt:write", Role::Operator),
     Permission::of("agents:read", Role::Viewer),

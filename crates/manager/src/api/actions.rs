@@ -10,7 +10,7 @@ use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::Response as Respect;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
 use sakimori_respond::actions::resource;
-use sakimori_respond::actions::{self as catalog, Runs, TargetKind, notify_webhook, scan_paths, waf_block};
+use sakimori_respond::actions::{self as catalog, Runs, TargetKind, notify, scan_paths, waf_block};
 use sakimori_respond::guard::{self, Verdict};
 use sakimori_store::control::Scope;
 use sakimori_store::control::actions::{self, Filter, Job, MANAGER};
@@ -68,7 +68,7 @@ impl From<Job> for ActionView {
 pub struct ActionQuery {
     /// States, with commas between.
     pub state: Option<String>,
-    /// `block_address`, `scan_paths`, `waf_block`, `notify_webhook`, …
+    /// `block_address`, `scan_paths`, `waf_block`, `notify`, …
     pub action: Option<String>,
     /// Who carries it out: an agent's id, or `manager`.
     pub place: Option<String>,
@@ -114,7 +114,7 @@ pub struct Undone {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewAction {
-    /// `block_address`, `waf_block` or `notify_webhook`.
+    /// `block_address`, `waf_block` or `notify`.
     pub action: String,
     /// An address, a network or a channel.
     pub target: String,
@@ -348,9 +348,7 @@ fn judge(app: &App, order: &Order, respect: Respect, operators: Vec<IpAddr>) -> 
                 verdict => verdict,
             }
         }
-        notify_webhook::ID => {
-            notify_webhook::judge(order, app.shared.config.notify.iter().map(|channel| channel.name.as_str()))
-        }
+        notify::ID => notify::judge(order, app.shared.config.notify.iter().map(|channel| channel.name.as_str())),
         scan_paths::ID => scan_paths::scan(order).map_or_else(Verdict::Refused, |_| Verdict::Allowed),
         _ => match &order.target {
             Target::Network(network) => guard::shared(network, &respect.allow, &respect.trusted_proxies)

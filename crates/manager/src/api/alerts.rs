@@ -14,6 +14,7 @@ use super::events::{SearchQuery, expression, find};
 use super::extract::{Body, Page, Query};
 use super::problem::{self, Problem};
 use super::{App, Done};
+use crate::jobs::deliver;
 
 /// Longest comment, in bytes.
 const COMMENT: usize = 4_096;
@@ -130,6 +131,13 @@ pub async fn patch(
         changed: app.shared.clock.now(),
     };
     alerts::put(change.connection(), &note).await?;
+    let closed = match note.status {
+        Status::Closed => {
+            let of = (caller.tenant(), id.as_str(), caller.actor.as_str());
+            deliver::close(&app.shared, &mut change, of, note.changed).await?
+        }
+        _ => Vec::new(),
+    };
     let before = Said { status: old_status.name(), comment: old_comment };
     let after = Said { status: note.status.name(), comment: &note.comment };
     let done = Done {
@@ -140,6 +148,9 @@ pub async fn patch(
         after: Some(&after),
     };
     app.done(change, &caller, done).await?;
+    for channel in closed {
+        app.shared.channels.wake(&channel);
+    }
     Ok(Json(view(event, Some(&note))))
 }
 

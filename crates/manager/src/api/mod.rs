@@ -32,6 +32,7 @@ mod events;
 mod executions;
 mod halt;
 mod health;
+mod messages;
 mod orders;
 mod playbooks;
 mod policies;

@@ -80,6 +80,9 @@ codes! {
     EXECUTION_MISSING "executions/missing" 404 "There is no such execution" "該当する実行がありません";
     EXECUTION_ANSWER "executions/answer" 409 "This answer does not count" "この回答は受け付けられません";
     CLOUD_INVALID "cloud/invalid" 422 "This cannot be asked of a cloud account" "クラウドアカウントへの確認内容に誤りがあります";
+    MESSAGE_MISSING "messages/missing" 404 "There is no such message" "該当する通知がありません";
+    MESSAGE_ALIVE "messages/alive" 409 "Only a message that was given up is sent again" "再送できるのは配信を断念した通知だけです";
+    CHANNEL_MISSING "channels/missing" 404 "There is no such channel" "該当する通知先がありません";
     SECRET_MISSING "secrets/missing" 404 "There is no such secret" "該当するシークレットがありません";
     SECRET_INVALID "secrets/invalid" 422 "The secret cannot be like this" "シークレットの内容に誤りがあります";
     SECRET_FULL "secrets/full" 409 "The tenant has as many secrets as it may have" "このテナントのシークレットは上限に達しています";
@@ -233,6 +236,7 @@ impl From<ControlError> for Problem {
             ControlError::Missing("enrolment token") => ENROLMENT_MISSING,
             ControlError::Missing("action") => ACTION_MISSING,
             ControlError::Missing("execution") => EXECUTION_MISSING,
+            ControlError::Missing("message") => MESSAGE_MISSING,
             ControlError::Missing("tenant") => TENANT_MISSING,
             ControlError::Missing("secret") => SECRET_MISSING,
             ControlError::Full("secret") => SECRET_FULL,

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use sakimori_model::action::ActionState;
 use sakimori_model::{Action, Timestamp};
-use sakimori_respond::actions::notify_webhook;
+use sakimori_respond::actions::notify;
 use sakimori_store::control::Scope;
 use sakimori_store::control::actions::{self, Filter};
 use sakimori_store::control::agents::{self, Agent};
@@ -123,7 +123,7 @@ pub(crate) async fn newest_message(
 ) -> Result<Option<Action>, sakimori_store::control::ControlError> {
     let filter = Filter {
         states: vec![ActionState::Done, ActionState::Failed],
-        kind: Some(notify_webhook::ID.to_owned()),
+        kind: Some(notify::ID.to_owned()),
         target: Some(channel.to_owned()),
         ..Filter::default()
     };

@@ -7,7 +7,7 @@ use axum::middleware::from_fn_with_state;
 use super::route::{Route, delete, get, patch, post, put};
 use super::{
     App, actions, agents, alerts, audit, backups, bundles, cloud, enrolment, events, executions, extract, frame, halt,
-    health,
+    health, messages,
 };
 use super::{
     orders, playbooks, policies, proof, rules, scans, sealing, secrets, session, shed, tenants, tokens, trials, users,
@@ -86,6 +86,12 @@ pub fn table() -> Vec<Route> {
         post("/api/v1/actions/{id}/undo", "actions:undo", actions::undo).does("Takes an action back").answers::<actions::ActionView>(202),
 
         post("/api/v1/actions/{id}/confirm", "actions:order", actions::confirm).does("Lets a provisional action of a host stay").answers::<actions::ActionView>(202),
+
+        get("/api/v1/messages", "messages:read", messages::list).does("Lists messages to people, newest first").query::<messages::MessageQuery>().answers_page::<messages::MessageView>(),
+        get("/api/v1/messages/{id}", "messages:read", messages::get).does("Shows a message, with every try").answers::<messages::MessageDetail>(200),
+        post("/api/v1/messages/{id}/retry", "messages:send", messages::retry).does("Sends a dead letter again").answers::<messages::MessageView>(202),
+        get("/api/v1/channels", "messages:read", messages::channels).does("Lists the channels of the configuration").answers::<messages::ChannelList>(200),
+        post("/api/v1/channels/{name}/test", "messages:send", messages::test).does("Sends a test message").answers::<messages::MessageView>(202),
 
         get("/api/v1/orders", "actions:read", orders::list).does("Lists what waits for its host, and what it lacks").answers::<orders::WaitingOrders>(200),
         post("/api/v1/orders/{id}/signatures", "orders:sign", orders::sign).does("Adds an operator's signature to what waits").takes::<orders::NewSignature>().answers::<orders::WaitingOrder>(202),

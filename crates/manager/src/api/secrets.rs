@@ -14,7 +14,7 @@ use super::access::Caller;
 use super::extract::{Page, PageQuery, Query, Raw, limit, place};
 use super::problem::{self, Problem};
 use super::{App, Done};
-use crate::messenger::{MAX_SECRET, secret_of};
+use crate::channels::{MAX_SECRET, secret_of};
 
 /// Largest secret, in bytes.
 pub const MOST: usize = MAX_SECRET as usize;
@@ -35,7 +35,7 @@ pub struct SecretView {
     pub changed: Timestamp,
     /// Who set it last.
     pub changed_by: String,
-    /// Channels of the manager's configuration that sign by it.
+    /// Channels of the manager's configuration whose secret it is.
     pub used_by: Vec<String>,
 }
 
@@ -92,8 +92,8 @@ pub async fn put(
     let done =
         Done { tenant, action: "secrets:set", target: &after.name, before: before.as_ref(), after: Some(&after) };
     app.done(change, &caller, done).await?;
-    // What could not be signed may be sent now.
-    shared.message_waiting.notify_waiters();
+    // What lacked it may be sent now.
+    shared.channels.wake_all();
     Ok(Json(after))
 }
 

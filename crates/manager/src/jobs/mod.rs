@@ -1,6 +1,7 @@
 //! Reconcilers: idempotent, without input, run by a timer or a signal. One file each; the catalog is in
 //! [`start`].
 
+pub mod deliver;
 mod effects;
 mod executions;
 mod flush;

@@ -1,5 +1,5 @@
-//! Sends messages to webhooks: at least once, one message for a burst, a repeat marked as one (D19). Of what a flood asked
-//! for beyond the rate one message a minute says how many they are.
+//! Makes messages of the actions that ask for them: one for a burst, with what was done about each alert. Of what a flood
+//! asked for beyond the rate one message a minute says how many they are. [`super::deliver`] sends them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,19 +7,18 @@ use std::time::Duration;
 
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::{Action, ActionState, Event, Order, Timestamp, field};
-use sakimori_respond::actions::notify_webhook;
+use sakimori_respond::actions::notify;
 use sakimori_respond::execution::ASK;
 use sakimori_respond::message::{Notice, Waiting, compose, group};
-use sakimori_respond::ports::PortError;
 use sakimori_respond::wide;
 use sakimori_store::control::actions::{self, Filter, Job, MANAGER};
+use sakimori_store::control::messages::{self, State, Stored};
 use sakimori_store::control::shed::{self, Shed};
 use sakimori_store::control::{ControlError, Scope};
 use sakimori_store::lake::Interval;
 use sakimori_store::query;
 
-use super::wake;
-use crate::metrics::Metrics;
+use super::{deliver, wake};
 use crate::respond::{self, Account, advance};
 use crate::shared::Shared;
 
@@ -27,15 +26,25 @@ use crate::shared::Shared;
 const MOST: usize = 100;
 /// Seconds between two messages that say how many others were not sent.
 const SUM_EVERY: i64 = 60;
+/// Longest subject that the delivery log shows, in characters.
+const LONGEST_SUBJECT: usize = 200;
 
-/// Runs until the stop is told.
+/// Runs until the stop is told: makes messages, and sends those of each channel, so that none waits for another.
 pub async fn run(shared: Arc<Shared>) -> Result<(), String> {
+    deliver::settle(&shared).await?;
+    adopt(&shared).await?;
+    deliver::orphans(&shared).await?;
+    let lanes = shared.config.notify.iter().map(|channel| deliver::lane(&shared, channel));
+    futures::future::try_join(gather(&shared), futures::future::try_join_all(lanes)).await?;
+    Ok(())
+}
+
+async fn gather(shared: &Shared) -> Result<(), String> {
     loop {
-        sum_up(&shared).await?;
-        send_due(&shared).await?;
-        let waits = !work(&shared).await?.is_empty();
+        sum_up(shared).await?;
+        let waits = make_due(shared).await?;
         let longest = if waits { Duration::from_millis(200) } else { Duration::from_secs(5) };
-        if !wake(&shared, &shared.message_waiting, longest).await {
+        if !wake(shared, &shared.message_waiting, longest).await {
             return Ok(());
         }
     }
@@ -46,9 +55,7 @@ pub async fn run(shared: Arc<Shared>) -> Result<(), String> {
 async fn sum_up(shared: &Shared) -> Result<(), String> {
     let now = shared.clock.now();
     let fail = |error: ControlError| error.to_string();
-    for span in
-        shed::untold(shared.control.read(), notify_webhook::ID, now.plus_secs(-SUM_EVERY)).await.map_err(fail)?
-    {
+    for span in shed::untold(shared.control.read(), notify::ID, now.plus_secs(-SUM_EVERY)).await.map_err(fail)? {
         let order = summary(&span);
         let account = Account { exempt: true, ..Account::default() };
         respond::plan(shared, &span.tenant, vec![order], account, now).await.map_err(|error| error.to_string())?;
@@ -73,13 +80,8 @@ fn summary(span: &Shed) -> Order {
         Timestamp::from_micros(span.began)
     );
     Order {
-        id: wide::order_id(
-            &format!("{} {} {}", span.source, span.began, span.told),
-            notify_webhook::ID,
-            &target,
-            MANAGER,
-        ),
-        action: notify_webhook::ID.to_owned(),
+        id: wide::order_id(&format!("{} {} {}", span.source, span.began, span.told), notify::ID, &target, MANAGER),
+        action: notify::ID.to_owned(),
         target,
         expiry: None,
         cause: Cause { rule: crate::flood::NOTICE.into(), title, by: span.source.clone(), ..Cause::default() },
@@ -90,43 +92,59 @@ fn summary(span: &Shed) -> Order {
     }
 }
 
-async fn work(shared: &Shared) -> Result<Vec<Job>, String> {
-    let states = [ActionState::Approved, ActionState::Running];
-    actions::work(shared.control.read(), notify_webhook::ID, &states).await.map_err(|error| error.to_string())
+async fn work(shared: &Shared, state: ActionState) -> Result<Vec<Job>, String> {
+    actions::work(shared.control.read(), notify::ID, &[state]).await.map_err(|error| error.to_string())
 }
 
-async fn send_due(shared: &Shared) -> Result<(), String> {
-    let now = shared.clock.now();
-    let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
-    let mut waiting: BTreeMap<String, Vec<Waiting>> = BTreeMap::new();
-    for job in work(shared).await? {
-        if job.retry_at.is_some_and(|at| at > now) {
-            continue;
-        }
-        let channel = job.action.order.target.to_string();
-        // A question goes alone: each has its own answer.
-        let alone = if job.action.order.inputs.contains_key(ASK) { job.action.order.id.as_str() } else { "" };
-        let key = format!("{}|{channel}|{}|{alone}", job.tenant, job.action.order.cause.rule);
-        let one = Waiting { id: job.action.order.id.clone(), key, since: job.action.planned_at };
-        waiting.entry(channel).or_default().push(one);
-        jobs.insert(job.action.order.id.clone(), job);
+/// Messages of an earlier version that were being sent when it ended: no message has them, and they may have arrived.
+async fn adopt(shared: &Shared) -> Result<(), String> {
+    let fail = |error: ControlError| error.to_string();
+    let mut known = Vec::new();
+    for state in [State::Waiting, State::Sending] {
+        let open = messages::in_state(shared.control.read(), state).await.map_err(fail)?;
+        known.extend(open.into_iter().flat_map(|message| message.members));
     }
-    for (channel, list) in waiting {
-        let window = shared.config.notify.iter().find(|one| one.name == channel).map_or(0, |one| one.burst_seconds);
-        for group in group(&list, window, MOST, now) {
-            let members: Vec<Job> = group.ids.iter().filter_map(|id| jobs.remove(id)).collect();
-            send(shared, &channel, members).await?;
+    for job in work(shared, ActionState::Running).await? {
+        if !known.contains(&job.action.order.id) {
+            let channel = job.action.order.target.to_string();
+            make(shared, &channel, vec![job], 1).await?;
         }
     }
     Ok(())
 }
 
-async fn send(shared: &Shared, channel: &str, mut members: Vec<Job>) -> Result<(), String> {
-    let Some(id) = members.first().map(|job| job.action.order.id.clone()) else { return Ok(()) };
-    // Running before it is sent: found running after a crash, the outcome is unknown and the repeat is marked.
-    let repeated = members.iter().any(|job| job.action.state == ActionState::Running);
-    let tries = members.iter().map(|job| job.failures).max().unwrap_or(0) + u32::from(repeated);
-    step(shared, &mut members, ActionState::Running, None).await.map_err(|error| error.to_string())?;
+/// Makes the messages that are due. True where others wait for theirs.
+async fn make_due(shared: &Shared) -> Result<bool, String> {
+    let now = shared.clock.now();
+    let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
+    let mut waiting: BTreeMap<String, Vec<Waiting>> = BTreeMap::new();
+    for job in work(shared, ActionState::Approved).await? {
+        let order = &job.action.order;
+        let channel = order.target.to_string();
+        // A question goes at once and alone: whoever answers must see what it is about.
+        let own = if order.inputs.contains_key(ASK) { order.id.as_str() } else { "" };
+        let key = format!("{}|{channel}|{}|{own}", job.tenant, order.cause.rule);
+        let one = Waiting { id: order.id.clone(), key, since: job.action.planned_at };
+        waiting.entry(channel).or_default().push(one);
+        jobs.insert(order.id.clone(), job);
+    }
+    for (channel, list) in waiting {
+        let window = shared.config.notify.iter().find(|one| one.name == channel).map_or(0, |one| one.burst_seconds);
+        let (asks, others): (Vec<_>, Vec<_>) = list.into_iter().partition(|one| !one.key.ends_with('|'));
+        for group in group(&asks, 0, 1, now).into_iter().chain(group(&others, window, MOST, now)) {
+            let members: Vec<Job> = group.ids.iter().filter_map(|id| jobs.remove(id)).collect();
+            make(shared, &channel, members, 0).await?;
+        }
+    }
+    Ok(!jobs.is_empty())
+}
+
+/// Makes one message: what it says and whom it is for are written before it is sent, so that a repeat says the same and
+/// carries out the same actions. `tried` is how often it was sent already, without anybody knowing what came of it.
+async fn make(shared: &Shared, channel: &str, mut members: Vec<Job>, tried: i64) -> Result<(), String> {
+    let Some(first) = members.first() else { return Ok(()) };
+    let (id, tenant) = (first.action.order.id.clone(), first.tenant.clone());
+    let ask = members.iter().find_map(|job| crate::answers::ask(shared, job));
     let mut alerts = Vec::new();
     for job in &members {
         alerts.push((alert(shared, job).await, done_about(shared, job).await?));
@@ -140,55 +158,46 @@ async fn send(shared: &Shared, channel: &str, mut members: Vec<Job>) -> Result<(
             text: job.action.order.inputs.get("text").map(String::as_str),
         })
         .collect();
-    let ask = members.iter().find_map(|job| crate::answers::ask(shared, job));
-    let mut message = compose(&id, channel, &notices, ask.as_ref(), shared.clock.now());
-    message.tries = tries;
-    match shared.messenger.send(&message).await {
-        Ok(()) => {
-            Metrics::add(&shared.metrics.messages, 1);
-            step(shared, &mut members, ActionState::Done, None).await.map_err(|error| error.to_string())
-        }
-        Err(problem) => failed(shared, members, &problem).await.map_err(|error| error.to_string()),
-    }
-}
-
-async fn step(
-    shared: &Shared,
-    members: &mut [Job],
-    state: ActionState,
-    reason: Option<String>,
-) -> Result<(), ControlError> {
     let now = shared.clock.now();
-    let mut change = shared.control.begin().await?;
-    for job in members {
-        if job.action.state != state {
-            let mut step = wide::to(&job.action.order.id, state);
-            step.reason.clone_from(&reason);
-            advance(&mut change, &job.tenant, &mut job.action, step, now).await?;
-        }
-    }
-    change.commit().await?;
-    shared.outbox_changed.notify_one();
-    Ok(())
-}
-
-async fn failed(shared: &Shared, mut members: Vec<Job>, problem: &PortError) -> Result<(), ControlError> {
-    let now = shared.clock.now();
-    let asked = match problem {
-        PortError::Transient { retry_after, .. } => Some(*retry_after),
-        PortError::Permanent { .. } => None,
+    let message = compose(&id, channel, &notices, ask.as_ref(), now);
+    let title = notices.first().and_then(|notice| notice.alert.str(field::RULE_NAME)).unwrap_or("alert");
+    let told: Vec<String> = members.iter().map(|job| job.action.order.cause.alert.clone()).collect();
+    let told: Vec<String> = told.into_iter().filter(|alert| !alert.is_empty()).collect();
+    let stored = Stored {
+        tenant,
+        id,
+        channel: channel.to_owned(),
+        kind: "alert".to_owned(),
+        subject: title.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_SUBJECT).collect(),
+        state: State::Waiting,
+        body: message.body,
+        members: members.iter().map(|job| job.action.order.id.clone()).collect(),
+        tries: tried,
+        failures: 0,
+        unknown: tried,
+        reference: String::new(),
+        reason: String::new(),
+        created: now,
+        changed: now,
+        retry_at: now,
     };
-    let failures = members.iter().map(|job| job.failures).max().unwrap_or(0) + 1;
-    match asked.and_then(|asked| wide::retry_at(failures, now, asked)) {
-        None => step(shared, &mut members, ActionState::Failed, Some(problem.to_string())).await,
-        Some(at) => {
-            let mut change = shared.control.begin().await?;
-            for job in &members {
-                actions::failed(change.connection(), job, at).await?;
+    let write = async {
+        let mut change = shared.control.begin().await?;
+        messages::put(change.connection(), &stored, &told).await?;
+        for job in &mut members {
+            if job.action.state != ActionState::Running {
+                let step = wide::to(&job.action.order.id, ActionState::Running);
+                advance(&mut change, &job.tenant, &mut job.action, step, now).await?;
             }
-            change.commit().await
         }
+        change.commit().await
+    };
+    write.await.map_err(|error: ControlError| error.to_string())?;
+    shared.outbox_changed.notify_one();
+    if !shared.channels.wake(channel) {
+        deliver::orphans(shared).await?;
     }
+    Ok(())
 }
 
 /// The alert as it is stored; what its cause says where it cannot be found.
@@ -221,7 +230,7 @@ async fn done_about(shared: &Shared, job: &Job) -> Result<Vec<Action>, String> {
     if alert.is_empty() {
         return Ok(Vec::new());
     }
-    let filter = Filter { alert: Some(alert.clone()), without: vec![notify_webhook::ID], ..Filter::default() };
+    let filter = Filter { alert: Some(alert.clone()), without: vec![notify::ID], ..Filter::default() };
     let scope = Scope::One(job.tenant.clone());
     let all =
         actions::list(shared.control.read(), &scope, &filter, None, 50).await.map_err(|error| error.to_string())?;

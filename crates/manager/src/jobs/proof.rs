@@ -7,7 +7,7 @@ use std::time::Duration;
 use sakimori_model::Order;
 use sakimori_model::action::{ActionState, Cause, Target};
 use sakimori_model::id::row_id;
-use sakimori_respond::actions::notify_webhook;
+use sakimori_respond::actions::notify;
 use sakimori_store::control::DEFAULT_TENANT;
 use tokio::sync::Notify;
 
@@ -55,7 +55,7 @@ pub async fn round(shared: &Shared) -> Result<(), String> {
         }
         let order = Order {
             id: row_id(),
-            action: notify_webhook::ID.to_owned(),
+            action: notify::ID.to_owned(),
             target: Target::Channel(channel.name.clone()),
             expiry: None,
             cause: Cause {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sakimori_model::Timestamp;
 use sakimori_store::control::retire::{self, Keep};
-use sakimori_store::control::{ControlError, executions, shed};
+use sakimori_store::control::{ControlError, executions, messages, shed};
 use sakimori_store::lake::LakeError;
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -22,6 +22,8 @@ const EVERY: Duration = Duration::from_secs(3_600);
 const FIRST: Duration = Duration::from_secs(300);
 /// What changed so lately stays, in seconds, however much there is: a crash may make it be asked for again.
 const FRESH: i64 = 600;
+/// Of a tenant's messages that are over, so many stay.
+const MOST_MESSAGES: i64 = 10_000;
 
 /// Runs until the stop is told.
 pub async fn run(shared: Arc<Shared>) -> Result<(), String> {
@@ -81,6 +83,7 @@ async fn retire(shared: &Shared, now: Timestamp) -> Result<u64, ControlError> {
         retire::head(&mut change, &tenant, now).await?;
         shed::tidy(change.connection(), &tenant, before).await?;
         gone += executions::tidy(change.connection(), &tenant, before).await?;
+        messages::tidy(change.connection(), &tenant, before, MOST_MESSAGES).await?;
         change.commit().await?;
     }
     shared.outbox_changed.notify_one();

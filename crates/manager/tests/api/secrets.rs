@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use sakimori_manager::channels::{Failure, Outgoing};
 use sakimori_manager::config::Channel;
-use sakimori_respond::message::{Message, SIGNATURE_HEADER, signature};
-use sakimori_respond::ports::PortError;
+use sakimori_model::Timestamp;
+use sakimori_respond::message::{SIGNATURE_HEADER, signature};
 use sakimori_runtime::SystemClock;
 use sakimori_runtime::sealing::is_sealed;
 use sakimori_store::control::secrets;
@@ -87,6 +88,11 @@ async fn receive(listener: &TcpListener) -> Option<String> {
     })
 }
 
+fn outgoing(channel: &str) -> Outgoing<'_> {
+    let created = Timestamp::from_secs(1);
+    Outgoing { channel, id: "m", may_be_repeat: false, reference: "", closes: None, created, body: "{}" }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_signs_by_the_secret_that_it_names_as_it_is_now_and_sends_nothing_without() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -94,16 +100,16 @@ async fn a_channel_signs_by_the_secret_that_it_names_as_it_is_now_and_sends_noth
     let channel = |name: &str, secret: &str| Channel {
         name: name.into(),
         url: url.clone(),
-        secret_file: None,
         secret: Some(secret.into()),
         burst_seconds: 0,
+        ..Channel::default()
     };
     let channels = vec![channel("ops", "pager"), channel("theirs", "acme/pager")];
     let world = World::start_with(Arc::new(SystemClock), |config| config.notify = channels).await;
     let shared = &world.running.shared;
     let send = async |channel: &str| {
-        let message = Message { id: "m".into(), channel: channel.into(), body: "{}".into(), tries: 0 };
-        let (sent, got) = tokio::join!(shared.messenger.send(&message), receive(&listener));
+        let message = outgoing(channel);
+        let (sent, got) = tokio::join!(shared.channels.send(&message), receive(&listener));
         sent.unwrap();
         got.unwrap()
     };
@@ -111,9 +117,8 @@ async fn a_channel_signs_by_the_secret_that_it_names_as_it_is_now_and_sends_noth
         let seconds: i64 = header.split(['=', ',']).nth(1).unwrap().parse().unwrap();
         signature(key.as_bytes(), sakimori_model::Timestamp::from_secs(seconds), "{}") == header
     };
-    let message = Message { id: "m".into(), channel: "ops".into(), body: "{}".into(), tries: 0 };
-    let without = shared.messenger.send(&message).await.unwrap_err();
-    assert!(matches!(without, PortError::Transient { .. }), "it is tried again");
+    let without = shared.channels.send(&outgoing("ops")).await.unwrap_err();
+    assert!(matches!(without, Failure::NotTaken { .. }), "it is tried again");
     assert!(without.to_string().contains("secrets set pager"), "{without}");
     world.ask("PUT", "/api/v1/secrets/pager", hex_of(&format!("{VALUE}\n"))).await;
     assert!(signed_by(&send("ops").await, VALUE), "a line end is none of it");
@@ -123,10 +128,9 @@ async fn a_channel_signs_by_the_secret_that_it_names_as_it_is_now_and_sends_noth
     let listed = world.ask("GET", "/api/v1/secrets", Value::Null).await;
     assert_eq!(listed["items"][0]["used_by"], json!(["ops"]));
     // Another tenant's is named with it.
-    let other = Message { channel: "theirs".into(), ..message.clone() };
-    assert!(shared.messenger.send(&other).await.unwrap_err().to_string().contains("acme"));
+    assert!(shared.channels.send(&outgoing("theirs")).await.unwrap_err().to_string().contains("acme"));
     world.ask("DELETE", "/api/v1/secrets/pager", Value::Null).await;
-    assert!(shared.messenger.send(&message).await.is_err());
+    assert!(shared.channels.send(&outgoing("ops")).await.is_err());
     world.running.stop().await;
 }
 

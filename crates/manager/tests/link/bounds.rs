@@ -103,7 +103,7 @@ impl Site {
         let (hook, sets) = (Hook::default(), Arc::new(Sets::default()));
         let mut config = world.config();
         let url = hook.listen().await;
-        config.notify = vec![Channel { name: "ops".into(), url, secret: None, secret_file: None, burst_seconds: 1 }];
+        config.notify = vec![Channel { name: "ops".into(), url, burst_seconds: 1, ..Channel::default() }];
         change(&mut config);
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let waf: Arc<dyn AddressSet> = Arc::clone(&sets) as Arc<dyn AddressSet>;
@@ -225,9 +225,8 @@ fn a_flood_from_ever_new_addresses_writes_few_rows_and_is_told_once() {
         println!("{FLOOD} alerts in {} s, {} MiB more", began.elapsed().as_secs(), resident().saturating_sub(before));
         assert_eq!(site.number(written).await, 2_000, "what was not counted is written");
         // Messages likewise; those that tell of the flood itself come on top.
-        let messages =
-            "SELECT COUNT(*) FROM actions WHERE kind = 'notify_webhook' AND alert <> '' AND rule <> 'actions-shed'";
-        let untold = "SELECT CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM shed WHERE kind = 'notify_webhook'";
+        let messages = "SELECT COUNT(*) FROM actions WHERE kind = 'notify' AND alert <> '' AND rule <> 'actions-shed'";
+        let untold = "SELECT CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM shed WHERE kind = 'notify'";
         assert_eq!((site.number(messages).await, site.number(untold).await), (200, i64::from(FLOOD) - 200));
         // No alert is lost, and one alert for each kind says what is left out and what to do.
         site.found(&world, "event.kind:alert and rule.id:ssh-brute-force", |count| count == u64::from(FLOOD)).await;
@@ -249,7 +248,7 @@ fn a_flood_from_ever_new_addresses_writes_few_rows_and_is_told_once() {
         assert_eq!(site.sets.0.lock().unwrap().len(), 2_000);
         site.until(
             "messages are sent",
-            "SELECT COUNT(*) FROM actions WHERE kind = 'notify_webhook' AND state = 'done'",
+            "SELECT COUNT(*) FROM actions WHERE kind = 'notify' AND state = 'done'",
             |done| done >= 202,
         )
         .await;
@@ -297,7 +296,7 @@ fn a_flood_from_ever_new_addresses_writes_few_rows_and_is_told_once() {
             |live| live == 0,
         )
         .await;
-        let waiting = "SELECT COUNT(*) FROM actions WHERE state IN ('approved', 'running') AND kind = 'notify_webhook'";
+        let waiting = "SELECT COUNT(*) FROM actions WHERE state IN ('approved', 'running') AND kind = 'notify'";
         // What is asked for meanwhile waits for others of its kind, by this clock.
         let began = Instant::now();
         while site.number(waiting).await > 0 {

@@ -149,13 +149,8 @@ impl<'a> Site<'a> {
     async fn start(world: &'a World, outer: &Arc<Outer>, hook: &str, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = world.config();
         config.content_dir = Some(world.state().with_file_name("content"));
-        let channel = |name: &str| Channel {
-            name: name.into(),
-            url: hook.to_owned(),
-            secret: None,
-            secret_file: None,
-            burst_seconds: 0,
-        };
+        let channel =
+            |name: &str| Channel { name: name.into(), url: hook.to_owned(), burst_seconds: 0, ..Channel::default() };
         config.notify = vec![channel("ops")];
         config.api.public_url = Some("http://sakimori.example".to_owned());
         change(&mut config);
@@ -219,7 +214,7 @@ trigger: { alert: { rules: [stolen-key], scope: wide } }
 steps:
   - { id: key, action: access_key_deactivate, target: event.user.name }
   - { action: waf_block, target: event.source.ip }
-  - { action: notify_webhook, channel: ops }
+  - { action: notify, channel: ops }
 ";
 
 const ASKS: &str = "id: tried
@@ -360,7 +355,7 @@ fn a_playbook_is_checked_rehearsed_and_run_by_hand() {
             }
             assert!(began.elapsed() < PATIENCE, "{past}");
         };
-        assert_eq!(past["orders"], json!({"access_key_deactivate": 1, "notify_webhook": 1, "waf_block": 1}), "{past}");
+        assert_eq!(past["orders"], json!({"access_key_deactivate": 1, "notify": 1, "waf_block": 1}), "{past}");
         assert!(site.executions().await.is_empty() && outer.changes.lock().unwrap().is_empty(), "it is off");
         let alert = "5f".repeat(16);
         let dry = ask("/api/v1/playbooks/tried/run", json!({"alert": alert, "dry_run": true})).await;

@@ -21,7 +21,7 @@ pub mod instance_isolate;
 pub mod instance_replace;
 pub mod instance_stop;
 pub mod instance_terminate;
-pub mod notify_webhook;
+pub mod notify;
 pub mod pipeline_stop;
 pub mod pipeline_transition_disable;
 pub mod port_close;
@@ -142,7 +142,7 @@ pub const CATALOG: &[&Descriptor] = &[
     &quarantine_file::DESCRIPTOR,
     &scan_paths::DESCRIPTOR,
     &waf_block::DESCRIPTOR,
-    &notify_webhook::DESCRIPTOR,
+    &notify::DESCRIPTOR,
     &prevent_mode::DESCRIPTOR,
     &access_key_deactivate::DESCRIPTOR,
     &bucket_close::DESCRIPTOR,
@@ -166,8 +166,12 @@ pub const CATALOG: &[&Descriptor] = &[
     &waf_shape_rule::DESCRIPTOR,
 ];
 
-/// The action of this slug.
+/// Slugs of before, and what they are called now: rows, playbooks and orders may still have them.
+pub const FORMER: &[(&str, &str)] = &[(notify::FORMER_ID, notify::ID)];
+
+/// The action of this slug, or of one that it had before.
 pub fn find(id: &str) -> Option<&'static Descriptor> {
+    let id = FORMER.iter().find(|(former, _)| *former == id).map_or(id, |(_, now)| now);
     CATALOG.iter().find(|descriptor| descriptor.id == id).copied()
 }
 
@@ -191,5 +195,7 @@ mod tests {
             assert_eq!(find(descriptor.id), Some(*descriptor));
         }
         assert_eq!(find("rm"), None);
+        assert_eq!(find("notify_webhook").map(|known| known.id), Some("notify"), "it was called so");
+        assert!(FORMER.iter().all(|(former, now)| find(former) == find(now) && find(now).is_some()));
     }
 }

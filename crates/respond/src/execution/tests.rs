@@ -116,7 +116,7 @@ fn with(steps: &str) -> String {
 
 const TWO: &str = "steps:
   - { id: first, action: waf_block, target: event.source.ip }
-  - { id: tell, action: notify_webhook, channel: ops }
+  - { id: tell, action: notify, channel: ops }
 ";
 
 #[test]
@@ -125,7 +125,7 @@ fn steps_come_one_after_the_other_and_a_second_look_orders_nothing_again() {
     assert_eq!(world.pass(), ["waf_block 198.51.100.7"]);
     assert_eq!(world.pass(), Vec::<String>::new(), "it waits");
     world.let_be(0, ActionState::Done);
-    assert_eq!(world.pass(), ["notify_webhook ops"]);
+    assert_eq!(world.pass(), ["notify ops"]);
     world.let_be(1, ActionState::Done);
     world.pass();
     assert_eq!((world.execution.state, world.state_of("0")), (State::Done, StepState::Done));
@@ -147,7 +147,7 @@ fn what_fails_takes_back_what_was_done_the_last_first() {
     let steps = "steps:
   - { action: waf_block, target: event.source.ip }
   - { action: waf_block, target: '\"198.51.100.20\"' }
-  - { action: notify_webhook, channel: ops }
+  - { action: notify, channel: ops }
   - { action: waf_block, target: '\"198.51.100.21\"' }
 ";
     let mut world = World::new(&with(steps), event());
@@ -175,7 +175,7 @@ fn what_fails_takes_back_what_was_done_the_last_first() {
 fn a_step_may_go_on_or_stop_and_is_tried_again() {
     let steps = "steps:
   - { id: a, action: waf_block, target: event.source.ip, retries: 1, on_failure: continue }
-  - { action: notify_webhook, channel: ops, when: steps.a == \"failed\" }
+  - { action: notify, channel: ops, when: steps.a == \"failed\" }
   - { action: waf_block, target: '\"nonsense\"', on_failure: stop }
 ";
     let mut world = World::new(&with(steps), event());
@@ -183,7 +183,7 @@ fn a_step_may_go_on_or_stop_and_is_tried_again() {
     world.let_be(0, ActionState::Failed);
     assert_eq!(world.pass(), ["waf_block 198.51.100.7"]);
     world.let_be(1, ActionState::Failed);
-    assert_eq!(world.pass(), ["notify_webhook ops"]);
+    assert_eq!(world.pass(), ["notify ops"]);
     world.let_be(2, ActionState::Done);
     world.pass();
     assert_eq!(world.execution.state, State::Failed);
@@ -198,7 +198,7 @@ fn people_are_asked_and_their_answer_counts_while_it_is_time() {
 ";
     let ask = || {
         let mut world = World::new(&with(steps), event());
-        assert_eq!(world.pass(), ["notify_webhook ops"]);
+        assert_eq!(world.pass(), ["notify ops"]);
         let asked: serde_json::Value =
             serde_json::from_str(&world.actions[&world.ordered[0]].order.inputs["ask"]).unwrap();
         assert_eq!((asked["en"].as_str(), asked["step"].as_str()), (Some("Shall it?"), Some("0")));
@@ -240,7 +240,7 @@ fn the_blast_radius_refuses_or_asks() {
     let asks = format!("limits: {{ share: 20, within: 1h, ask: ops }}\n{TWO}");
     let mut world = World::new(&with(&asks), event());
     world.others = 2;
-    assert_eq!(world.pass(), ["notify_webhook ops"]);
+    assert_eq!(world.pass(), ["notify ops"]);
     world.answer("0!limit", "ann", true);
     assert_eq!(world.pass(), ["waf_block 198.51.100.7"]);
     let mut within = World::new(&with(&asks), event());
@@ -262,7 +262,7 @@ fn quiet_hours_wait_skip_or_ask() {
     skip.pass();
     assert_eq!(skip.execution.state, State::Skipped);
     let mut ask = World::new(&quiet("then: ask, ask: ops"), event());
-    assert_eq!(ask.pass(), ["notify_webhook ops"]);
+    assert_eq!(ask.pass(), ["notify ops"]);
     ask.answer("quiet_hours", "ann", true);
     assert_eq!(ask.pass(), ["waf_block 198.51.100.7"]);
 }
@@ -275,14 +275,14 @@ fn loops_and_what_runs_beside_each_other() {
     steps: [ { action: waf_block, target: item } ]
   - parallel:
       - { action: waf_block, target: event.source.ip }
-      - { action: notify_webhook, channel: ops }
+      - { action: notify, channel: ops }
 ";
     let mut world = World::new(&with(steps), event());
     assert_eq!(world.pass(), ["waf_block 198.51.100.8"]);
     world.let_be(0, ActionState::Done);
     assert_eq!(world.pass(), ["waf_block 198.51.100.9"]);
     world.let_be(1, ActionState::Done);
-    assert_eq!(world.pass(), ["waf_block 198.51.100.7", "notify_webhook ops"]);
+    assert_eq!(world.pass(), ["waf_block 198.51.100.7", "notify ops"]);
     world.let_be(2, ActionState::Refused);
     world.pass();
     assert_eq!(world.execution.state, State::Running, "the other comes to its end first");
@@ -298,7 +298,7 @@ fn loops_and_what_runs_beside_each_other() {
 fn a_time_out_takes_back_and_a_person_s_undo_ends_it() {
     let steps = "steps:
   - { action: waf_block, target: event.source.ip, timeout: 10s }
-  - { action: notify_webhook, channel: ops }
+  - { action: notify, channel: ops }
 ";
     let mut world = World::new(&with(steps), event());
     world.pass();
@@ -354,7 +354,7 @@ proptest! {
   - { action: waf_block, target: event.source.ip, retries: 1 }
   - parallel:
       - { action: waf_block, target: '\"198.51.100.20\"' }
-      - { action: notify_webhook, channel: ops }
+      - { action: notify, channel: ops }
   - for_each: event.related.ip
     steps: [ { action: waf_block, target: item, timeout: 5s } ]
 ";

@@ -7,7 +7,7 @@ use sakimori_model::rule::Scope;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
 
 use super::{Command, Execution, Facts, Progress, Question, State, StepState};
-use crate::actions::{Runs, TargetKind, notify_webhook};
+use crate::actions::{Runs, TargetKind, notify};
 use crate::condition::Scene;
 use crate::playbook::{Act, Ask, Each, Naming, OnFailure, Otherwise, Playbook, Quiet, Setting, Step, What};
 use crate::wide;
@@ -297,8 +297,8 @@ impl<'a> Walk<'a> {
             "otherwise": question.otherwise,
         });
         Order {
-            id: wide::order_id(&keyed_by, notify_webhook::ID, &target, MANAGER),
-            action: notify_webhook::ID.to_owned(),
+            id: wide::order_id(&keyed_by, notify::ID, &target, MANAGER),
+            action: notify::ID.to_owned(),
             target,
             expiry: None,
             cause: self.playbook.cause(self.facts.event, &self.execution.alert),

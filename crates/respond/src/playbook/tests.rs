@@ -118,7 +118,8 @@ fn a_wide_playbook_blocks_in_front_and_tells() {
     let playbook = Playbook::parse("p.yml", WIDE).unwrap();
     let orders = playbook.evaluate(&alert(json!({})), "a", &setting(Scope::Wide));
     let kinds: Vec<_> = orders.iter().map(|order| (order.action.as_str(), order.target.to_string())).collect();
-    let wanted = [("waf_block", "198.51.100.7".to_owned()), ("notify_webhook", "ops".to_owned())];
+    // The slug of before is understood.
+    let wanted = [("waf_block", "198.51.100.7".to_owned()), ("notify", "ops".to_owned())];
     assert_eq!(kinds, wanted);
     assert_eq!(orders[1].inputs.get("text").map(String::as_str), Some("look"));
 }
@@ -235,7 +236,7 @@ steps:
     retries: 2
   - parallel:
       - { action: waf_block, target: event.source.ip }
-      - { action: notify_webhook, channel: ops, inputs: { text: { cel: event.source.ip } } }
+      - { action: notify, channel: ops, inputs: { text: { cel: event.source.ip } } }
   - approval: { ask: ops, within: 30m, text: { en: Go on? } }
   - for_each: event.related.ip
     most: 5

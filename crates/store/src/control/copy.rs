@@ -45,6 +45,9 @@ const TABLES: &[&str] = &[
     "playbook_revisions",
     "playbook_runs",
     "alert_notes",
+    "messages",
+    "message_tries",
+    "message_alerts",
 ];
 
 /// See [`Control::snapshot`].

@@ -20,6 +20,7 @@ pub mod executions;
 pub mod flushes;
 pub mod halts;
 pub mod heads;
+pub mod messages;
 pub mod outbox;
 pub mod policies;
 pub mod retire;

@@ -23,7 +23,7 @@ const PORTION: i64 = 1_000;
 
 /// What is over, in SQL. Kinds of actions that cannot be taken back are over when they are done.
 const FINISHED: &str = "(state IN ('undone', 'expired', 'no_effect', 'refused', 'failed') \
-                        OR (state = 'done' AND kind IN ('notify_webhook', 'scan_paths')))";
+                        OR (state = 'done' AND kind IN ('notify', 'scan_paths')))";
 
 /// Where a chain begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -279,7 +279,7 @@ mod tests {
         Action {
             order: Order {
                 id: id.into(),
-                action: if id.starts_with('m') { "notify_webhook" } else { "waf_block" }.into(),
+                action: if id.starts_with('m') { "notify" } else { "waf_block" }.into(),
                 target: Target::Channel("x".into()),
                 expiry: None,
                 cause: Cause::default(),

@@ -127,7 +127,7 @@ mod tests {
         Shed {
             tenant: "default".into(),
             source: "playbook:tell".into(),
-            kind: "notify_webhook".into(),
+            kind: "notify".into(),
             target: "ops".into(),
             began,
             last: began + position,
@@ -146,13 +146,13 @@ mod tests {
         }
         change.commit().await.unwrap();
         let at = Timestamp::from_micros;
-        assert!(untold(control.read(), "notify_webhook", at(99)).await.unwrap().is_empty());
-        let [one] = untold(control.read(), "notify_webhook", at(100)).await.unwrap().try_into().unwrap();
+        assert!(untold(control.read(), "notify", at(99)).await.unwrap().is_empty());
+        let [one] = untold(control.read(), "notify", at(100)).await.unwrap().try_into().unwrap();
         assert_eq!((one.count, one.last, one.told), (30, 103, 0));
         let mut change = control.begin().await.unwrap();
         told(change.connection(), &one, one.count, at(500)).await.unwrap();
         change.commit().await.unwrap();
-        assert!(untold(control.read(), "notify_webhook", at(i64::MAX)).await.unwrap().is_empty());
+        assert!(untold(control.read(), "notify", at(i64::MAX)).await.unwrap().is_empty());
     }
 
     async fn old_spans_go(base: Base) {

@@ -1,7 +1,9 @@
-//! `notify_webhook`: tells a person, by a signed JSON message to a webhook.
+//! `notify`: tells people, by a message to a channel of the configuration: a chat, a ticket, a pager, mail, a topic, syslog,
+//! a webhook.
 //!
-//! The body, the signature and the grouping of a burst into one message are [`crate::message`]; the effect is
-//! [`crate::ports::Messenger`]. It is sent at least once, with the same id for every repeat.
+//! What the message says and the grouping of a burst into one are [`crate::message`]; the kinds of channels, their limits and
+//! the delivery are the manager's. How often a message may arrive is the channel's own: exactly once where its receiver knows
+//! our key, else at least once, with the same id for every repeat and a mark on it (D19). The descriptor says the weaker.
 
 use sakimori_model::Order;
 use sakimori_model::action::Target;
@@ -10,26 +12,29 @@ use super::{Descriptor, Input, Runs, Safety, TargetKind};
 use crate::guard::Verdict;
 
 /// Slug.
-pub const ID: &str = "notify_webhook";
+pub const ID: &str = "notify";
+/// Slug of before there were other channels than webhooks.
+pub const FORMER_ID: &str = "notify_webhook";
 
 /// What it is.
 pub const DESCRIPTOR: Descriptor = Descriptor {
     id: ID,
-    title_en: "Send a message to a webhook",
-    title_ja: "Webhook へ通知",
+    title_en: "Send a message",
+    title_ja: "通知を送る",
     config: &[
-        ("notify.channels.<name>.url", "where the message goes"),
-        ("notify.channels.<name>.secret", "key of its signature"),
-        ("notify.channels.<name>.burst_seconds", "messages of one rule within this time become one"),
+        ("notify.<n>.kind", "what its receiver is"),
+        ("notify.<n>.url", "where the message goes"),
+        ("notify.<n>.secret", "key, token or password"),
+        ("notify.<n>.burst_seconds", "messages of one rule within this time become one"),
     ],
     inputs: &[Input { name: "text", about: "a sentence of the playbook's author", most: 1024 }],
     target: TargetKind::Channel,
-    permissions: &["an outgoing HTTP(S) connection of the manager"],
+    permissions: &["an outgoing connection of the manager to the channel's receiver"],
     safety: Safety::Repeatable,
     undo: None,
     expires: false,
     blast_radius: "one message",
-    verification: "the receiver answers with a status of 2xx",
+    verification: "the receiver says that it has it",
     runs: Runs::Manager,
 };
 
