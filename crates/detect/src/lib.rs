@@ -33,6 +33,7 @@ pub mod snapshot;
 pub mod sns;
 pub mod source;
 pub mod syslog;
+pub mod syslog_frames;
 pub mod testcases;
 mod view;
 mod window;

@@ -22,6 +22,7 @@ use crate::ca::Authority;
 use crate::config::Config;
 use crate::flood::Floods;
 use crate::ingest::IngestHandle;
+use crate::ingest::ways::Open;
 use crate::metrics::Metrics;
 use crate::presence::Copies;
 use crate::sealing::Sealing;
@@ -44,6 +45,10 @@ pub struct Shared {
     pub authority: Authority,
     /// The way in for batches.
     pub ingest: IngestHandle,
+    /// The ways in for what others send.
+    pub ways: Open,
+    /// Where syslog is listened for, by the name of its way, once it is.
+    pub syslog_addresses: Mutex<HashMap<String, SocketAddr>>,
     /// Agents that are connected now.
     pub links: Links,
     /// Of which agents a copy on another machine was told.

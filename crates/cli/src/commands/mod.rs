@@ -85,6 +85,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             sakimori_scan::worker::run()?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Worker { name: scan::WorkerName::Ingest } => {
+            sakimori_manager::ingest::worker::run()?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut command = Cli::command();
             let mut text = Vec::new();

@@ -20,6 +20,7 @@ mod isolation;
 mod pipelines;
 mod port_close;
 mod problem;
+pub mod sqs;
 mod steps;
 pub mod waf;
 mod waf_rules;

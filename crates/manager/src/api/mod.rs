@@ -46,6 +46,7 @@ mod tenants;
 mod tokens;
 mod trials;
 mod users;
+mod ways;
 
 use std::sync::Arc;
 

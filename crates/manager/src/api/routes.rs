@@ -11,6 +11,7 @@ use super::{
 };
 use super::{
     orders, playbooks, policies, proof, rules, scans, sealing, secrets, session, shed, tenants, tokens, trials, users,
+    ways,
 };
 
 /// Open to everybody.
@@ -115,6 +116,8 @@ pub fn table() -> Vec<Route> {
         get("/api/v1/bundles/current", "bundles:read", bundles::current).does("Shows the rule bundle in force").answers::<bundles::BundleView>(200),
         put("/api/v1/bundles/current", "bundles:write", bundles::upload).does("Takes a newer rule bundle").takes_bytes(bundles::MOST).answers::<bundles::BundleView>(200),
 
+        post("/api/v1/ingest/{way}", OPEN, ways::take).does("Takes what others send: webhooks and topics of SNS").takes_bytes(crate::ingest::webhook::MAX_BODY).answers::<ways::Taken>(200),
+
         post("/api/v1/backups", "backups:create", backups::create).does("Streams a backup of the whole installation").answers_text("application/x-tar"),
 
         get("/api/v1/audit", "audit:read", audit::list).does("Lists audit entries, newest first").query::<extract::PageQuery>().answers_page::<audit::AuditEntry>(),
@@ -148,6 +151,6 @@ mod tests {
             assert_eq!(table.iter().position(same), Some(at), "{}", route.path);
         }
         let open: Vec<&str> = table.iter().filter(|route| route.permission.is_none()).map(|route| route.path).collect();
-        assert_eq!(open, ["/healthz", "/readyz", "/metrics", "/api/v1/session"]);
+        assert_eq!(open, ["/healthz", "/readyz", "/metrics", "/api/v1/session", "/api/v1/ingest/{way}"]);
     }
 }
