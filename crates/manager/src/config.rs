@@ -326,5 +326,6 @@ mod tests {
             all.cloud.accounts.len() == 1 && all.cloud.waf.is_some() && all.notify.len() == 1 && all.api.key.is_some()
         );
         assert!(all.seal_key.is_some());
+        assert_eq!((all.ingest.names().count(), all.ingest.check()), (4, Ok(())));
     }
 }

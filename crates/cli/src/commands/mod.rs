@@ -5,6 +5,7 @@ pub mod agents;
 pub mod alerts;
 pub mod audit;
 pub mod backup;
+pub mod bouncers;
 pub mod bundle;
 pub mod cloud;
 pub mod config;
@@ -65,6 +66,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Restore(args) => backup::restore(&shared, &args),
         Command::Secrets(command) => secrets::run(&shared, command),
         Command::User(command) => user::run(&shared, command),
+        Command::Bouncers(command) => with_api(&shared, async |api| bouncers::run(&api, command, shared.json).await),
         Command::Token(command) => with_api(&shared, async |api| token::run(&api, command, shared.json).await),
         Command::Agents { command: Some(agents::AgentsCommand::Scan(scan)) } => {
             let api = Api::open(&shared)?;

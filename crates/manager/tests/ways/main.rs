@@ -2,6 +2,7 @@
 //! credentials of the simulator come from the environment, which is set for a child.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod decisions;
 mod lines;
 mod posted;
 mod queue;
@@ -29,6 +30,8 @@ fn main() {
         ("a_worker_that_dies_costs_nothing", posted::worker_dies),
         ("a_topic_is_believed_by_its_signature_alone", topic::believed),
         ("a_datagram_is_stored_or_counted", lines::datagrams),
+        ("decisions_are_told_in_the_form_that_bouncers_read", decisions::form),
+        ("a_real_bouncer_blocks_and_unblocks", decisions::bouncer),
         ("lines_come_by_both_framings_and_in_tls", lines::streams),
     ];
     harness::run(&first, all, || Ok(()));

@@ -91,7 +91,7 @@ pub fn webhook() {
         assert_eq!(taken(&world.post("alerts", &token, &first).await), (200, 1, 0));
         let grown = group(json!([alert("Down", "a"), alert("Slow", "b")]));
         assert_eq!(taken(&world.post("alerts", &token, &grown).await), (200, 1, 1));
-        let alerts = world.find("rule.id:finding-high", 2).await;
+        let alerts = world.find("event.kind:alert AND rule.id:finding-high", 2).await;
         assert_eq!(alerts.len(), 2);
         assert_eq!(alerts[0]["host"]["name"], json!("shop-web-1"));
         // A way takes what its sources are; all else is a dead letter, and none of it is lost.

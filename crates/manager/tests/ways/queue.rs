@@ -81,7 +81,7 @@ pub fn findings() {
         for message in [GUARDDUTY, DEEP_SECURITY] {
             simulator.python(publish, &given(&[("topic", &topic), ("message", message)]));
         }
-        let alerts = world.find("rule.id:finding-intrusion", 2).await;
+        let alerts = world.find("event.kind:alert AND rule.id:finding-intrusion", 2).await;
         let of = |path: &[&str]| -> BTreeSet<String> {
             let one = |alert: &Value| path.iter().fold(alert, |at, name| &at[*name]).as_str().unwrap_or("?").to_owned();
             alerts.iter().map(one).collect()
@@ -125,7 +125,7 @@ pub fn once() {
         let dead = world.find("event.dataset:sakimori.dead_letter", 1).await;
         assert!(dead[0]["error"]["message"].as_str().unwrap().contains("no log source"), "{dead:?}");
         assert_eq!(dead[0]["event"]["original"], json!(r#"{"nobody":"knows this"}"#));
-        assert_eq!(world.find("rule.id:finding-intrusion", 1).await.len(), 1);
+        assert_eq!(world.find("event.kind:alert AND rule.id:finding-intrusion", 1).await.len(), 1);
 
         // What was known before a stop is known after it: in control state, and in the journal.
         for _ in 0..2 {
@@ -147,10 +147,10 @@ pub fn once() {
         worse["detail"]["severity"] = json!(9.5);
         say(&worse);
         world.find("event.dataset:aws.guardduty", 3).await;
-        let alerts = world.find("rule.id:finding-intrusion", 2).await;
+        let alerts = world.find("event.kind:alert AND rule.id:finding-intrusion", 2).await;
         assert_eq!(alerts.len(), 2, "{alerts:#?}");
         let balance = world.get("/api/v1/events/balance").await;
-        let row = balance["streams"].as_array().or(balance["rows"].as_array());
+        let row = balance["items"].as_array();
         let row = row.unwrap_or_else(|| panic!("{balance}")).iter().find(|row| row["origin"] == json!("way:findings"));
         let row = row.unwrap_or_else(|| panic!("{balance}"));
         assert_eq!((&row["arrived"], &row["stored"], &row["balanced"]), (&json!(4), &json!(4), &json!(true)), "{row}");

@@ -100,8 +100,7 @@ pub fn believed() {
     let (ours, certificate) = key(dir.path(), "ours");
     let (theirs, _) = key(dir.path(), "theirs");
     let (origin, asked) = amazon(certificate);
-    let settings =
-        format!("[[ingest.sns]]\nname = \"topic\"\ntopics = [\"{TOPIC}\"]\nendpoint = \"{origin}\"\n");
+    let settings = format!("[[ingest.sns]]\nname = \"topic\"\ntopics = [\"{TOPIC}\"]\nendpoint = \"{origin}\"\n");
     on(async {
         let world = World::start(&settings).await;
         let one = envelope(&origin, "Notification", "m-1");
