@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    actions, agents, alerts, audit, backup, bouncers, bundle, cloud, config, doctor, events, halt, hunt, logs, manager, net,
-    operator, playbook, policy, rules, scan, secrets, token, user,
+    actions, agents, alerts, audit, backup, bouncers, bundle, cloud, config, doctor, events, halt, hunt, logs, manager,
+    net, operator, playbook, policy, rules, scan, secrets, token, user,
 };
 use crate::platform;
 
