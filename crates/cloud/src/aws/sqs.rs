@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use aws_config::timeout::TimeoutConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, MessageSystemAttributeName};
 use sakimori_respond::ports::PortError;
@@ -17,6 +18,9 @@ use super::{Account, configuration};
 pub const WAIT_SECONDS: i32 = 20;
 /// Most messages of one poll: the most that SQS allows.
 pub const TOGETHER: i32 = 10;
+
+/// How long one call may take: a poll, and what the network adds.
+const POLL: Duration = Duration::from_secs(30);
 
 /// What reading a queue needs, as IAM writes it.
 pub const PERMISSIONS: &[&str] = &["sqs:ReceiveMessage", "sqs:DeleteMessage"];
@@ -50,8 +54,15 @@ impl Queue {
         if account.region.is_empty() {
             return Err(PortError::permanent("cloud.accounts.<name>.region is missing, like ap-northeast-1"));
         }
-        let config = configuration(account).await;
-        Ok(Self { client: Client::new(&config), url: url.to_owned() })
+        // A poll waits longer than other calls may take.
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .operation_attempt_timeout(POLL)
+            .operation_timeout(2 * POLL)
+            .build();
+        let shared = configuration(account).await;
+        let config = aws_sdk_sqs::config::Builder::from(&shared).timeout_config(timeouts).build();
+        Ok(Self { client: Client::from_conf(config), url: url.to_owned() })
     }
 
     /// Waits for messages; none may come. `wait` is at most [`WAIT_SECONDS`].

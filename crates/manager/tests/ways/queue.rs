@@ -77,6 +77,7 @@ pub fn findings() {
     let (topic, queue) = set_up(&simulator);
     on(async {
         let world = World::start(&settings(&simulator, &queue)).await;
+        world.switch_on("block-finding-in-waf").await;
         let publish = "client('sns').publish(TopicArn=given['topic'], Message=given['message'])";
         for message in [GUARDDUTY, DEEP_SECURITY] {
             simulator.python(publish, &given(&[("topic", &topic), ("message", message)]));

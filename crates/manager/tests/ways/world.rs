@@ -81,6 +81,14 @@ impl World {
         assert!(answer.status().is_success(), "{}", answer.status());
     }
 
+    /// Lets a playbook run that is shipped switched off.
+    pub async fn switch_on(&self, playbook: &str) {
+        let path = self.url("/api/v1/policies/layers/tenant");
+        let body = json!({"tree": {"response": {"playbooks_on": [playbook]}}});
+        let answer = self.client.put(path).bearer_auth(&self.token).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
+    }
+
     /// Posts to a way; status and body.
     pub async fn post(&self, way: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
         let mut request = self.client.post(self.url(&format!("/api/v1/ingest/{way}"))).body(body.to_owned());
