@@ -11,11 +11,11 @@ use super::world::{PATIENCE, Simulator, World, on};
 const GUARDDUTY: &str = include_str!("guardduty.json");
 const DEEP_SECURITY: &str = include_str!("deep_security.json");
 
-/// Makes topic, queue, subscription, IP sets and a web ACL whose rule blocks them; gives topic and queue.
+/// Makes topic, queue (which gives a message out again soon, where a stop cut a poll off), subscription, IP sets and a web ACL whose rule blocks them; gives topic and queue.
 const SETUP: &str = "
 sns, sqs, waf = client('sns'), client('sqs'), client('wafv2')
 topic = sns.create_topic(Name='findings')['TopicArn']
-queue = sqs.create_queue(QueueName='findings')['QueueUrl']
+queue = sqs.create_queue(QueueName='findings', Attributes={'VisibilityTimeout': '5'})['QueueUrl']
 arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=['QueueArn'])['Attributes']['QueueArn']
 sns.subscribe(TopicArn=topic, Protocol='sqs', Endpoint=arn)
 see = dict(SampledRequestsEnabled=True, CloudWatchMetricsEnabled=True, MetricName='m')
