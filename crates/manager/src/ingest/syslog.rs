@@ -9,9 +9,10 @@
 //! | `queue_full` | what waits for the worker is bounded (by TCP the sender waits) |
 //! | `kernel_buffer` | the socket's buffer was full: the kernel's own count |
 //! | `sender` | the address may not send (it is no sender of ours, but it is counted) |
+//! | `stopped` | it waited when the manager was stopped, and there was no time to journal it |
 //!
 //! Whose events these are says the configuration, which names who may send; what a line says of its host is one field beside
-//! the address that it came from (`observer.ip`). A message is one line: a line feed in it cannot begin another.
+//! the address that it came from (`observer.ip`). All that is taken apart in this process is where a message ends. A message is one line: a line feed in it cannot begin another.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use sakimori_detect::syslog_frames::{Frames, MAX_MESSAGE, one_line};
 use sakimori_model::Timestamp;
+use sakimori_store::control::flushes;
 use sakimori_wire::batch::Loss;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -30,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
+use super::occurrences::{ORIGIN, STREAM};
 use super::settings::{Syslog, Transport};
 use super::ways::Way;
 use super::worker::Message;
@@ -81,7 +84,6 @@ pub async fn run(shared: Arc<Shared>, way: Way, settings: Syslog) -> Result<(), 
         settings: settings.clone(),
         shared: Arc::clone(&shared),
     });
-    let stop = shared.stop.clone();
     let gathered = gather(&listener, &way, waiting);
     let what = |error: &dyn std::fmt::Display| format!("ingest.syslog {}: {error}", settings.name);
     let listening = async {
@@ -96,8 +98,8 @@ pub async fn run(shared: Arc<Shared>, way: Way, settings: Syslog) -> Result<(), 
     };
     tokio::select! {
         outcome = listening => outcome,
+        // It ends with the stop, once what it had in hand is taken or counted.
         () = gathered => Ok(()),
-        () = stop.wait() => Ok(()),
     }
 }
 
@@ -243,9 +245,13 @@ async fn stream_of(listener: &Listener, sender: IpAddr, mut stream: impl AsyncRe
 async fn gather(listener: &Listener, way: &Way, mut waiting: mpsc::Receiver<Message>) {
     let shared = &listener.shared;
     let mut since = shared.clock.now();
-    loop {
+    let mut left = (0, Vec::new());
+    'lines: loop {
         let mut lines = Vec::new();
-        let first = tokio::time::timeout(Duration::from_secs(1), waiting.recv()).await;
+        let first = tokio::select! {
+            first = tokio::time::timeout(Duration::from_secs(1), waiting.recv()) => first,
+            () = shared.stop.wait() => break,
+        };
         match first {
             Ok(None) => return,
             Ok(Some(line)) => {
@@ -272,23 +278,49 @@ async fn gather(listener: &Listener, way: &Way, mut waiting: mpsc::Receiver<Mess
             warn!(way = way.name, error = %problem, "lines of syslog could not be taken; they are tried again");
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
-                () = shared.stop.wait() => return,
+                () = shared.stop.wait() => {
+                    left = (lines.len() as u64, losses);
+                    break 'lines;
+                }
             }
         }
     }
+    let (in_hand, mut untold) = left;
+    let now = shared.clock.now();
+    untold.extend(losses(listener, since, now));
+    let waited = in_hand + waiting.len() as u64;
+    if waited > 0 {
+        untold.push(loss(listener, "stopped", waited, (since, now)));
+    }
+    if let Err(problem) = count_at_the_end(shared, way, &untold, now).await {
+        warn!(way = way.name, error = %problem, lost = waited, "what a stop cost could not be counted");
+    }
+}
+
+/// What there was no time to journal goes into the books by itself, under a number that no batch has.
+async fn count_at_the_end(
+    shared: &Shared,
+    way: &Way,
+    untold: &[Loss],
+    now: Timestamp,
+) -> Result<(), sakimori_store::control::ControlError> {
+    if untold.is_empty() {
+        return Ok(());
+    }
+    let origin = format!("{ORIGIN}{}", way.name);
+    let mut change = shared.control.begin().await?;
+    flushes::put_losses(change.connection(), &way.tenant, &origin, STREAM, -now.micros(), untold).await?;
+    change.commit().await
 }
 
 /// What was lost since it was told last.
 fn losses(listener: &Listener, from: Timestamp, to: Timestamp) -> Vec<Loss> {
     let counts = CAUSES.iter().zip(&listener.lost).map(|(cause, count)| (cause, count.swap(0, Ordering::Relaxed)));
-    let told = counts.filter(|(_, count)| *count > 0).map(|(cause, count)| Loss {
-        count,
-        cause: (*cause).to_owned(),
-        place: format!("way/{}", listener.settings.name),
-        from,
-        to,
-    });
-    told.collect()
+    counts.filter(|(_, count)| *count > 0).map(|(cause, count)| loss(listener, cause, count, (from, to))).collect()
+}
+
+fn loss(listener: &Listener, cause: &str, count: u64, (from, to): (Timestamp, Timestamp)) -> Loss {
+    Loss { count, cause: cause.to_owned(), place: format!("way/{}", listener.settings.name), from, to }
 }
 
 /// A bucket a sender, that fills with time.
