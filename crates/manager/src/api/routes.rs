@@ -165,6 +165,8 @@ mod tests {
                 "/readyz",
                 "/metrics",
                 "/api/v1/session",
+                "/answer/{token}",
+                "/answer/{token}",
                 "/v1/decisions",
                 "/v1/decisions/stream",
                 "/v1/usage-metrics",
