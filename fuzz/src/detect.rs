@@ -3,7 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use sakimori_detect::arrival::{self, Opener};
+use sakimori_detect::sns::Envelope;
 use sakimori_detect::syslog::{self, Zone};
+use sakimori_detect::syslog_frames::{self, Frames};
 use sakimori_detect::{Detector, LineContext, LogSource, Normaliser, Options, Tz, forwarded};
 use sakimori_model::id::EventId;
 use sakimori_model::{Event, Network, field};
@@ -16,6 +19,7 @@ const MAX_PROGRAM: usize = 4_096;
 thread_local! {
     static AUTH: RefCell<Normaliser> = RefCell::new(builtin("logs/linux/auth"));
     static NGINX: RefCell<Normaliser> = RefCell::new(builtin("logs/nginx/access"));
+    static OPENER: RefCell<Opener> = RefCell::new(Opener::load(&sakimori_content::builtin(), &[]).0);
     static DETECTOR: RefCell<Detector> = RefCell::new(correlating());
 }
 
@@ -46,6 +50,48 @@ pub fn auth_line(bytes: &[u8]) {
 pub fn nginx_line(bytes: &[u8]) {
     let event = NGINX.with_borrow_mut(|normaliser| line(normaliser, bytes));
     assert!(event.get(field::EVENT_KIND).is_some(), "and a kind");
+}
+
+/// A message that came by a way in: whatever it holds becomes events, each with the name of its occurrence, and not more than
+/// a message may become.
+pub fn arrival(bytes: &[u8]) {
+    let mut events = Vec::new();
+    OPENER.with_borrow_mut(|opener| opener.events(bytes, "m", &LineContext::at(now()), &mut events));
+    assert!(events.len() <= arrival::MAX_RECORDS + 1);
+    for event in events {
+        assert!(event.timestamp().is_some() && event.get(field::EVENT_KIND).is_some());
+        assert!(event.str(field::SAKIMORI_OCCURRENCE).is_some_and(|name| name.len() == 32));
+        assert_eq!(event.get(field::SAKIMORI_ALERT_ID), None);
+        assert_eq!(Event::from_json(event.to_json()).1, 0, "no key twice");
+    }
+}
+
+/// An envelope of SNS: what is read is what its signature covers.
+pub fn sns_envelope(bytes: &[u8]) {
+    if let Ok(envelope) = Envelope::parse(bytes) {
+        let text = envelope.signed_text();
+        assert!(text.contains(&envelope.message) && text.contains(&envelope.topic_arn));
+        let again = serde_json::to_vec(&envelope).expect("it can be written");
+        assert_eq!(Envelope::parse(&again), Ok(envelope));
+    }
+}
+
+/// Messages of syslog out of a stream, in one piece and in many: the same, and bounded.
+pub fn syslog_stream(bytes: &[u8]) {
+    let all = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut frames, mut out) = (Frames::default(), Vec::new());
+        for piece in pieces {
+            frames.feed(piece, |message| out.push(message.to_vec()));
+        }
+        frames.finish(|message| out.push(message.to_vec()));
+        (out, frames.cut())
+    };
+    let whole = all(&mut std::iter::once(bytes));
+    assert_eq!(whole, all(&mut bytes.chunks(3)));
+    for message in &whole.0 {
+        assert!(!message.is_empty() && message.len() <= syslog_frames::MAX_MESSAGE);
+        assert!(!syslog_frames::one_line(message).contains(&b'\n'));
+    }
 }
 
 /// The head of a syslog line, in all its forms.

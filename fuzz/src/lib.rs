@@ -24,6 +24,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("agent_config", agent::config),
     ("agent_messages", wire::agent_messages),
+    ("arrival", detect::arrival),
     ("auth_line", detect::auth_line),
     ("batch_decode", wire::batch_decode),
     ("bundle_read", content::bundle_read),
@@ -62,7 +63,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("scan_message", malware::scan_message),
     ("sealed_open", runtime::sealed_open),
     ("sealing_keys", runtime::sealing_keys),
+    ("sns_envelope", detect::sns_envelope),
     ("syslog_head", detect::syslog_head),
+    ("syslog_stream", detect::syslog_stream),
     ("token", wire::token),
     ("worker_message", wire::worker_message),
 ];

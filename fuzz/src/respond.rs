@@ -56,7 +56,7 @@ pub fn message_compose(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     let mut alert = Event::new();
     for name in [field::RULE_NAME, field::USER_NAME, field::HOST_NAME, field::MESSAGE] {
-        alert.set(name, text);
+        alert.set(name, text.to_owned());
     }
     let until = Timestamp::from_secs(0);
     let ask = serde_json::json!({ "question_en": text, "url": text, "otherwise": "deny" });

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    actions, agents, alerts, audit, backup, bundle, cloud, config, doctor, events, halt, hunt, logs, manager, net,
-    notify, operator, playbook, policy, rules, scan, secrets, token, user,
+    actions, agents, alerts, audit, backup, bouncers, bundle, cloud, config, doctor, events, halt, hunt, logs, manager,
+    net, notify, operator, playbook, policy, rules, scan, secrets, token, user,
 };
 use crate::platform;
 
@@ -131,6 +131,9 @@ pub enum Command {
     /// Cloud accounts: what the manager may do in them, and the least policy that playbooks need
     #[command(subcommand)]
     Cloud(cloud::CloudCommand),
+    /// Programs that block what is decided here, as CrowdSec's bouncers do
+    #[command(subcommand)]
+    Bouncers(bouncers::BouncersCommand),
     /// Configuration files
     #[command(subcommand)]
     Config(config::ConfigCommand),

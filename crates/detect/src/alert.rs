@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::rule::Meta;
 
 /// What of an event an alert speaks of too: whole fields, and groups of them (those that end in a dot).
-const ENTITIES: [&str; 31] = [
+const ENTITIES: [&str; 33] = [
     "agent.",
     "client.",
     "cloud.",
@@ -35,6 +35,8 @@ const ENTITIES: [&str; 31] = [
     "organization.",
     "process.",
     "related.",
+    "sakimori.cloud.",
+    "sakimori.finding.",
     "sakimori.probe",
     "sakimori.proxy.ip",
     "sakimori.source",

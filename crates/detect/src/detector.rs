@@ -183,6 +183,10 @@ impl Detector {
         if event.get(field::SAKIMORI_ALERT_ID).is_some() {
             return;
         }
+        // A finding that came again and says what it said before was judged then.
+        if event.bool(field::SAKIMORI_REPEATED) == Some(true) {
+            return;
+        }
         self.counters.events += 1;
         let judged = event.get(field::SAKIMORI_DETECT_BUNDLE).is_some();
         let view = View(event);

@@ -3,6 +3,7 @@
 //! Pure: no thread, socket, file or clock. Time and bytes come in as arguments, events and alerts go out.
 //!
 //! - [`LogSource`], [`Normaliser`]: a line becomes an event.
+//! - [`arrival`]: a message of a queue or webhook becomes records, each of a log source; [`sns`] is its envelope.
 //! - [`Detector`]: events become alerts; [`Detector::snapshot`] keeps its open windows over a restart.
 //! - [`cases`], [`testcases`]: the examples beside log sources and rules, run as their tests.
 #![forbid(unsafe_code)]
@@ -10,6 +11,7 @@
 
 mod alert;
 mod aliases;
+pub mod arrival;
 pub mod cases;
 mod condition;
 mod correlation;
@@ -28,8 +30,10 @@ mod plain;
 mod record;
 mod rule;
 pub mod snapshot;
+pub mod sns;
 pub mod source;
 pub mod syslog;
+pub mod syslog_frames;
 pub mod testcases;
 mod view;
 mod window;

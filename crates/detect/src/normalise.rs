@@ -362,8 +362,11 @@ impl Normaliser {
         event.set(field::EVENT_MODULE, self.source.module.clone());
         event.set(field::EVENT_CREATED, context.received_at);
         event.set(field::SAKIMORI_SOURCE, self.source.id.clone());
-        let host = if context.host_name.is_empty() { head.host } else { Some(context.host_name) };
-        if let Some(host) = host {
+        // Who reads a log knows its host. Of what is sent from elsewhere the program may know better than the head, which
+        // names who passed it on.
+        if !context.host_name.is_empty() {
+            event.set(field::HOST_NAME, context.host_name.to_owned());
+        } else if let Some(host) = head.host.filter(|_| event.get(field::HOST_NAME).is_none()) {
             event.set(field::HOST_NAME, host.to_owned());
         }
         for (name, value) in [(field::HOST_ID, context.host_id), (field::AGENT_ID, context.agent_id)] {

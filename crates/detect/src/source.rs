@@ -16,12 +16,17 @@
 //!   programs: [sshd, sudo]       #   syslog: the tag is one of these
 //!   prefixes: ["{\"kind\":"]     #   the line begins with one of these
 //!   literals: [" sshd["]         #   the line holds one of these
+//!   fields:                      #   json: it has all fields of one of these, with this value ("*": any)
+//!     - { source: aws.guardduty }
 //! zone: Asia/Tokyo               # of times without one; that of the input or host, where absent
 //! time: line                     # line (default): what the line says; received: when it was read
 //! worth: [Failed, Accepted]      # a line without any of these is not worth the program (D10): a plain event
 //! bounds: { line_bytes: 65536 }  # what is longer is cut for parsing; event.original keeps up to 1 MiB
 //! forwarded: nginx.access.x_forwarded_for   # field that holds X-Forwarded-For, if any
 //! pass_through: [trace.id]       # json: fields of the record that are taken over as they are
+//! records: [detail.findings]     # json: lists of which each element is a record of its own, in the place of the list
+//! occurrence: [detail.id]        # json: fields that name the occurrence; the same again is not taken a second time
+//! says: [detail.id, detail.type] # json: fields that are all that it says; the same again is taken and not judged again
 //! sigma:                         # log sources of Sigma that these events are
 //!   - { product: linux, service: auth }
 //! ```
@@ -33,7 +38,7 @@ use sakimori_model::rule::Text;
 use serde::Deserialize;
 
 use crate::error::ContentError;
-use crate::syslog;
+use crate::{arrival, syslog};
 
 /// Longest line that a program sees, unless the source says otherwise.
 pub const LINE_BYTES: usize = 64 * 1024;
@@ -74,6 +79,8 @@ pub struct Recognise {
     pub prefixes: Vec<String>,
     /// Texts anywhere in it.
     pub literals: Vec<String>,
+    /// Of JSON: it has all fields of one of these, by path, with this value; `*` is any value.
+    pub fields: Vec<BTreeMap<String, String>>,
 }
 
 /// Bounds of a source.
@@ -129,6 +136,12 @@ pub struct LogSource {
     pub forwarded: Option<String>,
     /// JSON fields that are taken over.
     pub pass_through: Vec<String>,
+    /// JSON lists of which each element is a record.
+    pub records: Vec<String>,
+    /// JSON fields that name the occurrence.
+    pub occurrence: Vec<String>,
+    /// JSON fields that are all that it says.
+    pub says: Vec<String>,
     /// What it is in Sigma.
     pub sigma: Vec<SigmaSource>,
     /// The program, in VRL.
@@ -159,6 +172,12 @@ struct Described {
     #[serde(default)]
     pass_through: Vec<String>,
     #[serde(default)]
+    records: Vec<String>,
+    #[serde(default)]
+    occurrence: Vec<String>,
+    #[serde(default)]
+    says: Vec<String>,
+    #[serde(default)]
     sigma: Vec<SigmaSource>,
 }
 
@@ -187,6 +206,15 @@ impl LogSource {
         if described.worth.iter().any(String::is_empty) {
             return wrong("worth", "an empty text is in every line; leave `worth` out instead".into());
         }
+        let of_json = [
+            ("records", !described.records.is_empty()),
+            ("occurrence", !described.occurrence.is_empty()),
+            ("says", !described.says.is_empty()),
+            ("recognise", !described.recognise.fields.is_empty()),
+        ];
+        if let Some((key, _)) = of_json.into_iter().find(|(_, is)| *is && described.framing != Framing::Json) {
+            return wrong(key, "paths lead into records of `framing: json` only".into());
+        }
         let zone = match described.zone.as_deref().map(str::parse::<Tz>) {
             None => None,
             Some(Ok(zone)) => Some(zone),
@@ -207,6 +235,9 @@ impl LogSource {
             bounds: described.bounds,
             forwarded: described.forwarded,
             pass_through: described.pass_through,
+            records: described.records,
+            occurrence: described.occurrence,
+            says: described.says,
             sigma: described.sigma,
             program: self::text(&program_file, files)?.to_owned(),
             program_file,
@@ -244,6 +275,19 @@ impl LogSource {
             || (!rule.programs.is_empty()
                 && syslog::program(&text)
                     .is_some_and(|tag| rule.programs.iter().any(|known| known == tag.split('(').next().unwrap_or(tag))))
+    }
+}
+
+impl LogSource {
+    /// Is this record of JSON one of its own? Only what `recognise.fields` names is claimed.
+    pub fn recognises_record(&self, record: &serde_json::Value) -> bool {
+        let has = |path: &str, wanted: &str| {
+            arrival::text_at(record, path).is_some_and(|found| wanted == "*" || found == wanted)
+        };
+        let of = |fields: &BTreeMap<String, String>| {
+            !fields.is_empty() && fields.iter().all(|(path, wanted)| has(path, wanted))
+        };
+        self.framing == Framing::Json && self.recognise.fields.iter().any(of)
     }
 }
 
@@ -289,6 +333,7 @@ mod tests {
             ("zone: Mars/Phobos\n", 4, "IANA"),
             ("forwarded: a.b\nbounds: { line_bytes: 1 }\n", 5, "line_bytes"),
             ("worth: ['']\n", 4, "worth"),
+            ("says: [a.b]\n", 4, "json"),
         ] {
             let error = LogSource::load("logs/acme/audit", &files(&format!("{GOOD}{added}"))).unwrap_err();
             assert_eq!((error.file.as_str(), error.line), ("logs/acme/audit/source.yaml", line), "{error}");

@@ -28,6 +28,7 @@ use sakimori_runtime::Secret;
 use sha2::{Digest, Sha256};
 
 use crate::config::Api;
+use crate::ingest::settings::Syslog;
 use crate::sealing::{Sealing, files};
 
 /// How long an agent's certificate lives.
@@ -167,6 +168,40 @@ impl Authority {
             .with_single_cert(certificates, key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
+    }
+
+    /// TLS of a listener for syslog: a certificate of its own or one of this authority, and senders' certificates where an
+    /// authority for them is named.
+    ///
+    /// # Errors
+    /// Files that cannot be read or are no certificates.
+    pub fn syslog_tls(&self, way: &Syslog) -> Result<Arc<ServerConfig>> {
+        let (certificates, key) = match (&way.certificate, &way.key) {
+            (Some(chain), Some(key)) => (
+                CertificateDer::pem_file_iter(chain)
+                    .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                    .with_context(|| format!("read certificate {}", chain.display()))?,
+                PrivateKeyDer::from_pem_file(key).with_context(|| format!("read key {}", key.display()))?,
+            ),
+            _ => self.server_certificate()?,
+        };
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+        let builder = match &way.client_authority {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let mut roots = rustls::RootCertStore::empty();
+                let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+                for authority in read.with_context(|| format!("read client_authority {}", path.display()))? {
+                    roots.add(authority).with_context(|| format!("use client_authority {}", path.display()))?;
+                }
+                let verifier =
+                    rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        Ok(Arc::new(builder.with_single_cert(certificates, key)?))
     }
 
     fn server_certificate(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::WRITER;
 use crate::backup::{CONTROL, LAKE};
+use crate::ingest::settings::Ways;
 
 /// All of it.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,6 +36,8 @@ pub struct Config {
     pub cloud: Cloud,
     /// What floods of alerts may make it write.
     pub flood: Flood,
+    /// Ways in for what others send.
+    pub ingest: Ways,
     /// Where messages go.
     pub notify: Vec<Channel>,
     /// A folder whose files are added to, or replace, the built-in content.
@@ -277,6 +280,7 @@ impl Default for Config {
             lake: LakeConfig::default(),
             cloud: Cloud::default(),
             flood: Flood::default(),
+            ingest: Ways::default(),
             notify: Vec::new(),
             content_dir: None,
             file: None,
@@ -381,5 +385,6 @@ mod tests {
             assert!(all.notify.iter().any(|channel| channel.kind == kind.id), "{} is shown", kind.id);
         }
         assert!(all.seal_key.is_some());
+        assert_eq!((all.ingest.names().count(), all.ingest.check()), (4, Ok(())));
     }
 }

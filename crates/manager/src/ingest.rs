@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use sakimori_journal::Journal;
 use sakimori_model::Timestamp;
-use sakimori_store::control::{ControlError, flushes};
+use sakimori_store::control::{ControlError, flushes, occurrences as rows};
 use sakimori_wire::batch::{self, Batch};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +28,15 @@ use crate::metrics::Metrics;
 use crate::shared::Shared;
 
 mod handle;
+pub mod occurrences;
+pub mod parser;
+pub mod settings;
+pub mod sns;
+mod sqs;
+pub mod syslog;
+pub mod ways;
+pub mod webhook;
+pub mod worker;
 
 pub use handle::{Incoming, IngestHandle, Streams};
 
@@ -93,6 +102,8 @@ pub enum IngestError {
 /// A batch that is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
+    /// Events of it that were taken now.
+    pub events: u64,
     /// Its stream.
     pub stream: String,
     /// Its sequence.
@@ -182,7 +193,7 @@ impl Ingest {
             match self.append(&mut incoming) {
                 Ok(None) => {
                     Metrics::add(&self.shared.metrics.batches_repeated, 1);
-                    let accepted = accepted(&incoming.batch);
+                    let accepted = Accepted { events: 0, ..accepted(&incoming.batch) };
                     answers.push((incoming.reply, Ok(accepted)));
                 }
                 Ok(Some((position, record))) => {
@@ -209,6 +220,9 @@ impl Ingest {
 
     /// Appends where it is the next of its stream; `None` where it is here already.
     fn append(&mut self, incoming: &mut Incoming) -> Result<Option<(u64, Record)>, IngestError> {
+        if incoming.by_way {
+            return self.append_new(incoming);
+        }
         let handle = self.shared.ingest.clone();
         let header = &incoming.batch.header;
         let (last, counted) = handle.stream(&incoming.tenant, &header.origin, &header.stream);
@@ -235,6 +249,31 @@ impl Ingest {
             }
         }
         self.journal(incoming).map(Some)
+    }
+
+    /// Appends what of it is new ([`occurrences`]), as the next of its stream; `None` where nothing is.
+    fn append_new(&mut self, incoming: &mut Incoming) -> Result<Option<(u64, Record)>, IngestError> {
+        let failed = |error: &dyn std::fmt::Display| IngestError::Refused(error.to_string());
+        let (tenant, batch) = (&incoming.tenant, &mut incoming.batch);
+        let origin = batch.header.origin.clone();
+        let all = Arc::clone(&self.shared.ingest.occurrences);
+        let mut all = all.lock().map_err(|error| failed(&error))?;
+        all.sift(tenant, &origin, &mut batch.events);
+        if batch.events.is_empty() && batch.header.losses.is_empty() {
+            return Ok(None);
+        }
+        if let Some(reason) = self.disk.full(&self.shared) {
+            return Err(IngestError::NotReady(reason.to_owned()));
+        }
+        let (last, counted) = self.shared.ingest.stream(tenant, &origin, &batch.header.stream);
+        let header = &mut batch.header;
+        (header.sequence, header.first_event) = (last + 1, counted);
+        header.count = u32::try_from(batch.events.len()).unwrap_or(u32::MAX);
+        header.id = sakimori_model::id::batch_id(&origin, &header.stream, header.sequence);
+        incoming.bytes = batch::encode(batch).map_err(|error| failed(&error))?;
+        let appended = self.journal(incoming)?;
+        all.note(&incoming.tenant, &origin, &incoming.batch.events, self.shared.clock.now());
+        Ok(Some(appended))
     }
 
     /// Appends it to the journal, and notes how far its stream has come.
@@ -300,7 +339,7 @@ impl Ingest {
             let batch = crate::fold::alert_batch(alerts, last + 1, first_event);
             let bytes = batch::encode(&batch).map_err(|error| error.to_string())?;
             let (reply, _) = oneshot::channel();
-            let mut incoming = Incoming { tenant, bytes, batch, reply };
+            let mut incoming = Incoming { tenant, bytes, batch, reply, by_way: false };
             if let Some((position, record)) = self.append(&mut incoming).map_err(|error| error.to_string())? {
                 self.sync().await?;
                 own.extend(self.fold.batch(&self.shared, position, &record, incoming.batch, true).await?);
@@ -327,7 +366,14 @@ impl Ingest {
                         arrival: self.arrival.cast_signed(),
                         committed: false,
                     };
-                    self.unclaimed = Some((flush, set.batches, self.fold.snapshot(), self.shared.ingest.rows()));
+                    let fresh = self.shared.ingest.occurrences.lock().map(|mut all| all.take_fresh());
+                    self.unclaimed = Some(Claim {
+                        flush,
+                        batches: set.batches,
+                        state: self.fold.snapshot(),
+                        streams: self.shared.ingest.rows(),
+                        occurrences: fresh.unwrap_or_default(),
+                    });
                 }
                 Err(problem) => {
                     tracing::error!(error = %problem, "a flush could not be sealed; it is tried again");
@@ -338,7 +384,7 @@ impl Ingest {
         if let Some(claim) = &self.unclaimed {
             match self.claim(claim).await {
                 Ok(()) => {
-                    self.shared.flush_claimed.send_replace(claim.0.number.cast_unsigned());
+                    self.shared.flush_claimed.send_replace(claim.flush.number.cast_unsigned());
                     self.unclaimed = None;
                     // Alerts before the checkpoint are not found again by a replay.
                     self.fold.forget_told();
@@ -348,11 +394,17 @@ impl Ingest {
         }
     }
 
-    async fn claim(&self, (flush, batches, state, rows): &Claim) -> Result<(), ControlError> {
+    async fn claim(&self, claim: &Claim) -> Result<(), ControlError> {
+        let Claim { flush, batches, state, streams, occurrences } = claim;
         let mut change = self.shared.control.begin().await?;
         let connection = change.connection();
-        flushes::claim(connection, crate::WRITER, *flush, batches, self.shared.clock.now()).await?;
-        for row in rows {
+        let now = self.shared.clock.now();
+        flushes::claim(connection, crate::WRITER, *flush, batches, now).await?;
+        if !occurrences.is_empty() {
+            rows::put(connection, occurrences).await?;
+            rows::forget(connection, now.plus_secs(-occurrences::KEEP_SECONDS)).await?;
+        }
+        for row in streams {
             flushes::put_stream(connection, row).await?;
         }
         let checkpoint = flushes::Checkpoint {
@@ -365,11 +417,19 @@ impl Ingest {
     }
 }
 
-/// A sealed flush with what is stored beside its claim: batches, detection's state, streams.
-pub type Claim = (flushes::Flush, Vec<String>, Vec<u8>, Vec<flushes::Stream>);
+/// A sealed flush with what is stored beside its claim.
+pub struct Claim {
+    flush: flushes::Flush,
+    batches: Vec<String>,
+    /// Detection's.
+    state: Vec<u8>,
+    streams: Vec<flushes::Stream>,
+    occurrences: Vec<rows::Occurrence>,
+}
 
 fn accepted(batch: &Batch) -> Accepted {
-    Accepted { stream: batch.header.stream.clone(), sequence: batch.header.sequence }
+    let events = batch.events.len() as u64;
+    Accepted { events, stream: batch.header.stream.clone(), sequence: batch.header.sequence }
 }
 
 fn postcard(record: &Record) -> Result<Vec<u8>, IngestError> {

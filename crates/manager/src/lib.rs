@@ -155,6 +155,7 @@ impl Manager {
         let state = config.state_dir.clone();
         make_private(&state)?;
         api::check_listen(&config).map_err(anyhow::Error::msg)?;
+        config.ingest.check().map_err(anyhow::Error::msg)?;
         let stop = Stop::new();
         backup::remove_drafts(&state);
         let since = backup::since::Since::load(&state)?;
@@ -179,8 +180,9 @@ impl Manager {
         let order_key = sealing.signing_key(&state, key_files::ORDER, Use::Order)?;
         let lake = Lake::open(config.lake_options()).await?;
         let channels = open_channels(&config, &files, (&control, &sealing), &clock)?;
-        let recovered = recover::open(&config, &control, &lake).await?;
-        let (ingest, receiver) = IngestHandle::new(recovered.streams.clone());
+        let mut recovered = recover::open(&config, &control, &lake).await?;
+        let occurrences = std::mem::take(&mut recovered.occurrences);
+        let (ingest, receiver) = IngestHandle::new(recovered.streams.clone(), occurrences);
         let (stand_still, asked) = mpsc::channel(1);
         let fold = fold::Fold::load(&files, release.number);
         for problem in fold.errors() {
@@ -201,6 +203,8 @@ impl Manager {
             lake,
             authority,
             ingest,
+            ways: ingest::ways::Open::new(&config.ingest),
+            syslog_addresses: std::sync::Mutex::default(),
             links: Links::default(),
             copies: presence::Copies::default(),
             waf,
@@ -229,6 +233,7 @@ impl Manager {
         let mut supervisor = Supervisor::new(stop.clone());
         start_ingest(&mut supervisor, &shared, task);
         jobs::start(&mut supervisor, &shared, &journal);
+        ingest::ways::start(&mut supervisor, &shared);
         serve(&mut supervisor, &shared, api_listener, link_listener);
         Ok(Running { api_addr, link_addr, first_password, shared, stop, supervisor, _sole: sole })
     }

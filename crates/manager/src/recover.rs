@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use sakimori_journal::{Journal, Options};
-use sakimori_store::control::{Control, Scope, agents, flushes};
+use sakimori_store::control::{Control, Scope, agents, flushes, occurrences};
 use sakimori_store::lake::Lake;
 use sakimori_wire::batch;
 use tracing::{info, warn};
@@ -19,12 +19,15 @@ use crate::WRITER;
 use crate::backup::since::Gaps;
 use crate::config::Config;
 use crate::fold::{self, CHECKPOINT, Fold};
+use crate::ingest::occurrences::{ORIGIN, Occurrences};
 use crate::ingest::{Ingest, Record, Streams, Ways};
 use crate::shared::Shared;
 
 /// A start that replayed more records than this has them written to the table at once. Else a manager that is ended
 /// again and again before its next flush would find more to replay each time, until it did nothing else.
 const MANY: u64 = 64;
+/// Most occurrences of all ways that a start reads; each way keeps [`crate::ingest::occurrences::MOST`] in memory.
+const MOST_OCCURRENCES: i64 = 1_000_000;
 /// Bytes of the journal that are read at a time.
 const PORTION: usize = 8 << 20;
 
@@ -40,6 +43,8 @@ pub struct Recovered {
     checkpoint: Option<flushes::Checkpoint>,
     told: HashSet<String>,
     gaps: Gaps,
+    /// What came by ways in.
+    pub occurrences: Occurrences,
 }
 
 /// Opens the journal, settles claims, and finds where everything stands.
@@ -70,6 +75,7 @@ pub async fn open(config: &Config, control: &Control, lake: &Lake) -> anyhow::Re
         checkpoint,
         told: HashSet::new(),
         gaps: Gaps::default(),
+        occurrences: Occurrences::restore(occurrences::newest(control.read(), MOST_OCCURRENCES).await?),
     };
     for row in flushes::streams(control.read()).await? {
         let key = (row.tenant, row.origin, row.stream);
@@ -96,6 +102,9 @@ impl Recovered {
                 *entry = (header.sequence, entry.1 + events);
             }
             self.told.extend(fold::told_ids(&batch));
+            if header.origin.starts_with(ORIGIN) {
+                self.occurrences.note(&record.tenant, &header.origin, &batch.events, record.received);
+            }
             Ok(())
         })
     }

@@ -23,6 +23,7 @@ use crate::channels::Channels;
 use crate::config::Config;
 use crate::flood::Floods;
 use crate::ingest::IngestHandle;
+use crate::ingest::ways::Open;
 use crate::metrics::Metrics;
 use crate::presence::Copies;
 use crate::sealing::Sealing;
@@ -45,6 +46,10 @@ pub struct Shared {
     pub authority: Authority,
     /// The way in for batches.
     pub ingest: IngestHandle,
+    /// The ways in for what others send.
+    pub ways: Open,
+    /// Where syslog is listened for, by the name of its way, once it is.
+    pub syslog_addresses: Mutex<HashMap<String, SocketAddr>>,
     /// Agents that are connected now.
     pub links: Links,
     /// Of which agents a copy on another machine was told.

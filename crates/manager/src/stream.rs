@@ -362,7 +362,9 @@ impl Stream {
 
     async fn receipt(&mut self, answer: Result<Accepted, IngestError>) -> Result<(), Status> {
         match answer {
-            Ok(Accepted { stream, sequence }) => self.send(Down::Receipt(proto::Receipt { stream, sequence })).await,
+            Ok(Accepted { stream, sequence, .. }) => {
+                self.send(Down::Receipt(proto::Receipt { stream, sequence })).await
+            }
             Err(problem @ IngestError::Refused(_)) => {
                 warn!(agent = self.peer.agent.id, error = %problem, "a batch was refused");
                 Err(Status::invalid_argument(problem.to_string()))

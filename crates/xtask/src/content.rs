@@ -15,7 +15,8 @@ use serde_json::Value as Json;
 use crate::{mutants, rules};
 
 /// Where a vendor's own record may lie beside the catalog.
-const OWN_ROOTS: [&str; 4] = ["sakimori", "openssh", "systemd", "nginx"];
+const OWN_ROOTS: [&str; 8] =
+    ["sakimori", "openssh", "systemd", "nginx", "aws", "trendmicro", "microsoft", "prometheus"];
 /// Fewest lines that a log source shows.
 const FEWEST_LINES: usize = 5;
 
@@ -72,7 +73,9 @@ fn log_sources(files: &Files, report: &mut Report) -> anyhow::Result<()> {
             let expected = text(files, &format!("{case}.expected.json"))?;
             let expected: Vec<serde_json::Map<String, Json>> =
                 serde_json::from_str(expected).with_context(|| format!("{case}.expected.json"))?;
-            if log.lines().count() != expected.len() {
+            // A line of JSON may hold several records; the engine's own test counts those.
+            let by_line = !text(files, &format!("{folder}/source.yaml"))?.lines().any(|line| line == "framing: json");
+            if by_line && log.lines().count() != expected.len() {
                 let found = log.lines().count();
                 report.failures.push(format!("{case}: {found} lines and {} expected events", expected.len()));
             }

@@ -5,6 +5,7 @@ pub mod agents;
 pub mod alerts;
 pub mod audit;
 pub mod backup;
+pub mod bouncers;
 pub mod bundle;
 pub mod cloud;
 pub mod config;
@@ -67,6 +68,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Restore(args) => backup::restore(&shared, &args),
         Command::Secrets(command) => secrets::run(&shared, command),
         Command::User(command) => user::run(&shared, command),
+        Command::Bouncers(command) => with_api(&shared, async |api| bouncers::run(&api, command, shared.json).await),
         Command::Token(command) => with_api(&shared, async |api| token::run(&api, command, shared.json).await),
         Command::Agents { command: Some(agents::AgentsCommand::Scan(scan)) } => {
             let api = Api::open(&shared)?;
@@ -85,6 +87,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Scan(args) => Ok(scan::run(&args, shared.json)),
         Command::Worker { name: scan::WorkerName::Malware } => {
             sakimori_scan::worker::run()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Worker { name: scan::WorkerName::Ingest } => {
+            sakimori_manager::ingest::worker::run()?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {

@@ -51,6 +51,8 @@ pub struct ScanArgs {
 pub enum WorkerName {
     /// Compiles rules and judges files.
     Malware,
+    /// Reads what others sent to a way in of the manager.
+    Ingest,
 }
 
 /// Scans; whatever keeps it from scanning is exit code 2, since 1 says that something was found.

@@ -22,6 +22,7 @@ mod pipelines;
 mod port_close;
 mod problem;
 pub mod sns;
+pub mod sqs;
 mod steps;
 pub mod waf;
 mod waf_rules;

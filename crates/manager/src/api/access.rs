@@ -82,6 +82,8 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission::of("secrets:write", Role::Admin),
     Permission::everywhere("sealing:read", Role::Admin),
     Permission::everywhere("sealing:rotate", Role::Admin),
+    Permission::of("bouncers:read", Role::Operator),
+    Permission::of("bouncers:write", Role::Admin),
     Permission::of("rules:read", Role::Viewer),
     Permission::of("playbooks:read", Role::Viewer),
     Permission::of("playbooks:run", Role::Operator),
@@ -241,7 +243,7 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
                 request: id,
             })
         }
-        secret::Kind::Token => Err(required()),
+        secret::Kind::Token | secret::Kind::Bouncer => Err(required()),
     }
 }
 

@@ -101,6 +101,11 @@ async fn figures(app: &App) -> String {
         ("lake_waiting_events".into(), "events in memory, not yet in the table", lake.waiting_events as f64),
         ("lake_waiting_bytes".into(), "their bytes", lake.waiting_bytes as f64),
         ("lake_table_version".into(), "version of the table", lake.version as f64),
+        (
+            "ways_forgotten_occurrences".into(),
+            "occurrences of ways in that were forgotten for want of room",
+            shared.ingest.forgotten() as f64,
+        ),
         ("disk_free_bytes".into(), "free below state_dir", lake.disk_free as f64),
         ("api_feeds_free".into(), "live feeds that could still be opened", app.feeds.available_permits() as f64),
     ];

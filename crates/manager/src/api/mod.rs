@@ -25,8 +25,10 @@ mod agents;
 mod alerts;
 mod audit;
 mod backups;
+mod bouncers;
 mod bundles;
 mod cloud;
+mod decisions;
 mod enrolment;
 mod events;
 mod executions;
@@ -47,6 +49,7 @@ mod tenants;
 mod tokens;
 mod trials;
 mod users;
+mod ways;
 
 use std::sync::Arc;
 

@@ -91,6 +91,16 @@ codes! {
     BUNDLE_REFUSED "bundles/refused" 422 "The rule bundle is refused; the former one stays" "ルールバンドルを拒否しました。以前のものを使い続けます";
     BACKUP_BUSY "backups/busy" 409 "A backup is being made already" "バックアップは既に作成中です";
     BACKUP_FAILED "backups/failed" 503 "The backup cannot be made" "バックアップを作成できません";
+    WAY_MISSING "ways/missing" 404 "There is no such way in" "該当する受信口がありません";
+    WAY_FORGED "ways/forged" 403 "The sender did not show who it is" "送信元を確認できません";
+    WAY_STALE "ways/stale" 403 "What was sent is too old" "送信された時刻が古すぎます";
+    WAY_REPLAYED "ways/replayed" 409 "This was sent before" "同じリクエストは既に受信済みです";
+    WAY_TOPIC "ways/topic" 403 "The topic is not configured" "設定にないトピックです";
+    WAY_UNREADABLE "ways/unreadable" 422 "What was sent cannot be read" "送信された内容を解釈できません";
+    BOUNCER_MISSING "bouncers/missing" 404 "There is no such bouncer" "該当するバウンサーがありません";
+    BOUNCER_EXISTS "bouncers/exists" 409 "A bouncer of this name exists already" "この名前のバウンサーは既にあります";
+    BOUNCER_INVALID "bouncers/invalid" 422 "The bouncer cannot be like this" "バウンサーの内容に誤りがあります";
+    BOUNCER_FULL "bouncers/full" 409 "The tenant has as many bouncers as it may have" "このテナントのバウンサーは上限に達しています";
     SERVER_NOT_READY "server/not-ready" 503 "The manager is not ready" "マネージャーの準備ができていません";
     SERVER_FAILED "server/failed" 500 "The manager failed" "マネージャーでエラーが起きました";
 }
@@ -240,6 +250,9 @@ impl From<ControlError> for Problem {
             ControlError::Missing("tenant") => TENANT_MISSING,
             ControlError::Missing("secret") => SECRET_MISSING,
             ControlError::Full("secret") => SECRET_FULL,
+            ControlError::Missing("bouncer") => BOUNCER_MISSING,
+            ControlError::Exists("bouncer") => BOUNCER_EXISTS,
+            ControlError::Full("bouncer") => BOUNCER_FULL,
             ControlError::Exists("user") => USER_EXISTS,
             ControlError::Exists("tenant") => TENANT_EXISTS,
             _ => return Self::failed(&error),

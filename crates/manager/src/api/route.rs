@@ -208,7 +208,12 @@ fn problem() -> Response {
 
 /// The resource: the first part of the path below the version.
 fn tag(path: &str) -> &str {
-    path.strip_prefix("/api/v1/").unwrap_or("/health").split('/').find(|part| !part.is_empty()).unwrap_or("health")
+    path.strip_prefix("/api/v1/")
+        .or(path.strip_prefix("/v1/"))
+        .unwrap_or("/health")
+        .split('/')
+        .find(|part| !part.is_empty())
+        .unwrap_or("health")
 }
 
 /// `get /api/v1/users/{id}` → `get_users_id`.

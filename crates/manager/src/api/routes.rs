@@ -6,11 +6,12 @@ use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
 use super::{
-    App, actions, agents, alerts, audit, backups, bundles, cloud, enrolment, events, executions, extract, frame, halt,
-    health, messages,
+    App, actions, agents, alerts, audit, backups, bouncers, bundles, cloud, decisions, enrolment, events, executions,
+    extract, frame, halt, health, messages,
 };
 use super::{
     orders, playbooks, policies, proof, rules, scans, sealing, secrets, session, shed, tenants, tokens, trials, users,
+    ways,
 };
 
 /// Open to everybody.
@@ -121,6 +122,15 @@ pub fn table() -> Vec<Route> {
         get("/api/v1/bundles/current", "bundles:read", bundles::current).does("Shows the rule bundle in force").answers::<bundles::BundleView>(200),
         put("/api/v1/bundles/current", "bundles:write", bundles::upload).does("Takes a newer rule bundle").takes_bytes(bundles::MOST).answers::<bundles::BundleView>(200),
 
+        get("/api/v1/bouncers", "bouncers:read", bouncers::list).does("Lists the programs that block what we decide").query::<extract::PageQuery>().answers_page::<bouncers::BouncerView>(),
+        post("/api/v1/bouncers", "bouncers:write", bouncers::create).does("Makes a bouncer; its key is shown once").takes::<bouncers::NewBouncer>().answers::<bouncers::MadeBouncer>(201),
+        delete("/api/v1/bouncers/{name}", "bouncers:write", bouncers::delete).does("Removes a bouncer").answers_nothing(),
+        get("/v1/decisions", OPEN, decisions::list).does("Blocks in effect, in CrowdSec's form, by X-Api-Key").answers::<Vec<decisions::Decision>>(200),
+        get("/v1/decisions/stream", OPEN, decisions::stream).does("What changed since it was asked last, in CrowdSec's form").answers::<decisions::Stream>(200),
+        post("/v1/usage-metrics", OPEN, decisions::usage).does("Takes what bouncers tell of themselves").answers_nothing(),
+
+        post("/api/v1/ingest/{way}", OPEN, ways::take).does("Takes what others send: webhooks and topics of SNS").takes_bytes(crate::ingest::webhook::MAX_BODY).answers::<ways::Taken>(200),
+
         post("/api/v1/backups", "backups:create", backups::create).does("Streams a backup of the whole installation").answers_text("application/x-tar"),
 
         get("/api/v1/audit", "audit:read", audit::list).does("Lists audit entries, newest first").query::<extract::PageQuery>().answers_page::<audit::AuditEntry>(),
@@ -154,6 +164,20 @@ mod tests {
             assert_eq!(table.iter().position(same), Some(at), "{}", route.path);
         }
         let open: Vec<&str> = table.iter().filter(|route| route.permission.is_none()).map(|route| route.path).collect();
-        assert_eq!(open, ["/healthz", "/readyz", "/metrics", "/api/v1/session"]);
+        assert_eq!(
+            open,
+            [
+                "/healthz",
+                "/readyz",
+                "/metrics",
+                "/api/v1/session",
+                "/answer/{token}",
+                "/answer/{token}",
+                "/v1/decisions",
+                "/v1/decisions/stream",
+                "/v1/usage-metrics",
+                "/api/v1/ingest/{way}"
+            ]
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! skt_<32 random bytes, base64url>    an API token
 //! sks_<32 random bytes, base64url>    a session
+//! skb_<32 random bytes, base64url>    the key of a bouncer, which opens decisions and nothing else
 //! ```
 //!
 //! The prefix lets scanners of source code find one that was committed by mistake. Kept is the SHA-256: at 256
@@ -21,6 +22,8 @@ pub enum Kind {
     Token,
     /// A login session.
     Session,
+    /// Decisions.
+    Bouncer,
 }
 
 impl Kind {
@@ -28,6 +31,7 @@ impl Kind {
         match self {
             Self::Token => "skt_",
             Self::Session => "sks_",
+            Self::Bouncer => "skb_",
         }
     }
 }
@@ -50,6 +54,11 @@ pub fn make(kind: Kind) -> (String, Hash) {
 pub fn read(text: &str) -> Option<(Kind, Hash)> {
     let kind = [Kind::Token, Kind::Session].into_iter().find(|kind| text.starts_with(kind.prefix()))?;
     (text.len() == 4 + 43).then(|| (kind, hash(text)))
+}
+
+/// The hash of a bouncer's key; none where the text cannot be one.
+pub fn bouncer(text: &str) -> Option<Hash> {
+    (text.starts_with(Kind::Bouncer.prefix()) && text.len() == 4 + 43).then(|| hash(text))
 }
 
 fn hash(text: &str) -> Hash {

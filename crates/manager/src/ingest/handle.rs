@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use sakimori_model::Event;
 use sakimori_store::control::flushes;
-use sakimori_wire::batch::{self, Batch};
+use sakimori_wire::batch::{self, Batch, BatchHeader, Loss};
 use tokio::sync::{mpsc, oneshot};
 
+use super::occurrences::{ORIGIN, Occurrences, STREAM};
 use super::{Accepted, IngestError, MANAGER};
 
 /// Batches that wait for the task.
@@ -22,6 +24,8 @@ pub struct Incoming {
     pub(super) bytes: Vec<u8>,
     pub(super) batch: Batch,
     pub(super) reply: oneshot::Sender<Result<Accepted, IngestError>>,
+    /// Did it come by a way in? Then the task takes out what it has already, and numbers it.
+    pub(super) by_way: bool,
 }
 
 /// The sender's end. Cheap to clone.
@@ -30,13 +34,51 @@ pub struct IngestHandle {
     sender: mpsc::Sender<Incoming>,
     pub(super) streams: Arc<Mutex<Streams>>,
     pub(super) ready: Arc<AtomicBool>,
+    /// What came by ways in.
+    pub(super) occurrences: Arc<Mutex<Occurrences>>,
 }
 
 impl IngestHandle {
     /// A handle and what the task needs.
-    pub fn new(streams: Streams) -> (Self, mpsc::Receiver<Incoming>) {
+    pub fn new(streams: Streams, occurrences: Occurrences) -> (Self, mpsc::Receiver<Incoming>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self { sender, streams: Arc::new(Mutex::new(streams)), ready: Arc::new(AtomicBool::new(true)) }, receiver)
+        let handle = Self {
+            sender,
+            streams: Arc::new(Mutex::new(streams)),
+            ready: Arc::new(AtomicBool::new(true)),
+            occurrences: Arc::new(Mutex::new(occurrences)),
+        };
+        (handle, receiver)
+    }
+
+    /// Hands in events that came by a way; returns once those that are new are durable, with how many they are.
+    ///
+    /// # Errors
+    /// See [`IngestError`].
+    pub async fn arrive(
+        &self,
+        tenant: &str,
+        way: &str,
+        events: Vec<Event>,
+        losses: Vec<Loss>,
+    ) -> Result<Accepted, IngestError> {
+        let header = BatchHeader {
+            origin: format!("{ORIGIN}{way}"),
+            stream: STREAM.to_owned(),
+            losses,
+            ..BatchHeader::default()
+        };
+        let (reply, answer) = oneshot::channel();
+        let batch = Batch { header, events };
+        let incoming = Incoming { tenant: tenant.to_owned(), bytes: Vec::new(), batch, reply, by_way: true };
+        let stopped = || IngestError::NotReady("the manager is stopping".into());
+        self.sender.send(incoming).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// How many occurrences had to be forgotten before their time.
+    pub fn forgotten(&self) -> u64 {
+        self.occurrences.lock().map_or(0, |all| all.forgotten())
     }
 
     /// Hands a batch in; returns once it is durable, or was so before.
@@ -68,7 +110,7 @@ impl IngestHandle {
         }
         let (reply, answer) = oneshot::channel();
         let stopped = || IngestError::NotReady("the manager is stopping".into());
-        let incoming = Incoming { tenant: tenant.to_owned(), bytes, batch: batch?, reply };
+        let incoming = Incoming { tenant: tenant.to_owned(), bytes, batch: batch?, reply, by_way: false };
         self.sender.send(incoming).await.map_err(|_| stopped())?;
         let _ = handed_in.send(());
         answer.await.map_err(|_| stopped())?

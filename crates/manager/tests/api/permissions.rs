@@ -57,6 +57,7 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         | "get /api/v1/executions"
         | "get /api/v1/cloud/accounts"
         | "get /api/v1/secrets"
+        | "get /api/v1/bouncers"
         | "get /api/v1/sealing"
         | "get /api/v1/rules"
         | "get /api/v1/rules/trials"
@@ -203,6 +204,15 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
             world.ask("PUT", &path, Value::String(hex::encode("value"))).await;
             attempt(path, Value::Null, 204)
         }
+        "post /api/v1/bouncers" => attempt("/api/v1/bouncers", json!({"name": fresh}), 201),
+        "delete /api/v1/bouncers/{name}" => {
+            world.ask("POST", "/api/v1/bouncers", json!({"name": fresh})).await;
+            attempt(format!("/api/v1/bouncers/{fresh}"), Value::Null, 204)
+        }
+        // Open, but for who shows a bouncer's key, or what the way in wants to see.
+        "get /v1/decisions" | "get /v1/decisions/stream" => attempt(operation.strip_prefix("get ")?, Value::Null, 403),
+        "post /v1/usage-metrics" => attempt("/v1/usage-metrics", json!({}), 403),
+        "post /api/v1/ingest/{way}" => attempt("/api/v1/ingest/nowhere", json!({}), 404),
         "post /api/v1/sealing/rotate" => attempt("/api/v1/sealing/rotate", json!({"forget_older": true}), 200),
         "post /api/v1/backups" => attempt("/api/v1/backups", Value::Null, 200),
         _ => return None,
@@ -352,7 +362,8 @@ async fn a_tenant_sees_nothing_of_another_in_any_list() {
     world.ask("PUT", "/api/v1/policies/layers/tenant", json!({"tree": {"response": {"allow": ["192.0.2.1"]}}})).await;
     world.ask("PUT", "/api/v1/secrets/x", Value::String(hex::encode("value"))).await;
     message(&world, State::Sent).await;
-    for list in ["agents", "actions", "alerts", "enrolment-tokens", "tokens", "secrets", "messages"] {
+    world.ask("POST", "/api/v1/bouncers", json!({"name": "x"})).await;
+    for list in ["agents", "actions", "alerts", "enrolment-tokens", "tokens", "secrets", "messages", "bouncers"] {
         let path = format!("/api/v1/{list}");
         let own = world.send("GET", &path, &world.admin, &Value::Null).await;
         assert!(!own.body["items"].as_array().unwrap().is_empty(), "{list}");

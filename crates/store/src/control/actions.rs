@@ -207,6 +207,41 @@ pub async fn work(pool: &Pool, kind: &str, states: &[ActionState]) -> Result<Vec
     query.build().fetch_all(pool).await?.iter().map(read).collect()
 }
 
+/// A tenant's actions of these kinds that are in effect, wherever they are carried out, each with when it last changed.
+///
+/// # Errors
+/// The database failed.
+pub async fn blocks(pool: &Pool, tenant: &str, kinds: &[&str], most: i64) -> Result<Vec<(Action, Timestamp)>> {
+    let mut query = sql::Builder::new("SELECT * FROM actions WHERE tenant = ");
+    query.push_bind(tenant).push(" AND state = 'done' AND NOT probe AND kind").push_in(kinds.iter().copied());
+    query.push(" ORDER BY planned, id LIMIT ").push_bind(most);
+    query.build().fetch_all(pool).await?.iter().map(changed).collect()
+}
+
+/// A tenant's actions of these kinds that are no longer in effect since a moment: taken back, or over by their time.
+///
+/// # Errors
+/// The database failed.
+pub async fn blocks_over(
+    pool: &Pool,
+    tenant: &str,
+    kinds: &[&str],
+    since: Timestamp,
+    now: Timestamp,
+    most: i64,
+) -> Result<Vec<(Action, Timestamp)>> {
+    let mut query = sql::Builder::new("SELECT * FROM actions WHERE tenant = ");
+    query.push_bind(tenant).push(" AND NOT probe AND kind").push_in(kinds.iter().copied());
+    query.push(" AND ((state IN ('undoing', 'undone', 'expired', 'no_effect', 'failed') AND changed >= ");
+    query.push_bind(since.micros()).push(") OR (state = 'done' AND expires >= ").push_bind(since.micros());
+    query.push(" AND expires <= ").push_bind(now.micros()).push(")) ORDER BY planned, id LIMIT ").push_bind(most);
+    query.build().fetch_all(pool).await?.iter().map(changed).collect()
+}
+
+fn changed(row: &Row) -> Result<(Action, Timestamp)> {
+    Ok((read(row)?.action, Timestamp::from_micros(row.try_get("changed")?)))
+}
+
 /// Is there an action of this id?
 ///
 /// # Errors

@@ -33,6 +33,8 @@ const TABLES: &[&str] = &[
     "breaks",
     "streams",
     "losses",
+    "occurrences",
+    "bouncers",
     "flushes",
     "claims",
     "checkpoints",

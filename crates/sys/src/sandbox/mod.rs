@@ -41,6 +41,8 @@ impl Sandbox {
     pub const LOGS: Self = Self { executable_memory: false, memory: 4 << 30, descriptors: 4_096 };
     /// A worker that scans: rules, a file, and what YARA-X needs to match the one against the other.
     pub const SCAN: Self = Self { executable_memory: true, memory: 2 << 30, descriptors: 64 };
+    /// A worker that reads what came by a way in: programs of log sources, and some messages at a time.
+    pub const INGEST: Self = Self { executable_memory: false, memory: 1 << 30, descriptors: 32 };
     /// The `uplink` worker: batches on their way, a bundle, one connection.
     pub const UPLINK: Self = Self { executable_memory: false, memory: 1 << 30, descriptors: 128 };
 }
