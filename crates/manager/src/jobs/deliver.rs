@@ -153,6 +153,10 @@ async fn record(
         Metrics::add(&shared.metrics.messages, 1);
     }
     shared.outbox_changed.notify_one();
+    if matches!(message.state, State::Sent | State::Dead) {
+        // A step of a playbook may wait for it.
+        shared.executions_changed.notify_one();
+    }
     Ok(())
 }
 

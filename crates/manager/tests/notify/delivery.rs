@@ -95,12 +95,10 @@ fn what_is_given_up_is_a_dead_letter_that_is_told_of_once_and_can_be_sent_again(
     let fake = hook();
     let mut site = Site::start(dir.path(), vec![channel("webhook", &fake.url, &[])]);
     fake.fail([Fault::Broken(403), Fault::Broken(403)]);
-    let mut dead = Vec::new();
-    for _ in 0..2 {
-        let alert = site.alert();
-        let id = site.tell(&alert, &[]);
-        dead.push(site.over(&id));
-    }
+    // Both wait before the first is refused: what tells of that one is not to be refused in place of the second.
+    let alerts = [site.alert(), site.alert()];
+    let ids = alerts.map(|alert| site.tell(&alert, &[]));
+    let dead = ids.map(|id| site.over(&id));
     assert!(dead.iter().all(|one| one.state == State::Dead && one.reason.contains("403")), "{dead:?}");
     let query = sakimori_store::query::parse("rule.id:message-undelivered and event.kind:alert").unwrap();
     let found = |site: &Site| {
