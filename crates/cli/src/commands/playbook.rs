@@ -61,9 +61,9 @@ pub enum PlaybookCommand {
         /// Only of this playbook
         #[arg(long, default_value = "")]
         playbook: String,
-        /// Only in this state: running, done, failed, …
-        #[arg(long, default_value = "")]
-        state: String,
+        /// Only those that are running, done, failed, …
+        #[arg(long, default_value = "", value_name = "STATE")]
+        only: String,
     },
     /// Allow what an execution asks
     Approve {
@@ -125,8 +125,8 @@ pub fn run(shared: &Shared, command: PlaybookCommand) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        PlaybookCommand::Show { execution: None, playbook, state } => {
-            with_api(shared, async |api| executions(&api, playbook, state, json).await)
+        PlaybookCommand::Show { execution: None, playbook, only } => {
+            with_api(shared, async |api| executions(&api, playbook, only, json).await)
         }
         PlaybookCommand::Approve { execution, step } => answer(shared, &execution, step, true),
         PlaybookCommand::Deny { execution, step } => answer(shared, &execution, step, false),

@@ -56,7 +56,7 @@ pub fn isolate() {
     }
     scene.undone(&order, &former);
     assert_same(&after, &scene.see(), "undone twice");
-    scene.sweep(|| scene.order(desktop_isolate::ID, "desktop", "ws-aaaaaaaa0", &[]));
+    scene.sweep(|| scene.order(desktop_isolate::ID, "desktop", "ws-aaaaaaaa0", &[("connections", "keep")]));
 
     // Its interface goes: before it is isolated, and before the undo.
     let (early, late) = (make(), make());
