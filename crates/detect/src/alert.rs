@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::rule::Meta;
 
 /// What of an event an alert speaks of too: whole fields, and groups of them (those that end in a dot).
-const ENTITIES: [&str; 33] = [
+const ENTITIES: [&str; 34] = [
     "agent.",
     "client.",
     "cloud.",
@@ -35,6 +35,7 @@ const ENTITIES: [&str; 33] = [
     "organization.",
     "process.",
     "related.",
+    "sakimori.client_network",
     "sakimori.cloud.",
     "sakimori.finding.",
     "sakimori.probe",

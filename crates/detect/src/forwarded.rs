@@ -56,6 +56,19 @@ pub(crate) fn apply_forwarded(event: &mut Event, header: &str, trusted: &[Networ
     event.remove(field::SOURCE_PORT);
 }
 
+/// Names the network of the client of a web request, so that rules can count by it: /24, or /56 of IPv6, which is what one
+/// customer gets.
+pub(crate) fn name_network(event: &mut Event) {
+    if event.get(field::HTTP_REQUEST_METHOD).is_none() {
+        return;
+    }
+    let Some(client) = event.ip(field::SOURCE_IP) else { return };
+    let client = client.to_canonical();
+    if let Some(network) = Network::new(client, if client.is_ipv4() { 24 } else { 56 }) {
+        event.set(field::SAKIMORI_CLIENT_NETWORK, network.to_string());
+    }
+}
+
 /// One entry: an address, perhaps with a port, in brackets or quotation marks.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"').trim();

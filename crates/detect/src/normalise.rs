@@ -26,7 +26,7 @@ use vrl::value::{ObjectMap, Value as Vrl};
 
 use crate::document::{Document, Plan, is_text};
 use crate::error::{ContentError, line_of};
-use crate::forwarded::apply_forwarded;
+use crate::forwarded::{apply_forwarded, name_network};
 use crate::source::{EventTime, Framing, LogSource, ORIGINAL_BYTES};
 use crate::syslog::{self, Head, Zone};
 use crate::{functions, record};
@@ -302,6 +302,7 @@ impl Normaliser {
         if let Some(header) = forwarded {
             apply_forwarded(&mut event, &header, context.trusted_proxies);
         }
+        name_network(&mut event);
         Ok(event)
     }
 

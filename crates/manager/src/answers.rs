@@ -75,7 +75,9 @@ pub fn ask(shared: &Shared, job: &Job) -> Option<Value> {
         channel: order.target.to_string(),
         until: until.micros(),
     };
-    let url = shared.config.api.public_url.as_ref();
+    // All who have a link are one person: where several are asked, each answers by name.
+    let one = asked.get("persons").and_then(Value::as_u64).unwrap_or(1) <= 1;
+    let url = shared.config.api.public_url.as_ref().filter(|_| one);
     let url = url.map(|base| format!("{}/answer/{}", base.trim_end_matches('/'), about.token(&shared.order_key)));
     Some(json!({
         "playbook": text("playbook"),

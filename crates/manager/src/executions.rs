@@ -2,7 +2,7 @@
 //! [`crate::jobs`]. What decides is [`sakimori_respond::execution`]; here rows are read, and what it says is written with the
 //! orders in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sakimori_model::{Action, Event, Order, Timestamp, field};
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::flood::{Key, Rate, Tally, Turn};
 use crate::respond::{self, Account, Context, RespondError};
-use crate::shared::Shared;
+use crate::shared::{Command as ToAgent, Shared};
 
 /// Kind of the bucket that bounds how many executions a playbook may begin.
 pub const KIND: &str = "execution";
@@ -25,9 +25,22 @@ pub const MAX_EVENT: usize = 1 << 20;
 /// Most hosts that a share is counted of.
 const MOST_HOSTS: i64 = 100_000;
 
-/// Playbooks by their revision, so that each text is read once.
+/// What the driver remembers: playbooks by their revision, so that each text is read once; when each action was last told to
+/// be taken back, so that a host that is away is not asked again and again; which executions only wait.
 #[derive(Default)]
-pub struct Known(BTreeMap<String, Arc<Playbook>>);
+pub struct Known {
+    playbooks: BTreeMap<String, Arc<Playbook>>,
+    told: BTreeMap<String, Timestamp>,
+    rests: BTreeMap<String, Timestamp>,
+}
+
+/// Seconds between two tellings that the same action is to be taken back.
+const TELL_EVERY: i64 = 30;
+/// An execution that has waited for so many seconds is looked at every [`REST`] seconds.
+const WAITS_LONG: i64 = 300;
+const REST: i64 = 5;
+/// Most entries of each kind that are remembered.
+const MOST_REMEMBERED: usize = 100_000;
 
 /// Most playbooks that are kept read.
 const MOST_KNOWN: usize = 256;
@@ -35,17 +48,44 @@ const MOST_KNOWN: usize = 256;
 impl Known {
     /// The playbook of a revision.
     async fn get(&mut self, shared: &Shared, revision: &str) -> Result<Arc<Playbook>, String> {
-        if let Some(known) = self.0.get(revision) {
+        if let Some(known) = self.playbooks.get(revision) {
             return Ok(Arc::clone(known));
         }
         let found = executions::revision(shared.control.read(), revision).await.map_err(|error| error.to_string())?;
         let found = found.ok_or_else(|| format!("the text of revision {revision} is not known any more"))?;
         let playbook = Arc::new(Playbook::parse(&found.file, &found.text).map_err(|error| error.to_string())?);
-        if self.0.len() >= MOST_KNOWN {
-            self.0.clear();
+        if self.playbooks.len() >= MOST_KNOWN {
+            self.playbooks.clear();
         }
-        self.0.insert(revision.to_owned(), Arc::clone(&playbook));
+        self.playbooks.insert(revision.to_owned(), Arc::clone(&playbook));
         Ok(playbook)
+    }
+
+    /// Is it the time to tell that an action is to be taken back?
+    fn may_tell(&mut self, action: &str, now: Timestamp) -> bool {
+        if self.told.len() >= MOST_REMEMBERED {
+            self.told.clear();
+        }
+        let told = self.told.get(action).is_some_and(|last| now.since(*last) < TELL_EVERY * 1_000_000);
+        if !told {
+            self.told.insert(action.to_owned(), now);
+        }
+        !told
+    }
+
+    /// Does it only wait, and was it looked at just now?
+    pub fn rests(&mut self, row: &Row, now: Timestamp) -> bool {
+        if self.rests.len() >= MOST_REMEMBERED {
+            self.rests.clear();
+        }
+        if now.since(Timestamp::from_micros(row.changed)) < WAITS_LONG * 1_000_000 || !row.undo.is_empty() {
+            return false;
+        }
+        let rests = self.rests.get(&row.id).is_some_and(|last| (0..REST * 1_000_000).contains(&now.since(*last)));
+        if !rests {
+            self.rests.insert(row.id.clone(), now);
+        }
+        rests
     }
 }
 
@@ -169,37 +209,17 @@ pub async fn begin_all(
 pub async fn drive(shared: &Shared, known: &mut Known, row: &Row) -> Result<bool, RespondError> {
     let now = shared.clock.now();
     let mut execution = read(row)?;
-    let playbook = match known.get(shared, &row.revision).await {
-        Ok(playbook) => playbook,
-        Err(reason) => {
-            execution.state = execution::State::Failed;
-            execution.reason = Some(reason);
-            let mut change = shared.control.begin().await?;
-            executions::put(change.connection(), row, execution.state.name(), &record(&execution)?, now).await?;
-            change.commit().await?;
-            return Ok(true);
-        }
-    };
+    let before = execution.clone();
     let event = event_of(row)?;
     let tenant = row.tenant.as_str();
     let context = Context::of(shared, tenant).await?;
     let mut found = actions_of(shared, tenant, &execution).await?;
     let answers = answers_of(shared, tenant, &row.id).await?;
-    let hosts = match playbook.limits.as_ref().is_some_and(|limits| limits.share.is_some()) {
-        true => agents::list(shared.control.read(), &Scope::One(tenant.to_owned()), "", MOST_HOSTS).await?.len(),
-        false => 0,
+    let playbook = known.get(shared, &row.revision).await;
+    let (done_by_others, hosts) = match &playbook {
+        Ok(playbook) => counted(shared, row, playbook, now).await?,
+        Err(_) => (0, 0),
     };
-    let mut change = shared.control.begin().await?;
-    let done_by_others = match &playbook.limits {
-        None => 0,
-        Some(limits) => {
-            let since = now.plus_secs(-i64::try_from(limits.within_seconds).unwrap_or(i64::MAX));
-            let records = executions::recent(change.connection(), tenant, &playbook.id, since, &row.id).await?;
-            let others = records.iter().filter_map(|record| serde_json::from_str::<Execution>(record).ok());
-            others.map(|other| other.counted_since(since)).sum()
-        }
-    };
-    let before = execution.clone();
     let facts = Facts {
         event: &event,
         now,
@@ -210,25 +230,73 @@ pub async fn drive(shared: &Shared, known: &mut Known, row: &Row) -> Result<bool
         halted: context.halted.as_deref(),
         undo: (!row.undo.is_empty()).then_some(row.undo.as_str()),
     };
-    let commands = execution::advance(&playbook, &mut execution, &facts);
-    if commands.is_empty() && execution == before {
-        return Ok(false);
-    }
+    let commands = match &playbook {
+        Ok(playbook) => execution::advance(playbook, &mut execution, &facts),
+        Err(reason) => {
+            // Taking back needs no playbook.
+            let commands = execution::take_back_only(&mut execution, &facts, reason);
+            if execution.state == execution::State::Running {
+                (execution.state, execution.reason) = (execution::State::Failed, Some(reason.clone()));
+            }
+            commands
+        }
+    };
+    let mut change = shared.control.begin().await?;
+    let (mut changed, mut hosts) = (execution != before, BTreeSet::new());
     for command in commands {
         match command {
-            Command::Order(order) => order_in(shared, &mut change, (tenant, &context), &event, *order, now).await?,
+            Command::Order(order) => {
+                hosts.extend(order_in(shared, &mut change, (tenant, &context), &event, *order, now).await?);
+                changed = true;
+            }
             Command::TakeBack { action, reason, by } => {
-                if let Some(action) = found.get_mut(&action) {
-                    let why = (by.as_deref(), reason.as_str());
-                    respond::take_back_in(&mut change, (tenant, &context), action, why, now).await?;
+                let Some(action) = found.get_mut(&action) else { continue };
+                if action.place != MANAGER && !known.may_tell(&action.order.id, now) {
+                    continue;
+                }
+                let why = (by.as_deref(), reason.as_str());
+                changed |= respond::take_back_in(&mut change, (tenant, &context), action, why, now).await?;
+                hosts.extend((action.place != MANAGER).then(|| action.place.clone()));
+            }
+            Command::Withdraw(id) => {
+                if let Some(agent) = event.str(field::AGENT_ID) {
+                    changed |= agents::answered(change.connection(), tenant, agent, &id, "order").await?;
                 }
             }
         }
     }
+    if !changed {
+        return Ok(false);
+    }
     executions::put(change.connection(), row, execution.state.name(), &record(&execution)?, now).await?;
     change.commit().await?;
+    for host in &hosts {
+        shared.links.tell(host, &ToAgent::Orders);
+    }
     respond::told(shared);
     Ok(true)
+}
+
+/// What counts against a playbook's limits: actions of its other executions, and the tenant's hosts.
+async fn counted(
+    shared: &Shared,
+    row: &Row,
+    playbook: &Playbook,
+    now: Timestamp,
+) -> Result<(usize, usize), ControlError> {
+    let Some(limits) = &playbook.limits else { return Ok((0, 0)) };
+    let control = shared.control.read();
+    let since = now.plus_secs(-i64::try_from(limits.within_seconds).unwrap_or(i64::MAX));
+    let records = executions::recent(control, &row.tenant, &playbook.id, since, &row.id).await?;
+    let many = i64::try_from(records.len()).unwrap_or(i64::MAX) >= executions::MOST_RECENT;
+    let others = records.iter().filter_map(|record| serde_json::from_str::<Execution>(record).ok());
+    let done = others.map(|other| other.counted_since(since)).sum();
+    let hosts = match limits.share {
+        Some(_) => agents::list(control, &Scope::One(row.tenant.clone()), "", MOST_HOSTS).await?.len(),
+        None => 0,
+    };
+    // More than can be counted is more than any limit.
+    Ok((if many { usize::MAX / 2 } else { done }, hosts))
 }
 
 /// The alert or finding of a row.
@@ -273,7 +341,8 @@ async fn answers_of(shared: &Shared, tenant: &str, id: &str) -> Result<BTreeMap<
     Ok(answers)
 }
 
-/// Orders an action: of the manager's here, of a host's by its agent, which the event names.
+/// Orders an action: of the manager's here, of a host's by its agent, which the event names. Gives the agent that has to
+/// hear of it.
 async fn order_in(
     shared: &Shared,
     change: &mut Change,
@@ -281,13 +350,16 @@ async fn order_in(
     event: &Event,
     order: Order,
     now: Timestamp,
-) -> Result<(), RespondError> {
+) -> Result<Option<String>, RespondError> {
     let on_host = catalog::find(&order.action).is_some_and(|known| known.runs == Runs::Host);
-    if !on_host {
-        let account = Account { exempt: true, ..Account::default() };
-        return respond::plan_in(shared, change, tenant, context, vec![order], account, now).await;
+    if on_host && let Some(agent) = event.str(field::AGENT_ID) {
+        let by = order.cause.by.clone();
+        crate::orders::put_order(change, tenant, agent, &order, &by, now).await?;
+        return Ok(Some(agent.to_owned()));
     }
-    let agent = event.str(field::AGENT_ID).unwrap_or(MANAGER);
-    let by = order.cause.by.clone();
-    Ok(crate::orders::put_order(change, tenant, agent, &order, &by, now).await?)
+    // What a step orders is bounded by its execution; questions are bounded as messages are, since each one waits.
+    let exempt = !order.inputs.contains_key(execution::ASK);
+    let account = Account { exempt, ..Account::default() };
+    respond::plan_in(shared, change, tenant, context, vec![order], account, now).await?;
+    Ok(None)
 }

@@ -21,6 +21,7 @@ pub mod flood;
 pub mod fold;
 mod guesses;
 mod heads;
+mod impact;
 pub mod ingest;
 pub mod jobs;
 pub mod link;

@@ -266,6 +266,10 @@ fn first_look(shared: &Shared, order: &Order, context: &Context) -> Verdict {
             Verdict::NoEffect("no effect: cloud actions are off until cloud.waf is configured".into())
         }
         waf_block::ID => Verdict::Allowed,
+        // Only one whose event names no host comes here.
+        _ if sakimori_respond::actions::find(&order.action).is_some_and(|known| known.runs == Runs::Host) => {
+            Verdict::Refused("the event names no agent (agent.id) that could carry it out".to_owned())
+        }
         _ => match shared.accounts.effect(order) {
             Ok(_) => Verdict::Allowed,
             Err(reason) => Verdict::NoEffect(format!("no effect: {reason}")),
@@ -321,7 +325,8 @@ pub async fn project(
     settle(shared, change, tenant, &tally, position, now).await
 }
 
-/// Takes a step of an action of the manager's: row, ledger, audit, outbox. False where its state forbids it.
+/// Takes a step of an action of the manager's: row, ledger, audit, outbox. False where its state forbids it, and where
+/// somebody else took a step since it was read: it is then as that left it.
 ///
 /// # Errors
 /// The database failed.
@@ -332,6 +337,12 @@ pub async fn advance(
     step: Step,
     now: Timestamp,
 ) -> Result<bool, ControlError> {
+    if let Some(held) = actions::held(change.connection(), tenant, &action.order.id).await?
+        && held.state != action.state
+    {
+        *action = held;
+        return Ok(false);
+    }
     if !action.apply(&step, now) {
         return Ok(false);
     }
@@ -359,18 +370,36 @@ pub async fn undo(shared: &Shared, tenant: &str, id: &str, by: &str) -> Result<A
         return Ok(action);
     }
     let context = Context::of(shared, tenant).await?;
-    let Some(step) = wide::undo(&action, Undo::Person(by), now, &context.limits) else {
-        return Err(RespondError::NothingToUndo { id: id.to_owned(), state: action.state.name() });
-    };
     let mut change = shared.control.begin().await?;
-    advance(&mut change, tenant, &mut action, step, now).await?;
+    if !take_back(&mut change, tenant, &mut action, Undo::Person(by), &context, now).await? {
+        return Err(RespondError::NothingToUndo { id: id.to_owned(), state: action.state.name() });
+    }
     change.commit().await?;
     told(shared);
     Ok(action)
 }
 
-/// Takes an action back within a change, for an execution; one that cannot be taken back now is left as it is. Whoever
-/// commits it then calls [`told`].
+/// Takes an action of the manager's back, also where it took a step since it was read. False where there is nothing to take
+/// back.
+async fn take_back(
+    change: &mut Change,
+    tenant: &str,
+    action: &mut Action,
+    who: Undo<'_>,
+    context: &Context,
+    now: Timestamp,
+) -> Result<bool, ControlError> {
+    for _ in 0..2 {
+        let Some(step) = wide::undo(action, who, now, &context.limits) else { return Ok(false) };
+        if advance(change, tenant, action, step, now).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Takes an action back within a change, for an execution. False where nothing changed. Whoever commits it then calls
+/// [`told`], and tells the agent of a host's action.
 ///
 /// # Errors
 /// The database failed.
@@ -380,15 +409,13 @@ pub async fn take_back_in(
     action: &mut Action,
     (by, reason): (Option<&str>, &str),
     now: Timestamp,
-) -> Result<(), ControlError> {
+) -> Result<bool, ControlError> {
     if action.place != MANAGER {
-        return crate::orders::put_undo(change, tenant, action, by.unwrap_or("system"), now).await;
+        crate::orders::put_undo(change, tenant, action, by.unwrap_or("system"), now).await?;
+        return Ok(true);
     }
     let who = by.map_or(Undo::Policy(reason), Undo::Person);
-    if let Some(step) = wide::undo(action, who, now, &context.limits) {
-        advance(change, tenant, action, step, now).await?;
-    }
-    Ok(())
+    take_back(change, tenant, action, who, context, now).await
 }
 
 /// Takes back all own actions of a tenant that are in effect, in the change that stops all answers.
@@ -402,16 +429,15 @@ pub async fn undo_own(
     why: &str,
     now: Timestamp,
 ) -> Result<u64, RespondError> {
-    let limits = Context::of(shared, tenant).await?.limits;
+    let context = Context::of(shared, tenant).await?;
     let live = [ActionState::Approved, ActionState::Running, ActionState::Done];
     let mut undone = 0;
     for known in sakimori_respond::actions::CATALOG.iter().filter(|known| known.runs != Runs::Host) {
         for mut job in actions::work(shared.control.read(), known.id, &live).await? {
             if job.tenant == tenant
                 && wide::can_be_undone(&job.action.order)
-                && let Some(step) = wide::undo(&job.action, Undo::Policy(why), now, &limits)
+                && take_back(change, tenant, &mut job.action, Undo::Policy(why), &context, now).await?
             {
-                advance(change, tenant, &mut job.action, step, now).await?;
                 undone += 1;
             }
         }

@@ -154,6 +154,11 @@ pub async fn answer(
             return Err(Problem::new(problem::EXECUTION_ANSWER).fault("step", reason));
         }
     };
+    let several = execution.questions().any(|(place, question, _)| place == step && question.persons > 1);
+    if several && (caller.user.is_none() || execution.by == caller.name) {
+        let reason = "several people are asked: users by name, and not the one who began it";
+        return Err(Problem::new(problem::EXECUTION_ANSWER).detail(reason));
+    }
     let mut change = app.shared.control.begin().await?;
     let time = app.shared.clock.now().micros();
     let given = Answer { step: step.clone(), person: caller.name.clone(), allow: new.allow, time };

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use sakimori_model::action::Target;
 use sakimori_model::rule::Scope as RunsAt;
 use sakimori_model::{Event, Timestamp, field};
 use sakimori_respond::actions::{Runs, TargetKind};
@@ -26,6 +27,7 @@ use super::extract::Body;
 use super::problem::{self, Problem};
 use super::{App, Done};
 use crate::executions::{Beginning, begin};
+use crate::impact;
 
 /// Most alerts that a rehearsal against the past looks at.
 const MOST_ALERTS: usize = 10_000;
@@ -300,7 +302,7 @@ pub async fn run(
         let (told, ends, reason) = execution::rehearse(&playbook, &event, &alert, now, (0, hosts));
         let mut would = Vec::new();
         for one in told {
-            would.push(looked_at(&app, one).await);
+            would.push(looked_at(&app, caller.tenant(), one).await);
         }
         let run = Run { execution: String::new(), would, ends: ends.name(), reason: reason.unwrap_or_default() };
         return Ok((StatusCode::OK, Json(run)));
@@ -326,9 +328,15 @@ pub async fn run(
 }
 
 /// A step of a dry run, with what the provider's state says would change.
-async fn looked_at(app: &App, would: Would) -> WouldView {
+async fn looked_at(app: &App, tenant: &str, would: Would) -> WouldView {
     let Would { step, text, order } = would;
     let mut changes = Vec::new();
+    if let Some(Target::Network(network)) = order.as_ref().map(|order| &order.target)
+        && !network.is_host()
+        && let Ok(impact) = impact::of_network(&app.shared, tenant, network, app.shared.clock.now()).await
+    {
+        changes.push(impact.words());
+    }
     if let Some(order) = order
         && sakimori_respond::actions::find(&order.action).is_some_and(|known| known.runs == Runs::Account)
     {
@@ -399,7 +407,7 @@ pub async fn rehearse(
             if targets.insert((order.action.clone(), order.target.to_string())) {
                 *out.targets.entry(order.action.clone()).or_default() += 1;
             }
-            if !matches!(order.target, sakimori_model::action::Target::Channel(_)) {
+            if !matches!(order.target, Target::Channel(_)) {
                 hits.push(time);
             }
         }

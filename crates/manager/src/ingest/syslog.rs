@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
+use super::IngestError;
 use super::occurrences::{ORIGIN, STREAM};
 use super::settings::{Syslog, Transport};
 use super::ways::Way;
@@ -39,7 +40,7 @@ use super::worker::Message;
 use crate::shared::Shared;
 
 /// Lines that wait for the worker.
-const QUEUE: usize = 8_192;
+const QUEUE: usize = 1_024;
 /// Lines of one batch.
 const TOGETHER: usize = 1_000;
 /// How long a batch is gathered.
@@ -274,7 +275,15 @@ async fn gather(listener: &Listener, way: &Way, mut waiting: mpsc::Receiver<Mess
         }
         since = now;
         // The journal may have no room for a while; what comes meanwhile waits in the queue, or is counted.
+        let mut losses = losses;
         while let Err(problem) = way.take_live(shared, lines.clone(), losses.clone()).await {
+            if matches!(problem, IngestError::Refused(_)) && !lines.is_empty() {
+                // They would be refused again and again, and all that comes after them would wait.
+                warn!(way = way.name, error = %problem, lines = lines.len(), "lines of syslog cannot be taken");
+                losses.push(loss(listener, "refused", lines.len() as u64, (since, now)));
+                lines.clear();
+                continue;
+            }
             warn!(way = way.name, error = %problem, "lines of syslog could not be taken; they are tried again");
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}

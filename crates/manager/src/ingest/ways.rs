@@ -143,7 +143,7 @@ impl Way {
         let mut delivered = Delivered::default();
         let mut losses = Some(losses).filter(|losses| !losses.is_empty());
         while !events.is_empty() || losses.is_some() {
-            let rest = events.split_off(events.len().min(MAX_EVENTS));
+            let rest = events.split_off(portion_of(&events));
             let portion = std::mem::replace(&mut events, rest);
             let count = portion.len() as u64;
             let accepted =
@@ -154,6 +154,24 @@ impl Way {
         Ok(delivered)
     }
 }
+
+/// How many of these events make one portion: so many that they fit into a record of the journal with room to spare.
+fn portion_of(events: &[Event]) -> usize {
+    let size = |event: &Event| {
+        let long = [field::EVENT_ORIGINAL, field::MESSAGE].map(|id| event.str(id).map_or(0, str::len));
+        2_048 + 2 * long.iter().sum::<usize>()
+    };
+    let mut bytes = 0;
+    let fits = events.iter().take(MAX_EVENTS).take_while(|event| {
+        bytes += size(event);
+        bytes <= MAX_PORTION
+    });
+    // One alone goes whatever it is; the journal refuses it where it is too long.
+    fits.count().max(1).min(events.len())
+}
+
+/// Most bytes of one portion, about.
+const MAX_PORTION: usize = 16 << 20;
 
 /// Starts what reads: queues and listeners. Webhooks and topics come by the API.
 pub fn start(supervisor: &mut Supervisor, shared: &Arc<Shared>) {

@@ -24,6 +24,8 @@ use crate::shared::Shared;
 const LONGEST: Duration = Duration::from_secs(30);
 /// So many are carried out beside each other.
 const BESIDE: usize = 8;
+/// How long what is half done waits while all answers are stopped, in seconds.
+const HALTED: i64 = 5;
 const STATES: [ActionState; 4] = [ActionState::Approved, ActionState::Running, ActionState::Done, ActionState::Undoing];
 
 /// Runs until the stop is told.
@@ -75,7 +77,7 @@ async fn one(shared: &Shared, mut job: Job) -> Result<(), ControlError> {
     let effect = match shared.accounts.effect(&job.action.order) {
         Ok(effect) => Arc::clone(effect),
         Err(reason) if job.action.state == ActionState::Approved => {
-            return write(shared, &mut job, [wide::because(&id, ActionState::NoEffect, reason)]).await;
+            return write(shared, &mut job, [wide::because(&id, ActionState::NoEffect, reason)]).await.map(drop);
         }
         Err(reason) => {
             // Never given up: the account may be configured again, and what was done is in the ledger.
@@ -88,8 +90,7 @@ async fn one(shared: &Shared, mut job: Job) -> Result<(), ControlError> {
         ActionState::Running => go_on(shared, &*effect, job).await,
         ActionState::Done => {
             let undoing = wide::to(&id, ActionState::Undoing);
-            write(shared, &mut job, [undoing]).await?;
-            back(shared, &*effect, job).await
+            if write(shared, &mut job, [undoing]).await? { back(shared, &*effect, job).await } else { Ok(()) }
         }
         _ => back(shared, &*effect, job).await,
     }
@@ -100,11 +101,11 @@ async fn begin(shared: &Shared, effect: &dyn Effect, mut job: Job) -> Result<(),
     let id = job.action.order.id.clone();
     let halted = halts::get(shared.control.read(), &job.tenant).await?.words();
     if let Some(why) = halted {
-        return write(shared, &mut job, [wide::because(&id, ActionState::Refused, why)]).await;
+        return write(shared, &mut job, [wide::because(&id, ActionState::Refused, why)]).await.map(drop);
     }
     if wide::is_over(&job.action, shared.clock.now()) {
         let reason = "no effect: its time was up before it began";
-        return write(shared, &mut job, [wide::because(&id, ActionState::NoEffect, reason)]).await;
+        return write(shared, &mut job, [wide::because(&id, ActionState::NoEffect, reason)]).await.map(drop);
     }
     let step = match effect.look(&job.action.order).await {
         Ok(Look::Ready { former, .. }) if former.len() <= MAX_FORMER => {
@@ -119,8 +120,7 @@ async fn begin(shared: &Shared, effect: &dyn Effect, mut job: Job) -> Result<(),
         Err(problem) => return look_failed(shared, job, &problem).await,
     };
     let goes_on = step.state == ActionState::Running;
-    write(shared, &mut job, [step]).await?;
-    if goes_on { go_on(shared, effect, job).await } else { Ok(()) }
+    if write(shared, &mut job, [step]).await? && goes_on { go_on(shared, effect, job).await } else { Ok(()) }
 }
 
 /// Nothing was done yet: a failure that stays ends it.
@@ -132,7 +132,7 @@ async fn look_failed(shared: &Shared, mut job: Job, problem: &PortError) -> Resu
     let Some(at) = at else {
         let id = job.action.order.id.clone();
         let steps = [wide::to(&id, ActionState::Running), wide::because(&id, ActionState::Failed, problem.to_string())];
-        return write(shared, &mut job, steps).await;
+        return write(shared, &mut job, steps).await.map(drop);
     };
     warn!(action = job.action.order.id, reason = %problem, again = %at, "the target of an action could not be looked at");
     retry(shared, &job, Some(at)).await
@@ -143,6 +143,12 @@ async fn go_on(shared: &Shared, effect: &dyn Effect, mut job: Job) -> Result<(),
     let id = job.action.order.id.clone();
     let order = job.action.order.clone();
     let former = job.action.former.clone().unwrap_or_default();
+    if halts::get(shared.control.read(), &job.tenant).await?.words().is_some() {
+        // Looked for right before every effect: what is half done waits, and may be taken back.
+        let mut change = shared.control.begin().await?;
+        actions::wait(change.connection(), &job, shared.clock.now().plus_secs(HALTED)).await?;
+        return change.commit().await;
+    }
     let reason = match effect.apply(&order, &former).await {
         Ok(Progress::Pending { what, again }) => {
             tracing::debug!(action = id, what, "waits for the provider");
@@ -154,7 +160,7 @@ async fn go_on(shared: &Shared, effect: &dyn Effect, mut job: Job) -> Result<(),
         Ok(Progress::Done { remark }) => match effect.verify(&order, &former).await {
             Ok(None) => {
                 let done = Change { reason: remark, ..wide::to(&id, ActionState::Done) };
-                return write(shared, &mut job, [done]).await;
+                return write(shared, &mut job, [done]).await.map(drop);
             }
             Ok(Some(not)) => PortError::transient(format!("did not take effect: {not}")),
             Err(problem) => problem,
@@ -171,12 +177,11 @@ async fn go_on(shared: &Shared, effect: &dyn Effect, mut job: Job) -> Result<(),
     }
     warn!(action = id, kind = order.action, reason = %reason, "an action in a cloud account failed");
     if !wide::can_be_undone(&order) {
-        return write(shared, &mut job, [wide::because(&id, ActionState::Failed, reason.to_string())]).await;
+        return write(shared, &mut job, [wide::because(&id, ActionState::Failed, reason.to_string())]).await.map(drop);
     }
     let mut step = wide::because(&id, ActionState::Undoing, format!("failed, taken back: {reason}"));
     step.by = Some(FAILED.to_owned());
-    write(shared, &mut job, [step]).await?;
-    back(shared, effect, job).await
+    if write(shared, &mut job, [step]).await? { back(shared, effect, job).await } else { Ok(()) }
 }
 
 /// Who takes back what failed.
@@ -193,7 +198,7 @@ async fn back(shared: &Shared, effect: &dyn Effect, mut job: Job) -> Result<(), 
                 _ => wide::undone(&job.action, now).map_or(ActionState::Undone, |step| step.state),
             };
             let step = Change { reason: remark, ..wide::to(&job.action.order.id.clone(), state) };
-            write(shared, &mut job, [step]).await
+            write(shared, &mut job, [step]).await.map(drop)
         }
         Ok(Progress::Pending { again, .. }) => {
             let at = now.plus_secs(i64::try_from(again.clamp(1, 300)).unwrap_or(300));
@@ -215,11 +220,16 @@ async fn retry(shared: &Shared, job: &Job, at: Option<Timestamp>) -> Result<(), 
     change.commit().await
 }
 
-async fn write(shared: &Shared, job: &mut Job, steps: impl IntoIterator<Item = Change>) -> Result<(), ControlError> {
+/// Writes steps, all or none. False where somebody else took one since the row was read: nothing is written then, and the
+/// next look sees how it is.
+async fn write(shared: &Shared, job: &mut Job, steps: impl IntoIterator<Item = Change>) -> Result<bool, ControlError> {
     let now = shared.clock.now();
     let mut change = shared.control.begin().await?;
     for step in steps {
-        advance(&mut change, &job.tenant, &mut job.action, step, now).await?;
+        if !advance(&mut change, &job.tenant, &mut job.action, step, now).await? {
+            return Ok(false);
+        }
     }
-    change.commit().await
+    change.commit().await?;
+    Ok(true)
 }

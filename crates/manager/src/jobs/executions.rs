@@ -16,8 +16,8 @@ use super::wake;
 use crate::executions::{Beginning, Known, begin, drive};
 use crate::shared::Shared;
 
-/// So many are looked at in one round; those that began first come first.
-const MOST: i64 = 1_000;
+/// So many are read at a time; those that began first come first.
+const PAGE: i64 = 500;
 /// Longest time between two looks while one is at work: actions of hosts and answers come without a signal.
 const BUSY: Duration = Duration::from_millis(300);
 /// And while none is.
@@ -29,15 +29,26 @@ pub async fn run(shared: Arc<Shared>) -> Result<(), String> {
     let mut clocks = Clocks::default();
     loop {
         clocks.look(&shared).await?;
-        let rows = executions::work(shared.control.read(), MOST).await.map_err(|error| error.to_string())?;
-        let mut again = false;
-        for row in &rows {
-            match drive(&shared, &mut known, row).await {
-                Ok(changed) => again |= changed,
-                Err(error) => warn!(%error, execution = row.id, "an execution could not go on; it is tried again"),
+        let (mut again, mut idle, mut after) = (false, true, (i64::MIN, String::new()));
+        loop {
+            let page = executions::work(shared.control.read(), (after.0, &after.1), PAGE).await;
+            let rows = page.map_err(|error| error.to_string())?;
+            for row in &rows {
+                idle = false;
+                if known.rests(row, shared.clock.now()) {
+                    continue;
+                }
+                match drive(&shared, &mut known, row).await {
+                    Ok(changed) => again |= changed,
+                    Err(error) => warn!(%error, execution = row.id, "an execution could not go on; it is tried again"),
+                }
+            }
+            match rows.last() {
+                Some(last) if i64::try_from(rows.len()).unwrap_or(0) == PAGE => after = (last.started, last.id.clone()),
+                _ => break,
             }
         }
-        let longest = match (again, rows.is_empty()) {
+        let longest = match (again, idle) {
             (true, _) => Duration::from_millis(20),
             (false, false) => BUSY,
             (false, true) => IDLE,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sakimori_model::action::{Cause, Target};
-use sakimori_model::{Action, ActionState, Event, Order, Timestamp, field};
+use sakimori_model::{Action, ActionState, Event, Network, Order, Timestamp, field};
 use sakimori_respond::actions::notify;
 use sakimori_respond::execution::ASK;
 use sakimori_respond::message::{Notice, Waiting, compose, group};
@@ -139,15 +139,31 @@ async fn make_due(shared: &Shared) -> Result<bool, String> {
     Ok(!jobs.is_empty())
 }
 
+/// A question about a network says whom its block would hit (RS2).
+async fn tell_impact(shared: &Shared, tenant: &str, ask: &mut serde_json::Value, about: &Event) {
+    let network = about.str(field::SAKIMORI_CLIENT_NETWORK).and_then(|text| text.parse::<Network>().ok());
+    let Some(network) = network else { return };
+    let Ok(impact) = crate::impact::of_network(shared, tenant, &network, shared.clock.now()).await else { return };
+    for (name, words) in [("question_en", impact.words()), ("question_ja", impact.words_ja())] {
+        if let Some(text) = ask.get(name).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty()) {
+            let told = format!("{network}: {text} ({words})");
+            ask.as_object_mut().map(|ask| ask.insert(name.to_owned(), told.into()));
+        }
+    }
+}
+
 /// Makes one message: what it says and whom it is for are written before it is sent, so that a repeat says the same and
 /// carries out the same actions. `tried` is how often it was sent already, without anybody knowing what came of it.
 async fn make(shared: &Shared, channel: &str, mut members: Vec<Job>, tried: i64) -> Result<(), String> {
     let Some(first) = members.first() else { return Ok(()) };
     let (id, tenant) = (first.action.order.id.clone(), first.tenant.clone());
-    let ask = members.iter().find_map(|job| crate::answers::ask(shared, job));
+    let mut ask = members.iter().find_map(|job| crate::answers::ask(shared, job));
     let mut alerts = Vec::new();
     for job in &members {
         alerts.push((alert(shared, job).await, done_about(shared, job).await?));
+    }
+    if let (Some(ask), Some((about, _))) = (&mut ask, alerts.first()) {
+        tell_impact(shared, &tenant, ask, about).await;
     }
     let notices: Vec<Notice<'_>> = alerts
         .iter()

@@ -31,8 +31,9 @@ struct Outer {
     changes: Mutex<Vec<String>>,
     /// Calls that came to a boundary: before and after each effect.
     crossed: AtomicUsize,
-    /// The boundary at which a call never ends.
+    /// The boundary at which a call never ends, unless it is let go.
     gate: Mutex<Option<usize>>,
+    let_go: tokio::sync::Notify,
     reached: AtomicBool,
     /// Orders whose effect fails for good: `action target`.
     broken: Mutex<BTreeSet<String>>,
@@ -44,7 +45,7 @@ impl Outer {
         let stops = *self.gate.lock().unwrap() == Some(number);
         if stops {
             self.reached.store(true, Ordering::SeqCst);
-            std::future::pending::<()>().await;
+            self.let_go.notified().await;
         }
     }
 
@@ -261,6 +262,30 @@ fn steps_are_done_in_order_and_taken_back_in_reverse() {
         let back = ["-waf_block 198.51.100.7", "-access_key_deactivate access_key/AKIAEXAMPLE"];
         assert_eq!(outer.changes.lock().unwrap()[2..], back);
         assert_eq!(world.status(&site.manager, &format!("/api/v1/executions/{id}/undo"), json!({})).await, 409);
+        site.manager.stop().await;
+    });
+}
+
+#[test]
+fn what_is_taken_back_while_it_is_looked_at_is_not_carried_out() {
+    let (world, outer, hook) = (World::new(), Arc::new(Outer::default()), Hook::default());
+    content(&world, STEPS);
+    *outer.gate.lock().unwrap() = Some(0);
+    world.run(async {
+        let url = hook.listen().await;
+        let site = Site::start(&world, &outer, &url, |_| {}).await;
+        send_alert(&site).await;
+        while !outer.reached.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let actions = world.ask(&site.manager, "/api/v1/actions?action=access_key_deactivate").await;
+        let id = actions["items"][0]["order"]["id"].as_str().unwrap().to_owned();
+        assert_eq!(world.status(&site.manager, &format!("/api/v1/actions/{id}/undo"), json!({})).await, 202);
+        outer.let_go.notify_one();
+        site.until("stopped").await;
+        let action = world.ask(&site.manager, &format!("/api/v1/actions/{id}")).await;
+        assert_eq!(action["state"], "undone", "{action}");
+        assert!(outer.changes.lock().unwrap().is_empty(), "{:?}", outer.changes.lock().unwrap());
         site.manager.stop().await;
     });
 }
@@ -488,6 +513,7 @@ fn examples() -> Vec<(&'static str, Value)> {
                 json!({"user": {"name": "deploy"}, "sakimori": {"cloud": {"access_key": "AKIAEXAMPLE"}}}),
             ),
         ),
+        ("block-network-flood", of("web-network-flood", json!({"sakimori": {"client_network": "203.0.113.0/24"}}))),
         ("close-open-bucket", of("finding-open-bucket", json!({"sakimori": {"cloud": {"bucket": "photos"}}}))),
     ]
 }

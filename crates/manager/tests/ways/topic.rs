@@ -18,7 +18,10 @@ use super::world::{World, on};
 
 const TOPIC: &str = "arn:aws:sns:ap-northeast-1:444455556666:findings";
 
-/// Serves the certificate at `/cert.pem`, and notes what else is asked.
+/// Where the service keeps its certificate, as it names them.
+const CERTIFICATE: &str = "/SimpleNotificationService-0123456789abcdef0123456789abcdef.pem";
+
+/// Serves the certificate at [`CERTIFICATE`], and notes what else is asked.
 fn amazon(certificate: Vec<u8>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
@@ -37,7 +40,7 @@ fn amazon(certificate: Vec<u8>) -> (String, Arc<Mutex<Vec<String>>>) {
             let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
             notes.lock().unwrap().push(path.clone());
             let (status, body) = match path.as_str() {
-                "/cert.pem" => ("200 OK", certificate.clone()),
+                CERTIFICATE => ("200 OK", certificate.clone()),
                 path if path.starts_with("/?Action=ConfirmSubscription&") => ("200 OK", b"<Confirmed/>".to_vec()),
                 _ => ("400 Bad Request", Vec::new()),
             };
@@ -84,7 +87,7 @@ fn outcome(answer: &(u16, Value)) -> (u16, String) {
 fn envelope(origin: &str, kind: &str, id: &str) -> Value {
     let message = json!({"AlarmName": id, "NewStateValue": "ALARM", "StateChangeTime": "2026-11-24T10:00:00Z"});
     json!({"Type": kind, "MessageId": id, "TopicArn": TOPIC, "Message": message.to_string(),
-        "Timestamp": SystemClock.now().to_string(), "SigningCertURL": format!("{origin}/cert.pem")})
+        "Timestamp": SystemClock.now().to_string(), "SigningCertURL": format!("{origin}{CERTIFICATE}")})
 }
 
 async fn post(world: &World, body: &str) -> (u16, String) {
@@ -122,7 +125,10 @@ pub fn believed() {
         for (body, wanted) in [
             (signed(one.clone(), &theirs, "2"), (403, "ways/forged")),
             (broken.to_string(), (403, "ways/forged")),
-            (signed(change("SigningCertURL", json!("http://127.0.0.1:1/cert.pem")), &ours, "2"), (403, "ways/forged")),
+            (
+                signed(change("SigningCertURL", json!(format!("http://127.0.0.1:1{CERTIFICATE}"))), &ours, "2"),
+                (403, "ways/forged"),
+            ),
             (signed(one.clone(), &ours, "3"), (403, "ways/forged")),
             (signed(change("TopicArn", json!(other)), &ours, "2"), (403, "ways/topic")),
             (signed(change("Timestamp", json!(old)), &ours, "2"), (403, "ways/stale")),
@@ -143,7 +149,7 @@ pub fn believed() {
         assert_eq!(asked.lock().unwrap().len(), before);
         assert_eq!(post(&world, &signed(hello, &ours, "1")).await.0, 200);
         let all = asked.lock().unwrap().clone();
-        assert_eq!(all.iter().filter(|path| *path == "/cert.pem").count(), 1, "it is kept: {all:?}");
+        assert_eq!(all.iter().filter(|path| *path == CERTIFICATE).count(), 1, "it is kept: {all:?}");
         let topic = "arn%3Aaws%3Asns%3Aap-northeast-1%3A444455556666%3Afindings";
         assert_eq!(all.last().unwrap(), &format!("/?Action=ConfirmSubscription&TopicArn={topic}&Token=t0k%2Fn"));
 

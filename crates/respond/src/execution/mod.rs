@@ -24,7 +24,7 @@ use sakimori_model::{Action, Event, Order, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use self::rehearse::{Would, rehearse};
-pub use self::walk::{ASK, advance};
+pub use self::walk::{ASK, advance, take_back_only};
 use crate::playbook::{Otherwise, Playbook};
 
 /// Where an execution is in its life.
@@ -112,6 +112,9 @@ pub struct Progress {
     /// The action that it ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
+    /// The message that asks people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
     /// How often it was ordered again.
     #[serde(default)]
     pub retries: u32,
@@ -226,6 +229,8 @@ pub enum Command {
         /// Who.
         by: Option<String>,
     },
+    /// A host has not taken this order: it must not take it any more.
+    Withdraw(String),
 }
 
 impl Execution {
@@ -248,7 +253,7 @@ impl Execution {
 
     /// The actions that it ordered.
     pub fn actions(&self) -> impl Iterator<Item = &str> {
-        self.steps.values().filter_map(|step| step.action.as_deref())
+        self.steps.values().flat_map(|step| [step.action.as_deref(), step.asked.as_deref()]).flatten()
     }
 
     /// When it has to be looked at again by itself; actions and answers apart.

@@ -51,6 +51,7 @@ pub fn rehearse(
                     action.state = ActionState::Done;
                     actions.insert(action.order.id.clone(), action);
                 }
+                Command::Withdraw(_) => {}
                 Command::TakeBack { action, .. } => {
                     told.push(Would { step: String::new(), text: format!("take back {action}"), order: None });
                     if let Some(action) = actions.get_mut(&action) {

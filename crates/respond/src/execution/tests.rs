@@ -66,6 +66,7 @@ impl World {
                     ordered.push(format!("{} {}", order.action, order.target));
                     self.order(*order);
                 }
+                Command::Withdraw(id) => drop(self.actions.remove(&id)),
                 Command::TakeBack { action, by, .. } => {
                     let known = self.actions.get_mut(&action).unwrap();
                     let who = by.as_deref().map_or(wide::Undo::Policy("x"), wide::Undo::Person);
@@ -227,6 +228,52 @@ fn people_are_asked_and_their_answer_counts_while_it_is_time() {
     silence.pass();
     silence.now = now(1801);
     assert_eq!(silence.pass(), ["waf_block 198.51.100.7"]);
+}
+
+#[test]
+fn silence_is_no_yes_where_nobody_could_hear_the_question() {
+    let steps = "steps:
+  - approval: { ask: ops, within: 30m, otherwise: allow, text: { en: Shall it? } }
+  - { action: waf_block, target: event.source.ip }
+";
+    for state in [ActionState::Failed, ActionState::Refused, ActionState::NoEffect] {
+        let mut world = World::new(&with(steps), event());
+        world.pass();
+        world.let_be(0, state);
+        world.now = now(1801);
+        assert!(world.pass().is_empty());
+        assert_eq!(world.execution.state, State::Denied, "{}", world.execution.reason.clone().unwrap_or_default());
+    }
+}
+
+#[test]
+fn beside_one_that_failed_nothing_new_begins_and_a_no_is_a_no_at_any_time() {
+    let steps = "steps:
+  - parallel:
+      - approval: { ask: ops, within: 30m, text: { en: Shall it? } }
+      - { action: waf_block, target: event.source.ip }
+      - { for_each: event.related.ip, steps: [ { action: waf_block, target: item } ] }
+";
+    let mut world = World::new(&with(steps), event());
+    assert_eq!(world.pass(), ["notify ops", "waf_block 198.51.100.7", "waf_block 198.51.100.8"]);
+    world.answer("0.0", "ann", false);
+    world.let_be(2, ActionState::Done);
+    assert!(world.pass().is_empty(), "the next of the loop is not begun");
+    world.let_be(1, ActionState::Done);
+    assert!(world.pass().is_empty());
+    assert_eq!(world.execution.state, State::Denied, "{:?}", world.execution.reason);
+}
+
+#[test]
+fn taking_back_does_not_wait_for_what_cannot_be_taken_back() {
+    let mut world = World::new(&with(TWO), event());
+    world.pass();
+    world.let_be(0, ActionState::Done);
+    world.pass();
+    world.let_be(1, ActionState::Running);
+    world.undo = Some("ann".to_owned());
+    world.pass();
+    assert_eq!((world.state_of("1"), world.taken_back.len()), (StepState::Kept, 1));
 }
 
 #[test]

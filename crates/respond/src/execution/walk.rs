@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sakimori_model::action::Target;
 use sakimori_model::rule::Scope;
-use sakimori_model::{Action, ActionState, Order, Timestamp};
+use sakimori_model::{ActionState, Order, Timestamp};
 
 use super::{Command, Execution, Facts, Progress, Question, State, StepState};
 use crate::actions::{Runs, TargetKind, notify};
@@ -20,21 +20,77 @@ pub fn advance(playbook: &Playbook, execution: &mut Execution, facts: &Facts<'_>
     if execution.state.is_over() && facts.undo.is_none() {
         return Vec::new();
     }
-    let scene = Scene::new(facts.event, &execution.alert, &playbook.needs);
-    let mut walk = Walk { playbook, execution, facts, scene, commands: Vec::new() };
-    if let Some(by) = facts.undo
-        && !matches!(walk.execution.state, State::Undone | State::Compensated)
-        && walk.execution.becomes != Some(State::Undone)
-    {
-        walk.take_all_back(State::Undone, format!("taken back by {by}"));
+    let mut commands = {
+        let scene = Scene::new(facts.event, &execution.alert, &playbook.needs);
+        let mut walk = Walk { playbook, execution, facts, scene, holds: false, commands: Vec::new() };
+        if let Some(by) = facts.undo
+            && !matches!(walk.execution.state, State::Undone | State::Compensated)
+            && walk.execution.becomes != Some(State::Undone)
+        {
+            walk.take_all_back(State::Undone, format!("taken back by {by}"));
+        }
+        if walk.execution.state == State::Running {
+            walk.run();
+        }
+        walk.commands
+    };
+    if execution.state == State::Undoing {
+        commands.extend(undo(execution, facts));
     }
-    if walk.execution.state == State::Running {
-        walk.run();
+    commands
+}
+
+/// Takes all of it back, as [`advance`] does on a person's word: for one whose playbook cannot be read any more.
+pub fn take_back_only(execution: &mut Execution, facts: &Facts<'_>, reason: &str) -> Vec<Command> {
+    if execution.state != State::Undoing {
+        if matches!(execution.state, State::Undone | State::Compensated) || facts.undo.is_none() {
+            return Vec::new();
+        }
+        (execution.state, execution.becomes) = (State::Undoing, Some(State::Undone));
+        execution.reason = Some(reason.to_owned());
     }
-    if walk.execution.state == State::Undoing {
-        walk.undo();
+    undo(execution, facts)
+}
+
+/// Takes back what was done, the last first, one after the other.
+fn undo(execution: &mut Execution, facts: &Facts<'_>) -> Vec<Command> {
+    let mut commands = Vec::new();
+    loop {
+        let last = execution
+            .steps
+            .values_mut()
+            .filter(|step| step.action.is_some() && !matches!(step.state, StepState::Undone | StepState::Kept))
+            .max_by_key(|step| step.number);
+        let Some(step) = last else {
+            execution.state = execution.becomes.take().unwrap_or(State::Compensated);
+            return commands;
+        };
+        let id = step.action.clone().unwrap_or_default();
+        let mut over = |state: StepState, reason: Option<String>| {
+            (step.state, step.since, step.reason) = (state, facts.now, reason.or_else(|| step.reason.take()));
+        };
+        match facts.actions.get(&id) {
+            None => {
+                // Nobody took it yet, and nobody is to take it any more.
+                commands.push(Command::Withdraw(id));
+                over(StepState::Undone, None);
+            }
+            Some(action) if action.state.is_final() => over(StepState::Undone, action.reason.clone()),
+            Some(action) if action.state == ActionState::Done && !wide::can_be_undone(&action.order) => {
+                over(StepState::Kept, Some("it cannot be taken back".to_owned()));
+            }
+            Some(action) if action.state == ActionState::Running && !wide::can_be_undone(&action.order) => {
+                over(StepState::Kept, Some("it goes on, and cannot be taken back".to_owned()));
+            }
+            Some(action) => {
+                if action.state != ActionState::Undoing {
+                    let reason = execution.reason.clone().unwrap_or_default();
+                    commands.push(Command::TakeBack { action: id, reason, by: facts.undo.map(str::to_owned) });
+                }
+                return commands;
+            }
+        }
     }
-    walk.commands
 }
 
 /// How a step or a list of them stands.
@@ -54,6 +110,8 @@ struct Walk<'a> {
     execution: &'a mut Execution,
     facts: &'a Facts<'a>,
     scene: Scene<'a>,
+    /// Something beside failed: what is under way comes to its end, and nothing new begins.
+    holds: bool,
     commands: Vec<Command>,
 }
 
@@ -150,8 +208,15 @@ impl<'a> Walk<'a> {
     fn step(&mut self, step: &'a Step, place: &str, item: Option<&str>) -> Flow {
         match self.execution.steps.get(place).map(|known| (known.state, known.reason.clone())) {
             Some((StepState::Done | StepState::Skipped, _)) => return Flow::Over,
-            Some((StepState::Failed, reason)) => return Flow::Failed(reason.unwrap_or_default(), step.on_failure),
+            Some((StepState::Failed, reason)) => {
+                let reason = reason.unwrap_or_default();
+                return match (&step.what, step.on_failure) {
+                    (What::Ask(_), OnFailure::Stop) => Flow::Ends(State::Denied, reason),
+                    (_, then) => Flow::Failed(reason, then),
+                };
+            }
             Some(_) => {}
+            None if self.holds => return Flow::Over,
             None => {
                 self.set_item(item);
                 match step.when.as_ref().map(|when| when.holds(&self.scene)) {
@@ -184,19 +249,22 @@ impl<'a> Walk<'a> {
             self.note(place, StepState::Ordered);
         }
         let (mut going, mut failed, mut ends) = (false, None, None);
+        let held = self.holds;
         for (at, step) in steps.iter().enumerate() {
             match self.step(step, &format!("{place}.{at}"), item) {
                 Flow::Going => going = true,
                 Flow::Over | Flow::Failed(_, OnFailure::Continue) => {}
-                Flow::Failed(reason, _) => failed = failed.or(Some(reason)),
+                Flow::Failed(reason, inner) => failed = failed.or(Some((reason, inner))),
                 Flow::Ends(state, reason) => ends = ends.or(Some((state, reason))),
             }
+            self.holds |= failed.is_some() || ends.is_some();
         }
+        self.holds = held;
         match (going, ends, failed) {
             // What is under way comes to its end first.
             (true, ..) => Flow::Going,
             (false, Some((state, reason)), _) => Flow::Ends(state, reason),
-            (false, None, Some(reason)) => self.fail(place, reason, then),
+            (false, None, Some((reason, inner))) => self.fail(place, reason, inner.within(then)),
             (false, None, None) => self.over(place, None),
         }
     }
@@ -219,7 +287,9 @@ impl<'a> Walk<'a> {
         for (at, item) in items.iter().enumerate() {
             match self.list(&each.steps, &format!("{place}[{at}]."), Some(item)) {
                 Flow::Over => {}
-                Flow::Failed(reason, _) => return self.fail(place, format!("{item}: {reason}"), then),
+                Flow::Failed(reason, inner) => {
+                    return self.fail(place, format!("{item}: {reason}"), inner.within(then));
+                }
                 other => return other,
             }
         }
@@ -247,12 +317,13 @@ impl<'a> Walk<'a> {
                 otherwise: ask.otherwise,
             };
             let order = self.question(ask, place, &question, until);
+            let asked = order.id.clone();
             let note = self.note(place, StepState::Waiting);
-            (note.until, note.question) = (Some(until), Some(question));
+            (note.until, note.question, note.asked) = (Some(until), Some(question), Some(asked));
             self.commands.push(Command::Order(Box::new(order)));
             return Flow::Going;
         };
-        let until = known.until.unwrap_or(now);
+        let (until, asked) = (known.until.unwrap_or(now), known.asked.clone());
         let answers = self.facts.answers.get(place).map(Vec::as_slice).unwrap_or_default();
         let counted = || answers.iter().filter(|answer| answer.at <= until);
         let denied = |walk: &mut Self, reason: String| match then {
@@ -275,7 +346,15 @@ impl<'a> Walk<'a> {
         if now < until {
             return Flow::Going;
         }
+        let sent = asked.is_some_and(|id| {
+            let known = self.facts.actions.get(&id).map(|action| action.state);
+            known.is_some_and(|state| {
+                !matches!(state, ActionState::Failed | ActionState::Refused | ActionState::NoEffect)
+            })
+        });
         match ask.otherwise {
+            // Silence means yes only where somebody could have said no.
+            Otherwise::Allow if !sent => denied(self, "the question could not be sent to anybody".to_owned()),
             Otherwise::Allow => self.over(place, Some("nobody answered; that allows it".to_owned())),
             Otherwise::Deny => denied(self, "nobody answered in time".to_owned()),
         }
@@ -293,6 +372,7 @@ impl<'a> Walk<'a> {
             "title_ja": self.playbook.title.ja,
             "en": question.en,
             "ja": question.ja,
+            "persons": question.persons,
             "until": until.to_string(),
             "otherwise": question.otherwise,
         });
@@ -311,12 +391,15 @@ impl<'a> Walk<'a> {
 
     fn act(&mut self, act: &'a Act, place: &str, item: Option<&str>, then: OnFailure) -> Flow {
         let known = self.execution.steps.get(place).filter(|known| known.action.is_some());
-        let Some(known) = known else { return self.begin(act, place, item, then, 0) };
+        let Some(known) = known else {
+            return self.begin(act, place, item, then, 0);
+        };
         let (id, retries, until) = (known.action.clone().unwrap_or_default(), known.retries, known.until);
         let Some(action) = self.facts.actions.get(&id) else {
             // A host tells of its action once it has taken the order.
             return match act.action.runs {
                 Runs::Host if until.is_some_and(|end| end <= self.facts.now) => {
+                    self.commands.push(Command::Withdraw(id));
                     self.fail(place, "its host did not take the order in time".to_owned(), then)
                 }
                 Runs::Host => Flow::Going,
@@ -416,47 +499,6 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes back what was done, the last first, one after the other.
-    fn undo(&mut self) {
-        loop {
-            let last = self
-                .execution
-                .steps
-                .iter()
-                .filter(|(_, step)| step.action.is_some() && !matches!(step.state, StepState::Undone | StepState::Kept))
-                .max_by_key(|(_, step)| step.number)
-                .map(|(place, step)| (place.clone(), step.action.clone().unwrap_or_default()));
-            let Some((place, id)) = last else {
-                self.execution.state = self.execution.becomes.take().unwrap_or(State::Compensated);
-                return;
-            };
-            let Some(action) = self.facts.actions.get(&id) else {
-                // It was never written: nothing to take back.
-                self.note(&place, StepState::Undone);
-                continue;
-            };
-            if action.state.is_final() {
-                let reason = action.reason.clone();
-                self.note(&place, StepState::Undone).reason = reason;
-            } else if action.state == ActionState::Done && !wide::can_be_undone(&action.order) {
-                self.note(&place, StepState::Kept).reason = Some("it cannot be taken back".to_owned());
-            } else {
-                self.take_back(action);
-                return;
-            }
-        }
-    }
-
-    fn take_back(&mut self, action: &Action) {
-        if action.state != ActionState::Undoing {
-            self.commands.push(Command::TakeBack {
-                action: action.order.id.clone(),
-                reason: self.execution.reason.clone().unwrap_or_default(),
-                by: self.facts.undo.map(str::to_owned),
-            });
-        }
-    }
-
     fn over(&mut self, place: &str, reason: Option<String>) -> Flow {
         self.note(place, StepState::Done).reason = reason;
         Flow::Over
@@ -479,6 +521,7 @@ impl<'a> Walk<'a> {
             since: now,
             number,
             action: None,
+            asked: None,
             retries: 0,
             counts: false,
             until: None,

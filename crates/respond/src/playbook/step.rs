@@ -111,6 +111,13 @@ pub enum OnFailure {
     Continue,
 }
 
+impl OnFailure {
+    /// What follows for the step that holds one that failed so: its own way, but where the inner one stops all.
+    pub(crate) fn within(self, outer: Self) -> Self {
+        if self == Self::Stop { Self::Stop } else { outer }
+    }
+}
+
 impl Step {
     /// All actions that it may order, with those of steps within it.
     pub fn acts(&self) -> Vec<&Act> {

@@ -188,6 +188,7 @@ fn the_playbooks_that_are_shipped_are_good() {
         })),
         alert(json!({"rule": {"id": "finding-open-bucket"}, "sakimori": {"cloud": {"bucket": "photos"}}})),
         alert(json!({"rule": {"id": "finding-intrusion"}})),
+        alert(json!({"rule": {"id": "web-network-flood"}, "sakimori": {"client_network": "203.0.113.0/24"}})),
     ];
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {

@@ -297,6 +297,16 @@ pub async fn get(pool: &Pool, scope: &Scope, id: &str) -> Result<Job> {
     read(&row.ok_or(ControlError::Missing("action"))?)
 }
 
+/// One action, within a change.
+///
+/// # Errors
+/// The database failed.
+pub async fn held(connection: &mut Connection, tenant: &str, id: &str) -> Result<Option<Action>> {
+    let sql = "SELECT * FROM actions WHERE tenant = $1 AND id = $2";
+    let row = sql::query(sql).bind(tenant).bind(id).fetch_optional(connection).await?;
+    row.as_ref().map(|row| read(row).map(|job| job.action)).transpose()
+}
+
 /// Actions, newest first, after the one that `before` names (its planning time and id).
 ///
 /// # Errors

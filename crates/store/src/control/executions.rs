@@ -113,14 +113,16 @@ pub async fn put(connection: &mut Connection, row: &Row, state: &str, record: &s
     Ok(())
 }
 
-/// Those that are at work, and those that somebody wants back, of all tenants, oldest first.
+/// Those that are at work, and those that somebody wants back, of all tenants, oldest first, after this one (its beginning
+/// and id).
 ///
 /// # Errors
 /// The database failed.
-pub async fn work(pool: &Pool, limit: i64) -> Result<Vec<Row>> {
-    let sql = "SELECT * FROM executions WHERE state IN ('running', 'undoing') \
-               OR (undo <> '' AND state NOT IN ('undone', 'compensated')) ORDER BY started, id LIMIT $1";
-    Ok(sql::query_as(sql).bind(limit).fetch_all(pool).await?)
+pub async fn work(pool: &Pool, after: (i64, &str), limit: i64) -> Result<Vec<Row>> {
+    let sql = "SELECT * FROM executions WHERE (state IN ('running', 'undoing') \
+               OR (undo <> '' AND state NOT IN ('undone', 'compensated'))) \
+               AND (started > $1 OR (started = $1 AND id > $2)) ORDER BY started, id LIMIT $3";
+    Ok(sql::query_as(sql).bind(after.0).bind(after.1).bind(limit).fetch_all(pool).await?)
 }
 
 /// One.
@@ -153,21 +155,19 @@ pub async fn list(
     Ok(query.bind(time).bind(id).bind(limit).fetch_all(pool).await?)
 }
 
-/// The records of a playbook's executions that changed since a moment, but for one: for its limits.
+/// Most records of [`recent`].
+pub const MOST_RECENT: i64 = 2_000;
+
+/// The records of a playbook's executions that changed since a moment and did something that counts, but for one: for its
+/// limits. At most [`MOST_RECENT`].
 ///
 /// # Errors
 /// The database failed.
-pub async fn recent(
-    connection: &mut Connection,
-    tenant: &str,
-    playbook: &str,
-    since: Timestamp,
-    but: &str,
-) -> Result<Vec<String>> {
+pub async fn recent(pool: &Pool, tenant: &str, playbook: &str, since: Timestamp, but: &str) -> Result<Vec<String>> {
     let sql = "SELECT record FROM executions WHERE tenant = $1 AND playbook = $2 AND changed >= $3 AND id <> $4 \
-               ORDER BY changed DESC LIMIT 2000";
+               AND record LIKE '%\"counts\":true%' ORDER BY changed DESC LIMIT $5";
     let query = sql::query_scalar(sql).bind(tenant).bind(playbook).bind(since.micros()).bind(but);
-    Ok(query.fetch_all(connection).await?)
+    Ok(query.bind(MOST_RECENT).fetch_all(pool).await?)
 }
 
 /// Somebody wants one taken back.
@@ -291,7 +291,7 @@ mod tests {
             changed,
             undo: String::new(),
             event: "{}".into(),
-            record: format!("{{\"id\":\"{id}\"}}"),
+            record: format!("{{\"id\":\"{id}\",\"counts\":{}}}", id == "1"),
         }
     }
 
@@ -301,11 +301,11 @@ mod tests {
         assert!(begin(change.connection(), &row("1", "running", 10)).await.unwrap());
         assert!(!begin(change.connection(), &row("1", "done", 20)).await.unwrap(), "the same alert again");
         assert!(begin(change.connection(), &row("2", "done", 20)).await.unwrap());
-        let others = recent(change.connection(), "default", "isolate", Timestamp::from_micros(0), "2").await.unwrap();
-        assert_eq!(others, ["{\"id\":\"1\"}"]);
         change.commit().await.unwrap();
+        let others = recent(control.read(), "default", "isolate", Timestamp::from_micros(0), "2").await.unwrap();
+        assert_eq!(others, ["{\"id\":\"1\",\"counts\":true}"]);
         let ids = |rows: Vec<Row>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
-        assert_eq!(ids(work(control.read(), 10).await.unwrap()), ["1"]);
+        assert_eq!(ids(work(control.read(), (i64::MIN, ""), 10).await.unwrap()), ["1"]);
         let all = Scope::One("default".into());
         assert_eq!(ids(list(control.read(), &all, ("", "", ""), None, 10).await.unwrap()), ["2", "1"]);
         assert_eq!(ids(list(control.read(), &all, ("", "", ""), Some((20, "2")), 10).await.unwrap()), ["1"]);
@@ -315,7 +315,7 @@ mod tests {
         want_back(change.connection(), "default", "2", "ann").await.unwrap();
         put(change.connection(), &row("1", "running", 10), "done", "{}", Timestamp::from_micros(30)).await.unwrap();
         change.commit().await.unwrap();
-        assert_eq!(ids(work(control.read(), 10).await.unwrap()), ["2"], "somebody wants it back");
+        assert_eq!(ids(work(control.read(), (i64::MIN, ""), 10).await.unwrap()), ["2"], "somebody wants it back");
     }
 
     async fn the_first_answer_counts(base: Base) {

@@ -40,12 +40,24 @@ pub async fn put(connection: &mut Connection, all: &[Occurrence]) -> Result<()> 
     Ok(())
 }
 
-/// Forgets what is older.
+/// Most names of one way that are kept.
+pub const MOST_OF_WAY: i64 = 65_536;
+
+/// Forgets what is older, and of each way all but the newest [`MOST_OF_WAY`].
 ///
 /// # Errors
 /// The database failed.
 pub async fn forget(connection: &mut Connection, before: Timestamp) -> Result<()> {
-    sql::query("DELETE FROM occurrences WHERE seen < $1").bind(before.micros()).execute(connection).await?;
+    sql::query("DELETE FROM occurrences WHERE seen < $1").bind(before.micros()).execute(&mut *connection).await?;
+    let ways: Vec<(String, String)> =
+        sql::query_as("SELECT DISTINCT tenant, way FROM occurrences").fetch_all(&mut *connection).await?;
+    for (tenant, way) in ways {
+        let sql = "SELECT seen FROM occurrences WHERE tenant = $1 AND way = $2 ORDER BY seen DESC LIMIT 1 OFFSET $3";
+        let query = sql::query_scalar(sql).bind(&tenant).bind(&way).bind(MOST_OF_WAY);
+        let Some(oldest): Option<i64> = query.fetch_optional(&mut *connection).await? else { continue };
+        let sql = "DELETE FROM occurrences WHERE tenant = $1 AND way = $2 AND seen <= $3";
+        sql::query(sql).bind(&tenant).bind(&way).bind(oldest).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
