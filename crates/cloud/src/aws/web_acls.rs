@@ -122,10 +122,12 @@ pub(super) enum Stands {
     Unseen(String),
 }
 
-/// Looks it up, and remembers for some minutes what stands in front of something.
+/// Looks it up, and remembers the answer for some minutes, also that there is none: asking takes seconds at the pace that AWS
+/// allows, in which the next address would wait for its block. That it stands nowhere is asked again each time: it may have
+/// been mended, and blocks have no effect meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Fronts {
-    known: Mutex<BTreeMap<String, (Instant, String)>>,
+    known: Mutex<BTreeMap<String, (Instant, Stands)>>,
     pace: Pace,
 }
 
@@ -139,9 +141,17 @@ impl Fronts {
         }
         let mut known = self.known.lock().await;
         known.retain(|_, (at, _)| at.elapsed() < BELIEVED);
-        if let Some((_, resource)) = known.get(arn) {
-            return Stands::Before(resource.clone());
+        if let Some((_, answer)) = known.get(arn) {
+            return answer.clone();
         }
+        let answer = self.ask(client, arn).await;
+        if answer != Stands::Nowhere {
+            known.insert(arn.to_owned(), (Instant::now(), answer.clone()));
+        }
+        answer
+    }
+
+    async fn ask(&self, client: &Client, arn: &str) -> Stands {
         let mut unseen = Vec::new();
         for kind in KINDS {
             self.pace.wait().await;
@@ -150,7 +160,6 @@ impl Fronts {
             match sent.map_err(|error| problem("wafv2:ListResourcesForWebACL", &error)) {
                 Ok(reply) => {
                     if let Some(resource) = reply.resource_arns().first() {
-                        known.insert(arn.to_owned(), (Instant::now(), resource.clone()));
                         return Stands::Before(resource.clone());
                     }
                 }
