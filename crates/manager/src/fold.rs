@@ -19,6 +19,7 @@ use sakimori_wire::batch::{Batch, BatchHeader};
 use tracing::{error, warn};
 
 use crate::executions::{self, Begun};
+use crate::ingest::occurrences;
 use crate::ingest::{MANAGER, Record};
 use crate::metrics::Metrics;
 use crate::notices;
@@ -122,7 +123,7 @@ impl Fold {
         let mut found = Vec::new();
         let mut alerts = Vec::new();
         let mut host_actions = Vec::new();
-        let mut findings = Vec::new();
+        let (mut findings, mut asked) = (Vec::new(), Vec::new());
         for (index, event) in batch.events.iter().enumerate() {
             let is_alert =
                 event.get(field::SAKIMORI_ALERT_ID).is_some() && event.str(field::EVENT_KIND) == Some("alert");
@@ -133,6 +134,9 @@ impl Fold {
                 // Named by itself, so that the same finding told again begins nothing again.
                 let named = event.str(field::EVENT_HASH).map(str::to_owned);
                 findings.push((named.unwrap_or_else(|| batch.event_id(index).to_string()), event.clone()));
+            }
+            if self.is_asked_by(&header.origin) && event.bool(field::SAKIMORI_REPEATED) != Some(true) {
+                asked.push((batch.event_id(index).to_string(), event.clone()));
             }
             if header.origin != MANAGER {
                 self.detector.feed(event, &batch.event_id(index), record.received, &record.tenant, &mut found);
@@ -154,6 +158,9 @@ impl Fold {
         for (id, finding) in findings {
             begun.extend(self.begun(&finding, &id));
         }
+        for (id, event) in asked {
+            begun.extend(self.asked(&header.origin, &event, &id));
+        }
         Metrics::add(&shared.metrics.alerts, alerts.len() as u64);
         self.write(shared, position, record, &header, host_actions, (orders, begun)).await?;
         found
@@ -171,6 +178,21 @@ impl Fold {
     fn begun(&self, event: &Event, id: &str) -> Vec<Begun> {
         let stepwise = self.playbooks.iter().filter(|playbook| !playbook.is_plain());
         let fits = stepwise.filter(|playbook| playbook.fits(event, id, Scope::Wide).is_ok());
+        fits.map(|playbook| Begun { playbook: Arc::clone(playbook), event: event.clone(), id: id.to_owned() }).collect()
+    }
+
+    /// Does a playbook begin with what comes by this way in?
+    fn is_asked_by(&self, origin: &str) -> bool {
+        let Some(from) = origin.strip_prefix(occurrences::ORIGIN) else { return false };
+        self.playbooks.iter().any(|one| matches!(&one.trigger, Trigger::Webhook { way } if way == from))
+    }
+
+    /// The executions that an event of a way in begins.
+    fn asked(&self, origin: &str, event: &Event, id: &str) -> Vec<Begun> {
+        let from = origin.strip_prefix(occurrences::ORIGIN).unwrap_or_default();
+        let fits = self.playbooks.iter().filter(|one| {
+            matches!(&one.trigger, Trigger::Webhook { way } if way == from) && one.condition_holds(event, id).is_ok()
+        });
         fits.map(|playbook| Begun { playbook: Arc::clone(playbook), event: event.clone(), id: id.to_owned() }).collect()
     }
 

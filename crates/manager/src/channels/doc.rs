@@ -149,7 +149,8 @@ fn html_line(line: &Line) -> String {
     match line {
         Line::Heading(text) => format!("<h2 style=\"font-size:16px;margin:8px 0 4px\">{}</h2>\n", e(text)),
         Line::Fact(label, value) => format!(
-            "<div><span style=\"color:#5a6270;display:inline-block;min-width:120px\">{}</span> <b>{}</b></div>\n",
+            "<div style=\"padding-left:124px;text-indent:-124px\"><span \
+             style=\"color:#5a6270;display:inline-block;min-width:120px;text-indent:0\">{}</span> <b>{}</b></div>\n",
             e(label),
             e(value)
         ),

@@ -101,6 +101,40 @@ pub fn webhook() {
     });
 }
 
+pub fn begins_a_playbook() {
+    on(async {
+        let content = tempfile::tempdir().unwrap();
+        let folder = content.path().join("playbooks");
+        std::fs::create_dir(&folder).unwrap();
+        let playbook = "id: asked\ntitle: { en: Asked }\ntrigger: { webhook: { way: signed } }\n\
+                        when: event.event.dataset == \"aws.cloudwatch_alarm\"\nsteps:\n  - { action: notify, channel: nobody }\n";
+        std::fs::write(folder.join("asked.yml"), playbook).unwrap();
+        let settings = format!("content_dir = {:?}\n{SETTINGS}", content.path().display().to_string());
+        let world = World::start(&settings).await;
+        world.put_secret("key", "k3y").await;
+        let now = SystemClock.now();
+        let post = async |way: &str, body: &str, at: Timestamp| {
+            let header = signature(b"k3y", at, body);
+            world.post(way, &[("X-Sakimori-Signature", &header)], body).await.0
+        };
+        let body = alarm("one");
+        assert_eq!(post("signed", &body, now).await, 200);
+        let begun = async || world.get("/api/v1/executions?playbook=asked").await["items"].as_array().unwrap().len();
+        let until = std::time::Instant::now();
+        while begun().await == 0 {
+            assert!(until.elapsed() < std::time::Duration::from_secs(60), "the request began nothing");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        // Forged or replayed, it begins nothing; by another way neither.
+        assert_eq!(post("signed", &body, now).await, 409);
+        assert_eq!(world.post("signed", &[], &alarm("two")).await.0, 403);
+        let group =
+            json!({"version": "4", "groupKey": "g", "receiver": "us", "status": "firing", "alerts": []}).to_string();
+        world.post("alerts", &[("Authorization", "Bearer k3y")], &group).await;
+        assert_eq!(begun().await, 1);
+    });
+}
+
 /// Processes that this one started whose name begins so.
 fn children(name: &str) -> Vec<i32> {
     let own = std::process::id().to_string();

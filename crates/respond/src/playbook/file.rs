@@ -60,7 +60,13 @@ struct FileTrigger {
     #[serde(default)]
     manual: Option<Nothing>,
     #[serde(default)]
-    webhook: Option<Nothing>,
+    webhook: Option<OnWebhook>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnWebhook {
+    way: String,
 }
 
 #[derive(Deserialize)]
@@ -278,8 +284,14 @@ fn trigger(read: FileTrigger) -> Result<(Trigger, Scope), Fault> {
     if read.manual.is_some() {
         found.push((Trigger::Manual, Scope::Wide));
     }
-    if read.webhook.is_some() {
-        found.push((Trigger::Webhook, Scope::Wide));
+    if let Some(OnWebhook { way }) = read.webhook {
+        if !is_slug(&way) {
+            return fault(
+                "trigger.webhook.way",
+                "way is the name of an [[ingest.webhook]] of the manager's configuration",
+            );
+        }
+        found.push((Trigger::Webhook { way }, Scope::Wide));
     }
     match (found.pop(), found.is_empty()) {
         (Some(one), true) => Ok(one),

@@ -12,7 +12,7 @@
 //!   # finding: { datasets: [aws.securityhub_findings], severity_at_least: high }
 //!   # schedule: { cron: "30 2 * * sun", zone: Asia/Tokyo }
 //!   # manual: {}
-//!   # webhook: {}
+//!   # webhook: { way: deploys }     # what came by [[ingest.webhook]] of that name
 //! when: has(event.cloud.instance.id)  # CEL, true where absent
 //! stop_when: steps.tell == "failed" # CEL, looked at before each step
 //! quiet_hours: { from: "22:00", to: "07:00", zone: Asia/Tokyo, then: ask, ask: ops }   # or wait, skip
@@ -138,8 +138,11 @@ pub enum Trigger {
     },
     /// A person.
     Manual,
-    /// A signed request from elsewhere.
-    Webhook,
+    /// An event that came by this way in: a signed request from elsewhere.
+    Webhook {
+        /// Its name in the manager's configuration.
+        way: String,
+    },
 }
 
 impl Trigger {
@@ -150,7 +153,7 @@ impl Trigger {
             Self::Finding { .. } => "finding",
             Self::Schedule { .. } => "schedule",
             Self::Manual => "manual",
-            Self::Webhook => "webhook",
+            Self::Webhook { .. } => "webhook",
         }
     }
 }

@@ -267,7 +267,7 @@ fn mistakes_in_nested_steps_have_their_line_too() {
         ("zone: Asia/Tokyo", "zone: Asia/Tokio", 5, "unknown time zone"),
         ("then: wait", "then: ask", 5, "ask: the channel"),
         ("{ alert: { scope: wide } }", "{ alert: { scope: host } }", 9, "write scope: wide"),
-        ("{ alert: { scope: wide } }", "{ manual: {}, webhook: {} }", 3, "one trigger"),
+        ("{ alert: { scope: wide } }", "{ manual: {}, webhook: { way: x } }", 3, "one trigger"),
         ("{ alert: { scope: wide } }", "{ schedule: { cron: \"61 * * * *\" } }", 3, "minute"),
         ("  - wait: 5m", "  - id: key\n    wait: 5m", 22, "two steps are called key"),
         ("  - wait: 5m", "  - { wait: 5m, retries: 1 }", 22, "belong to an action"),
