@@ -255,8 +255,22 @@ impl World {
         }
     }
 
+    /// Waits until no execution of a playbook has anything to do: each is over, or waits for an answer that nobody gave.
+    async fn at_rest(&self) {
+        let busy = "SELECT COUNT(*) FROM executions WHERE (state IN ('running', 'undoing') AND (record NOT LIKE '%\"waiting\"%' \
+                    OR EXISTS (SELECT 1 FROM answers WHERE answers.execution = executions.id))) \
+                    OR (undo <> '' AND state NOT IN ('undone', 'compensated'))";
+        let pool = self.running.shared.control.read();
+        let until = std::time::Instant::now();
+        while sql::query_scalar::<i64>(busy).fetch_one(pool).await.unwrap() > 0 {
+            assert!(until.elapsed() < Duration::from_secs(60), "an execution does not come to rest");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Every row of every table that only people change, read by SQL and not by the code under test.
     pub async fn rows(&self) -> Vec<String> {
+        self.at_rest().await;
         let mut out = Vec::new();
         let tables = [
             "users",
