@@ -5,7 +5,7 @@
 //! positive:                       # the rule makes an alert of each
 //!   - name: five guesses within a minute
 //!     count: 1                    # exactly so many alerts; at least one, where absent
-//!     events:                     # ECS by dotted names; `at` in seconds from the beginning
+//!     events:                     # ECS by dotted names; `at` in seconds from the beginning, `repeat` so many of it
 //!       - { at: 0, event.action: ssh_login, event.outcome: failure, source.ip: 203.0.113.7 }
 //!   - name: the same as it stands in the log
 //!     lines:                      # raw lines, read by the source's own program
@@ -71,6 +71,8 @@ pub struct Case {
 #[derive(Clone, Debug, Deserialize)]
 struct Step {
     at: i64,
+    #[serde(default = "one")]
+    repeat: u32,
     #[serde(flatten)]
     fields: BTreeMap<String, Json>,
 }
@@ -105,7 +107,8 @@ impl Tests {
             return Err(ContentError::new(file, 1, "a rule has at least one positive and one negative case"));
         }
         let steps = tests.positive.iter().chain(&tests.negative).flat_map(|case| &case.lines);
-        if steps.clone().any(|step| step.repeat > MAX_REPEAT) {
+        let mut events = tests.positive.iter().chain(&tests.negative).flat_map(|case| &case.events);
+        if steps.clone().any(|step| step.repeat > MAX_REPEAT) || events.any(|step| step.repeat > MAX_REPEAT) {
             return Err(ContentError::new(file, 1, format!("a line is repeated {MAX_REPEAT} times at most")));
         }
         Ok(tests)
@@ -171,7 +174,7 @@ impl Bench {
             for (path, value) in &step.fields {
                 event.set_path(path, value.clone());
             }
-            all.push((time, event));
+            all.extend(std::iter::repeat_n((time, event), step.repeat as usize));
         }
         for step in &case.lines {
             let id = step.source.as_deref().unwrap_or(source);

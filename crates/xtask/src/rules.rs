@@ -5,7 +5,7 @@
 //! positive:                     # each must make the rule fire
 //!   - name: five guesses within a minute
 //!     events:
-//!       - { at: 0, event.action: ssh_login, … }   # `at` in seconds, all else ECS by dotted name
+//!       - { at: 0, event.action: ssh_login, … }   # `at` in seconds, `repeat` so many of it; all else ECS by dotted name
 //! negative:                     # none may
 //!   - …
 //! ```
@@ -49,8 +49,15 @@ pub struct Case {
 #[derive(Deserialize)]
 struct Step {
     at: i64,
+    /// So many of it, at the same moment.
+    #[serde(default = "once")]
+    repeat: u32,
     #[serde(flatten)]
     fields: BTreeMap<String, Json>,
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// What is ours in a rule file.
@@ -118,9 +125,11 @@ fn fired(text: &str, title: &str, case: &Case) -> anyhow::Result<bool> {
             event.set_path(path, value.clone());
         }
         let json = Json::Object(event.to_json());
-        let results = engine.process_event_at(&JsonEvent::borrow(&json), BEGIN + step.at);
-        if results.iter().any(|result| result.header.rule_title == title) {
-            return Ok(true);
+        for _ in 0..step.repeat {
+            let results = engine.process_event_at(&JsonEvent::borrow(&json), BEGIN + step.at);
+            if results.iter().any(|result| result.header.rule_title == title) {
+                return Ok(true);
+            }
         }
     }
     Ok(false)
