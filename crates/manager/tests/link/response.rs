@@ -465,7 +465,9 @@ fn run_and_kill(playbook: &str, event: &Event, boundary: Option<usize>) -> Left 
         assert!(action.undo.is_none(), "{name} stayed at {boundary:?}");
     }
     let changes = outer.changes.lock().unwrap().clone();
-    let sent = hook.sent().iter().map(|message| message["id"].as_str().unwrap().to_owned()).collect();
+    // A question that was answered meanwhile need not be asked any more.
+    let told = hook.sent().into_iter().filter(|message| message["ask"].is_null());
+    let sent = told.map(|message| message["id"].as_str().unwrap().to_owned()).collect();
     Left { boundaries: outer.crossed.load(Ordering::SeqCst), changes, sent }
 }
 
