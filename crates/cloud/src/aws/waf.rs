@@ -65,6 +65,8 @@ pub struct WafSets {
     fronts: Fronts,
     /// Ids of the sets, by their names.
     ids: Mutex<BTreeMap<String, String>>,
+    /// What the sets were last made to hold.
+    held: Mutex<BTreeSet<Network>>,
 }
 
 /// A set as it was read.
@@ -91,7 +93,15 @@ impl WafSets {
             }
         };
         let client = Client::new(&configuration(&config.account).await);
-        Ok(Self { client, scope, config, pace: Pace::default(), fronts: Fronts::default(), ids: Mutex::default() })
+        Ok(Self {
+            client,
+            scope,
+            config,
+            pace: Pace::default(),
+            fronts: Fronts::default(),
+            ids: Mutex::default(),
+            held: Mutex::default(),
+        })
     }
 
     fn name(&self, version: &IpAddressVersion) -> String {
@@ -274,13 +284,19 @@ impl AddressSet for WafSets {
                 desired.iter().copied().partition(|network| network.address().is_ipv4());
             let mut outcome = SetOutcome::default();
             let mut arns = Vec::new();
-            for (version, family) in [(IpAddressVersion::Ipv4, v4), (IpAddressVersion::Ipv6, v6)] {
+            let mut families = [(IpAddressVersion::Ipv4, v4), (IpAddressVersion::Ipv6, v6)];
+            // The second waits for its turn: what is only taken out can.
+            let mut held = self.held.lock().await;
+            families.sort_by_key(|(_, family)| family.is_subset(&held));
+            for (version, family) in families {
                 if let Some(arn) = self.converge(version, &family, &mut outcome).await?
                     && !family.is_empty()
                 {
                     arns.push(arn);
                 }
             }
+            held.clone_from(desired);
+            drop(held);
             if !arns.is_empty() {
                 outcome.no_effect = self.without_effect(&arns).await?;
             }

@@ -21,6 +21,9 @@ use crate::shared::Shared;
 
 /// Longest time between two looks at the real set: drift is mended within it.
 const DRIFT: Duration = Duration::from_secs(60);
+/// How long the first address waits for others that come with it: an update is followed by none for a second, and who attacks
+/// from several addresses at once would have all but the first wait for the next.
+const GATHER: Duration = Duration::from_millis(100);
 const STATES: [ActionState; 4] = [ActionState::Approved, ActionState::Running, ActionState::Done, ActionState::Undoing];
 
 /// Runs until the stop is told.
@@ -84,6 +87,9 @@ async fn reconcile(shared: &Shared, waf: &dyn AddressSet, checked: &mut Option<T
     if !pending && (jobs.is_empty() || !stale) {
         return Ok(until_next(&jobs, now));
     }
+    tokio::time::sleep(GATHER).await;
+    let now = shared.clock.now();
+    let jobs = actions::work(shared.control.read(), waf_block::ID, &STATES).await.map_err(|error| error.to_string())?;
     let mut jobs = begin(shared, jobs, now).await?;
     let live = jobs
         .iter()
