@@ -45,9 +45,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sakimori_cloud::aws::waf::WafSets;
-
-use crate::accounts::Accounts;
-use crate::channels::{Channels, template::Templates};
 use sakimori_content::files::Files;
 use sakimori_content::keys::Use;
 use sakimori_model::Timestamp;
@@ -59,6 +56,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, Semaphore, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::Accounts;
+use crate::channels::{Channels, template::Templates};
 use crate::config::Config;
 use crate::ingest::{Ingest, IngestHandle, Ways};
 use crate::sealing::{Sealing, files as key_files};

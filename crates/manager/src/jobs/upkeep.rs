@@ -60,7 +60,9 @@ pub async fn round(shared: &Shared) {
 async fn retire(shared: &Shared, now: Timestamp) -> Result<u64, ControlError> {
     let flood = &shared.config.flood;
     let before = now.plus_secs(-i64::from(flood.keep_days.max(1)) * 86_400);
-    let keep = Keep { before, most: i64::from(flood.keep_most), fresh: now.plus_secs(-FRESH) };
+    let lasting = sakimori_respond::actions::CATALOG.iter().filter(|known| known.undo.is_none()).map(|known| known.id);
+    let keep =
+        Keep { before, most: i64::from(flood.keep_most), fresh: now.plus_secs(-FRESH), lasting: lasting.collect() };
     let mut gone = 0;
     for tenant in retire::tenants(shared.control.read()).await? {
         let mut place = Some((i64::MIN, String::new()));

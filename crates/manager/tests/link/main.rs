@@ -5,6 +5,7 @@
 mod agent;
 mod bounds;
 mod flood;
+mod kills;
 mod living;
 mod power;
 mod response;

@@ -8,33 +8,34 @@ use std::time::{Duration, Instant};
 
 use sakimori_cloud::aws;
 use sakimori_manager::accounts::{Accounts, Effects};
-use sakimori_manager::config::{Channel, Config};
+use sakimori_manager::config::Channel;
 use sakimori_manager::{Manager, Outside, Running};
 use sakimori_model::{Event, Network, Order, field};
 use sakimori_respond::actions::{self, Runs};
-use sakimori_respond::playbook::{Playbook, Trigger};
 use sakimori_respond::ports::{AddressSet, BoxFuture, Effect, Look, PortError, Progress, SetOutcome};
+use sakimori_runtime::clock::{ManualClock, SharedClock};
 use sakimori_runtime::{Clock, SystemClock};
+use sakimori_store::control::sql;
 use serde_json::{Value, json};
 
 use super::agent::{Agent, World};
 use super::bounds::Hook;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Everything outside, which lives on while managers come and go.
 #[derive(Default)]
-struct Outer {
+pub struct Outer {
     /// What is in effect: `action target`.
-    state: Mutex<BTreeSet<String>>,
+    pub state: Mutex<BTreeSet<String>>,
     /// Every change of it, in order.
-    changes: Mutex<Vec<String>>,
+    pub changes: Mutex<Vec<String>>,
     /// Calls that came to a boundary: before and after each effect.
-    crossed: AtomicUsize,
+    pub crossed: AtomicUsize,
     /// The boundary at which a call never ends, unless it is let go.
-    gate: Mutex<Option<usize>>,
+    pub gate: Mutex<Option<usize>>,
     let_go: tokio::sync::Notify,
-    reached: AtomicBool,
+    pub reached: AtomicBool,
     /// Orders whose effect fails for good: `action target`.
     broken: Mutex<BTreeSet<String>>,
 }
@@ -135,26 +136,29 @@ impl AddressSet for PlayedSets {
 }
 
 /// A manager with one playbook more.
-struct Site<'a> {
+pub struct Site<'a> {
     world: &'a World,
-    manager: Running,
+    pub manager: Running,
 }
 
-fn content(world: &World, playbook: &str) {
+pub fn content(world: &World, playbook: &str) {
     let folder = world.state().with_file_name("content").join("playbooks");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("tried.yml"), playbook).unwrap();
 }
 
 impl<'a> Site<'a> {
-    async fn start(world: &'a World, outer: &Arc<Outer>, hook: &str, change: impl FnOnce(&mut Config)) -> Self {
+    pub async fn start(world: &'a World, outer: &Arc<Outer>, hook: &str) -> Self {
+        Self::start_at(world, outer, hook, Arc::new(SystemClock)).await
+    }
+
+    async fn start_at(world: &'a World, outer: &Arc<Outer>, hook: &str, clock: SharedClock) -> Self {
         let mut config = world.config();
         config.content_dir = Some(world.state().with_file_name("content"));
         let channel =
             |name: &str| Channel { name: name.into(), url: hook.to_owned(), burst_seconds: 0, ..Channel::default() };
         config.notify = vec![channel("ops")];
         config.api.public_url = Some("http://sakimori.example".to_owned());
-        change(&mut config);
         let effects: Effects = actions::CATALOG
             .iter()
             .filter(|known| known.runs == Runs::Account)
@@ -164,11 +168,11 @@ impl<'a> Site<'a> {
             waf: Some(Arc::new(PlayedSets(Arc::clone(outer)))),
             accounts: Accounts::of([("main".to_owned(), aws::Account::default(), effects)]),
         };
-        let manager = world.know_first(Manager::start_on(config, Arc::new(SystemClock), outside).await.unwrap());
+        let manager = world.know_first(Manager::start_on(config, clock, outside).await.unwrap());
         Self { world, manager }
     }
 
-    async fn executions(&self) -> Vec<Value> {
+    pub async fn executions(&self) -> Vec<Value> {
         let page = self.world.ask(&self.manager, "/api/v1/executions").await;
         page["items"].as_array().unwrap().clone()
     }
@@ -195,7 +199,7 @@ impl<'a> Site<'a> {
     }
 }
 
-fn alert() -> Event {
+pub fn alert() -> Event {
     let mut event = Event::new();
     event.set(field::TIMESTAMP, SystemClock.now());
     event.set(field::EVENT_KIND, "alert");
@@ -209,7 +213,7 @@ fn alert() -> Event {
     event
 }
 
-const STEPS: &str = "id: tried
+pub const STEPS: &str = "id: tried
 title: { en: Lock the key, ja: 鍵を止める }
 trigger: { alert: { rules: [stolen-key], scope: wide } }
 steps:
@@ -230,7 +234,7 @@ async fn send_alert(site: &Site<'_>) -> Agent {
     send(site, alert()).await
 }
 
-async fn send(site: &Site<'_>, alert: Event) -> Agent {
+pub async fn send(site: &Site<'_>, alert: Event) -> Agent {
     let agent = Agent::enrol(&site.world.token(&site.manager).await).await.unwrap();
     let mut stream = agent.open().await.unwrap();
     stream.send(agent.batch("cloud", 1, vec![alert])).await;
@@ -244,7 +248,7 @@ fn steps_are_done_in_order_and_taken_back_in_reverse() {
     content(&world, STEPS);
     world.run(async {
         let url = hook.listen().await;
-        let site = Site::start(&world, &outer, &url, |_| {}).await;
+        let site = Site::start(&world, &outer, &url).await;
         send_alert(&site).await;
         let done = site.until("done").await;
         let id = done["id"].as_str().unwrap();
@@ -273,7 +277,7 @@ fn what_is_taken_back_while_it_is_looked_at_is_not_carried_out() {
     *outer.gate.lock().unwrap() = Some(0);
     world.run(async {
         let url = hook.listen().await;
-        let site = Site::start(&world, &outer, &url, |_| {}).await;
+        let site = Site::start(&world, &outer, &url).await;
         send_alert(&site).await;
         while !outer.reached.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -300,7 +304,7 @@ fn what_fails_leaves_nothing_half_done() {
     outer.broken.lock().unwrap().insert("access_key_deactivate access_key/AKIABROKEN".to_owned());
     world.run(async {
         let url = hook.listen().await;
-        let site = Site::start(&world, &outer, &url, |_| {}).await;
+        let site = Site::start(&world, &outer, &url).await;
         send_alert(&site).await;
         let over = site.until("compensated").await;
         assert!(over["reason"].as_str().unwrap().contains("the provider says no"), "{over}");
@@ -316,7 +320,7 @@ fn a_question_is_answered_by_name_or_by_its_link_and_by_nobody_else() {
     content(&world, ASKS);
     world.run(async {
         let url = hook.listen().await;
-        let site = Site::start(&world, &outer, &url, |_| {}).await;
+        let site = Site::start(&world, &outer, &url).await;
         send_alert(&site).await;
         let began = Instant::now();
         while hook.sent().is_empty() {
@@ -361,7 +365,7 @@ fn a_playbook_is_checked_rehearsed_and_run_by_hand() {
     content(&world, &STEPS.replace("title:", "enabled: false\ntitle:"));
     world.run(async {
         let url = hook.listen().await;
-        let site = Site::start(&world, &outer, &url, |_| {}).await;
+        let site = Site::start(&world, &outer, &url).await;
         send_alert(&site).await;
         let (manager, ask) =
             (&site.manager, async |path: &str, body: Value| world.post(&site.manager, path, body).await);
@@ -399,172 +403,67 @@ fn a_playbook_is_checked_rehearsed_and_run_by_hand() {
     });
 }
 
-/// What a run left: boundaries, changes outside, ids of messages.
-#[derive(Debug)]
-struct Left {
-    boundaries: usize,
-    changes: Vec<String>,
-    sent: Vec<String>,
-}
-
-/// Runs a playbook to its end and back, killed at a boundary where one is given; what it asks is allowed.
-fn run_and_kill(playbook: &str, event: &Event, boundary: Option<usize>) -> Left {
-    let (world, outer, hook) = (World::new(), Arc::new(Outer::default()), Hook::default());
-    content(&world, playbook);
-    *outer.gate.lock().unwrap() = boundary;
-    // The receiver of messages lives on too.
-    let receiver = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let url = receiver.block_on(hook.listen());
-    let there_and_back = async |site: &Site<'_>| {
-        let began = Instant::now();
-        loop {
-            let all = site.executions().await;
-            assert!(began.elapsed() < PATIENCE, "{all:#?} at {boundary:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let Some(one) = all.first() else { continue };
-            let path = |end: &str| format!("/api/v1/executions/{}/{end}", one["id"].as_str().unwrap());
-            match one["state"].as_str().unwrap() {
-                "running" if one["steps"].to_string().contains("waiting") => {
-                    // A second answer of the same person is refused, and so is one that came too late.
-                    world.status(&site.manager, &path("answer"), json!({"allow": true})).await;
-                }
-                "done" => {
-                    world.status(&site.manager, &path("undo"), json!({})).await;
-                }
-                "undone" => return,
-                "running" | "undoing" => {}
-                _ => panic!("it ended otherwise: {one:#} at {boundary:?}"),
-            }
-        }
-    };
-    let killed = world.run(async {
-        let site = Site::start(&world, &outer, &url, |_| {}).await;
-        send(&site, event.clone()).await;
-        let reached = async {
-            while !outer.reached.load(Ordering::SeqCst) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        tokio::select! {
-            () = there_and_back(&site) => false,
-            () = reached => true,
-        }
-    });
-    if killed {
-        world.kill();
-        *outer.gate.lock().unwrap() = None;
-        world.run(async {
-            let site = Site::start(&world, &outer, &url, |_| {}).await;
-            there_and_back(&site).await;
-            site.manager.stop().await;
-        });
-    }
-    // What cannot be taken back stays, and nothing else.
-    for name in outer.state.lock().unwrap().iter() {
-        let action = actions::find(name.split(' ').next().unwrap()).unwrap();
-        assert!(action.undo.is_none(), "{name} stayed at {boundary:?}");
-    }
-    let changes = outer.changes.lock().unwrap().clone();
-    // A question that was answered meanwhile need not be asked any more.
-    let told = hook.sent().into_iter().filter(|message| message["ask"].is_null());
-    let sent = told.map(|message| message["id"].as_str().unwrap().to_owned()).collect();
-    Left { boundaries: outer.crossed.load(Ordering::SeqCst), changes, sent }
-}
-
-fn every_boundary(playbook: &str, event: &Event) -> usize {
-    let whole = run_and_kill(playbook, event, None);
-    assert!(whole.boundaries >= 4, "{whole:?}");
-    for boundary in 0..whole.boundaries {
-        let again = run_and_kill(playbook, event, Some(boundary));
-        assert_eq!(again.changes, whole.changes, "killed at boundary {boundary}");
-        let different: BTreeSet<&String> = again.sent.iter().collect();
-        let wanted: BTreeSet<&String> = whole.sent.iter().collect();
-        assert_eq!(different.len(), wanted.len(), "killed at boundary {boundary}: {again:?}");
-        assert!(again.sent.len() <= whole.sent.len() + 1, "at most one repeat: {again:?}");
-    }
-    whole.boundaries
-}
-
 #[test]
-fn a_kill_at_every_boundary_leaves_every_effect_once() {
-    every_boundary(STEPS, &alert());
-}
-
-/// What each shipped playbook that goes step by step is about.
-fn examples() -> Vec<(&'static str, Value)> {
-    let stays = json!({
-        "rule": {"id": "finding-malware-stays", "name": "Malware that is still there"},
-        "event": {"severity": 100},
-        "cloud": {"instance": {"id": "i-0a1b2c3d"}},
-    });
-    let of = |rule: &str, more: Value| {
-        let mut event = json!({"rule": {"id": rule, "name": rule}, "event": {"severity": 75}});
-        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+fn a_finding_begins_a_playbook_once_and_an_alert_does_not() {
+    let (world, outer, hook) = (World::new(), Arc::new(Outer::default()), Hook::default());
+    let finding = "{ finding: { datasets: [posture.aws], severity_at_least: medium } }";
+    content(&world, &STEPS.replace("{ alert: { rules: [stolen-key], scope: wide } }", finding));
+    let found = |dataset: &str| {
+        let mut event = alert();
+        event.remove(field::SAKIMORI_ALERT_ID);
+        event.set(field::EVENT_KIND, "state");
+        event.set(field::EVENT_DATASET, dataset.to_owned());
+        event.set(field::EVENT_HASH, "one finding");
         event
     };
-    vec![
-        ("isolate-on-malware", stays.clone()),
-        ("isolate-when-cleaning-failed", stays.clone()),
-        ("replace-in-group", stays.clone()),
-        ("snapshot-and-terminate", stays),
-        ("isolate-desktop", of("finding-malware", json!({"host": {"name": "PC-0042"}}))),
-        (
-            "deactivate-stolen-key",
-            of(
-                "finding-stolen-key",
-                json!({"user": {"name": "deploy"}, "sakimori": {"cloud": {"access_key": "AKIAEXAMPLE"}}}),
-            ),
-        ),
-        ("block-network-flood", of("web-network-flood", json!({"sakimori": {"client_network": "203.0.113.0/24"}}))),
-        ("close-open-bucket", of("finding-open-bucket", json!({"sakimori": {"cloud": {"bucket": "photos"}}}))),
-    ]
-}
-
-fn shipped(id: &str) -> String {
-    let path = format!("{}/../../content/playbooks/{id}.yml", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(path).unwrap();
-    assert!(text.contains("enabled: false"), "{id}");
-    text.replace("enabled: false", "enabled: true").replace(&format!("id: {id}\n"), "id: tried\n")
-}
-
-fn example(mut event: Value) -> Event {
-    event["sakimori"]["alert"] = json!({"id": "5f".repeat(16)});
-    event["event"]["kind"] = json!("alert");
-    // Below what the built-in playbooks that are switched on ask for.
-    event["event"]["severity"] = json!(50);
-    let mut event = Event::from_json(event.as_object().unwrap().clone()).0;
-    event.set(field::TIMESTAMP, SystemClock.now());
-    event
-}
-
-fn of_all(nth: usize) {
-    for (id, event) in examples().into_iter().skip(nth).step_by(2) {
-        let text = shipped(id).replace("severity_at_least: high", "severity_at_least: medium");
-        println!("{id}: {} boundaries", every_boundary(&text, &example(event)));
-    }
+    world.run(async {
+        let url = hook.listen().await;
+        let site = Site::start(&world, &outer, &url).await;
+        send(&site, alert()).await;
+        send(&site, found("posture.other")).await;
+        send(&site, found("posture.aws")).await;
+        site.until("done").await;
+        // The same, told again.
+        send(&site, found("posture.aws")).await;
+        assert_eq!(site.executions().await.len(), 1);
+        assert_eq!(outer.changes.lock().unwrap().len(), 2);
+        site.manager.stop().await;
+    });
 }
 
 #[test]
-fn a_kill_at_every_boundary_of_shipped_playbooks() {
-    of_all(0);
-}
-
-#[test]
-fn a_kill_at_every_boundary_of_the_other_shipped_playbooks() {
-    of_all(1);
-}
-
-#[test]
-fn no_shipped_playbook_that_goes_step_by_step_is_left_out() {
-    let folder = format!("{}/../../content/playbooks", env!("CARGO_MANIFEST_DIR"));
-    let stepwise: BTreeSet<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|end| end == "yml"))
-        .map(|path| Playbook::parse(&path.to_string_lossy(), &std::fs::read_to_string(&path).unwrap()).unwrap())
-        .filter(|playbook| !playbook.is_plain() && !matches!(playbook.trigger, Trigger::Manual))
-        .map(|playbook| playbook.id)
-        .collect();
-    let tried: BTreeSet<String> = examples().into_iter().map(|(id, _)| id.to_owned()).collect();
-    assert_eq!(stepwise, tried);
+fn the_clock_begins_a_playbook_at_its_time_and_catches_up_once() {
+    let (world, outer, hook) = (World::new(), Arc::new(Outer::default()), Hook::default());
+    let text = "id: tried\ntitle: { en: Every hour }\ntrigger: { schedule: { cron: \"0 * * * *\", zone: Asia/Tokyo } }\n\
+                steps:\n  - { action: notify, channel: ops }\n";
+    content(&world, text);
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let hours = |count: i64| clock.set(clock.now().plus_secs(count * 3_600));
+    let wait = async |site: &Site<'_>, count: usize| {
+        let began = Instant::now();
+        while site.executions().await.len() < count {
+            assert!(began.elapsed() < PATIENCE, "{:?}", site.executions().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    world.run(async {
+        let url = hook.listen().await;
+        let shared: SharedClock = Arc::clone(&clock) as SharedClock;
+        let site = Site::start_at(&world, &outer, &url, shared).await;
+        // Known from its first look on.
+        let known = "SELECT COUNT(*) FROM playbook_runs";
+        while sql::query_scalar::<i64>(known).fetch_one(site.manager.shared.control.read()).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(site.executions().await.is_empty(), "what lies before is not caught up");
+        hours(1);
+        wait(&site, 1).await;
+        // Five times were missed: one is made up for.
+        hours(5);
+        wait(&site, 2).await;
+        hours(1);
+        wait(&site, 3).await;
+        assert_eq!(site.executions().await.len(), 3);
+        site.manager.stop().await;
+    });
 }

@@ -15,6 +15,7 @@
 //!                      └→ undone        a person took all of it back
 //! ```
 
+mod back;
 mod rehearse;
 mod walk;
 
@@ -23,8 +24,9 @@ use std::collections::BTreeMap;
 use sakimori_model::{Action, Event, Order, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use self::back::take_back_only;
 pub use self::rehearse::{Would, rehearse};
-pub use self::walk::{ASK, advance, take_back_only};
+pub use self::walk::{ASK, advance};
 use crate::playbook::{Otherwise, Playbook};
 
 /// Where an execution is in its life.

@@ -6,7 +6,7 @@ use sakimori_model::action::Target;
 use sakimori_model::rule::Scope;
 use sakimori_model::{ActionState, Order, Timestamp};
 
-use super::{Command, Execution, Facts, Progress, Question, State, StepState};
+use super::{Command, Execution, Facts, Progress, Question, State, StepState, back};
 use crate::actions::{Runs, TargetKind, notify};
 use crate::condition::Scene;
 use crate::playbook::{Act, Ask, Each, Naming, OnFailure, Otherwise, Playbook, Quiet, Setting, Step, What};
@@ -35,62 +35,9 @@ pub fn advance(playbook: &Playbook, execution: &mut Execution, facts: &Facts<'_>
         walk.commands
     };
     if execution.state == State::Undoing {
-        commands.extend(undo(execution, facts));
+        commands.extend(back::undo(execution, facts));
     }
     commands
-}
-
-/// Takes all of it back, as [`advance`] does on a person's word: for one whose playbook cannot be read any more.
-pub fn take_back_only(execution: &mut Execution, facts: &Facts<'_>, reason: &str) -> Vec<Command> {
-    if execution.state != State::Undoing {
-        if matches!(execution.state, State::Undone | State::Compensated) || facts.undo.is_none() {
-            return Vec::new();
-        }
-        (execution.state, execution.becomes) = (State::Undoing, Some(State::Undone));
-        execution.reason = Some(reason.to_owned());
-    }
-    undo(execution, facts)
-}
-
-/// Takes back what was done, the last first, one after the other.
-fn undo(execution: &mut Execution, facts: &Facts<'_>) -> Vec<Command> {
-    let mut commands = Vec::new();
-    loop {
-        let last = execution
-            .steps
-            .values_mut()
-            .filter(|step| step.action.is_some() && !matches!(step.state, StepState::Undone | StepState::Kept))
-            .max_by_key(|step| step.number);
-        let Some(step) = last else {
-            execution.state = execution.becomes.take().unwrap_or(State::Compensated);
-            return commands;
-        };
-        let id = step.action.clone().unwrap_or_default();
-        let mut over = |state: StepState, reason: Option<String>| {
-            (step.state, step.since, step.reason) = (state, facts.now, reason.or_else(|| step.reason.take()));
-        };
-        match facts.actions.get(&id) {
-            None => {
-                // Nobody took it yet, and nobody is to take it any more.
-                commands.push(Command::Withdraw(id));
-                over(StepState::Undone, None);
-            }
-            Some(action) if action.state.is_final() => over(StepState::Undone, action.reason.clone()),
-            Some(action) if action.state == ActionState::Done && !wide::can_be_undone(&action.order) => {
-                over(StepState::Kept, Some("it cannot be taken back".to_owned()));
-            }
-            Some(action) if action.state == ActionState::Running && !wide::can_be_undone(&action.order) => {
-                over(StepState::Kept, Some("it goes on, and cannot be taken back".to_owned()));
-            }
-            Some(action) => {
-                if action.state != ActionState::Undoing {
-                    let reason = execution.reason.clone().unwrap_or_default();
-                    commands.push(Command::TakeBack { action: id, reason, by: facts.undo.map(str::to_owned) });
-                }
-                return commands;
-            }
-        }
-    }
 }
 
 /// How a step or a list of them stands.

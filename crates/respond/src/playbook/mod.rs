@@ -9,7 +9,7 @@
 //!     rules: [malware-found]        # any of these; all rules where absent
 //!     severity_at_least: high       # informational where absent
 //!     scope: wide                   # where it runs: host (agent) or wide (manager)
-//!   # finding: { datasets: [aws.securityhub_findings], severity_at_least: high }
+//!   # finding: { datasets: [posture.aws], severity_at_least: high }   # an event of event.kind: state
 //!   # schedule: { cron: "30 2 * * sun", zone: Asia/Tokyo }
 //!   # manual: {}
 //!   # webhook: { way: deploys }     # what came by [[ingest.webhook]] of that name
@@ -41,6 +41,7 @@
 //! at once ([`Playbook::evaluate`]). Every other one is an [execution](crate::execution) that is driven step by step.
 
 mod bounds;
+mod check;
 mod file;
 mod places;
 mod step;
@@ -175,7 +176,7 @@ impl Playbook {
     /// # Errors
     /// File, line and reason of the first mistake.
     pub fn parse(file: &str, text: &str) -> Result<Self, PlaybookError> {
-        file::parse(file, text)
+        check::parse(file, text)
     }
 
     /// Do its orders follow from an alert at once, with nothing to wait for?
@@ -307,7 +308,7 @@ impl Playbook {
         let mut inputs = act.inputs.clone();
         for (name, value) in &act.computed {
             let value = value.text(scene).map_err(|reason| format!("input {name}: {reason}"))?;
-            file::check_input(act.action, name, Some(&value))?;
+            check::check_input(act.action, name, Some(&value))?;
             inputs.insert(name.clone(), value);
         }
         if act.action.id == quarantine_file::ID

@@ -21,10 +21,6 @@ pub const HEAD: &str = "ledger:head";
 /// Rows and records that one change takes.
 const PORTION: i64 = 1_000;
 
-/// What is over, in SQL. Kinds of actions that cannot be taken back are over when they are done.
-const FINISHED: &str = "(state IN ('undone', 'expired', 'no_effect', 'refused', 'failed') \
-                        OR (state = 'done' AND kind IN ('notify', 'scan_paths')))";
-
 /// Where a chain begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begin {
@@ -37,7 +33,7 @@ pub struct Begin {
 from_columns!(Begin: sequence, hash);
 
 /// How long rows that are over stay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep {
     /// Those that changed last before this moment go.
     pub before: Timestamp,
@@ -45,6 +41,16 @@ pub struct Keep {
     pub most: i64,
     /// but none that changed since this moment: a crash may make it be asked for again.
     pub fresh: Timestamp,
+    /// Kinds of actions that cannot be taken back: they are over when they are done.
+    pub lasting: Vec<&'static str>,
+}
+
+impl Keep {
+    /// Goes on with the condition that an action is over.
+    fn over(&self, query: &mut sql::Builder<'_>) {
+        query.push("(state IN ('undone', 'expired', 'no_effect', 'refused', 'failed') OR (state = 'done' AND kind");
+        query.push_in(self.lasting.iter().copied()).push("))");
+    }
 }
 
 /// Takes out a portion of a tenant's rows that are over, after this place (time of the last change, id). Returns how
@@ -61,13 +67,12 @@ pub async fn rows(
     now: Timestamp,
 ) -> Result<(u64, Option<(i64, String)>)> {
     let before = keep.before.max(beyond(connection, tenant, keep).await?);
-    let sql = format!(
-        "SELECT id, changed, record FROM actions WHERE tenant = $1 AND changed < $2 AND {FINISHED} \
-         AND (changed > $3 OR (changed = $3 AND id > $4)) ORDER BY changed, id LIMIT $5"
-    );
-    let query = sql::query(sqlx::AssertSqlSafe(sql));
-    let query = query.bind(tenant).bind(before.micros()).bind(after.0).bind(&after.1).bind(PORTION);
-    let found = query.fetch_all(&mut *connection).await?;
+    let mut query = sql::Builder::new("SELECT id, changed, record FROM actions WHERE tenant = ");
+    query.push_bind(tenant).push(" AND changed < ").push_bind(before.micros()).push(" AND ");
+    keep.over(&mut query);
+    query.push(" AND (changed > ").push_bind(after.0).push(" OR (changed = ").push_bind(after.0);
+    query.push(" AND id > ").push_bind(&after.1).push(")) ORDER BY changed, id LIMIT ").push_bind(PORTION);
+    let found = query.build().fetch_all(&mut *connection).await?;
     let mut gone = 0;
     let mut place = None;
     for row in &found {
@@ -91,11 +96,14 @@ fn in_grace(row: &Row, now: Timestamp) -> Result<bool> {
 
 /// Rows that changed before this moment are beyond what is kept of them.
 async fn beyond(connection: &mut Connection, tenant: &str, keep: &Keep) -> Result<Timestamp> {
-    let sql = format!(
-        "SELECT changed FROM actions WHERE tenant = $1 AND {FINISHED} ORDER BY changed DESC, id DESC LIMIT 1 OFFSET $2"
-    );
-    let query = sql::query_scalar(sqlx::AssertSqlSafe(sql)).bind(tenant).bind(keep.most.max(0));
-    let newest_beyond: Option<i64> = query.fetch_optional(connection).await?;
+    let mut query = sql::Builder::new("SELECT changed FROM actions WHERE tenant = ");
+    query.push_bind(tenant).push(" AND ");
+    keep.over(&mut query);
+    query.push(" ORDER BY changed DESC, id DESC LIMIT 1 OFFSET ").push_bind(keep.most.max(0));
+    let newest_beyond: Option<i64> = match query.build().fetch_optional(connection).await? {
+        Some(row) => Some(row.try_get("changed")?),
+        None => None,
+    };
     let before = newest_beyond.map_or(i64::MIN, |changed| changed.saturating_add(1));
     Ok(Timestamp::from_micros(before.min(keep.fresh.micros())))
 }
@@ -312,7 +320,7 @@ mod tests {
 
     async fn retire(control: &Control, before: i64, most: i64, now: i64) -> (u64, u64) {
         let mut change = control.begin().await.unwrap();
-        let keep = Keep { before: at(before), most, fresh: at(now) };
+        let keep = Keep { before: at(before), most, fresh: at(now), lasting: vec!["notify"] };
         let none = (i64::MIN, String::new());
         let (gone, next) = rows(change.connection(), "default", &keep, &none, at(now)).await.unwrap();
         assert_eq!(next, None);
