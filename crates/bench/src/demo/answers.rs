@@ -102,10 +102,12 @@ fn one(
     let kept = found.pointer("/execution/steps").and_then(Value::as_object).context("no steps")?;
     let kept = kept.values().filter(|step| field(step, "/state") == "kept").count();
     let left = differences(&before, &see()?);
-    // Evidence stays, and what is terminated; nothing else may.
-    let may_stay = |change: &String| {
-        change.starts_with("snapshots ") || playbook == "snapshot-and-terminate" && !change.starts_with("key")
+    // Evidence stays, and what a termination does; nothing else may.
+    let lasting: &[&str] = match playbook {
+        "snapshot-and-terminate" => &["snapshots ", "state ", "served by ", "groups ", "member of "],
+        _ => &["snapshots "],
     };
+    let may_stay = |change: &String| lasting.iter().any(|name| change.starts_with(name));
     if let Some(change) = left.iter().find(|change| !may_stay(change)) {
         bail!("{playbook} taken back, but {change}; before: {before}");
     }

@@ -116,9 +116,8 @@ pub async fn ask(State(app): State<App>, Body(question): Body<CloudQuestion>) ->
     if let Some(name) = &question.account {
         known.retain(|(one, ..)| one == name);
         if known.is_empty() {
-            return Err(
-                Problem::new(problem::CLOUD_INVALID).fault("account", format!("no account {name} is configured"))
-            );
+            return Err(Problem::new(problem::CLOUD_INVALID)
+                .fault("account", format!("no account {name} is configured; sakimori cloud add {name} writes it")));
         }
     }
     if question.actions.len() > MOST {
