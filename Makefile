@@ -18,7 +18,10 @@ help: ## show this list
 packages: ## install the Debian packages that are missing
 	@tools/packages run
 
-build: packages ## build the programs
+console: ## build the web console, where Node is there and something changed
+	@tools/console
+
+build: packages console ## build the programs
 	@echo "building (a clean first build compiles every dependency; later ones take seconds)"
 	@cargo build --locked -p sakimori-cli -p sakimori-agent
 
@@ -46,12 +49,14 @@ $(VENV)/.moto: tools/moto-requirements.txt
 
 demo: ## play the attack story in network namespaces and print what happened when
 	@tools/packages test
+	@tools/console
 	@$(MAKE) --no-print-directory $(VENV)/.moto
 	@cargo build --locked -p sakimori-cli -p sakimori-agent -p sakimori-bench
 	@SAKIMORI_MOTO=$(VENV)/bin/moto_server $(BIN)/sakimori-bench demo
 
 test: ## run every test
 	@tools/packages test
+	@tools/console
 	@$(MAKE) --no-print-directory $(VENV)/.moto
 	@cargo build --locked --workspace --all-targets --timings
 	@$(BIN)/xtask costs
@@ -74,10 +79,11 @@ lint: ## formatting, clippy, licences (needs cargo-deny for the last)
 
 bench: ## build release binaries and print how to measure with them
 	@tools/packages test
+	@tools/console
 	@cargo build --locked --release -p sakimori-cli -p sakimori-agent -p sakimori-bench
 	@$(RELEASE)/sakimori-bench --help
 
 fuzz: ## run each fuzz target for a minute (SECONDS=…; needs cargo-fuzz)
 	@tools/fuzz $(or $(SECONDS),60)
 
-.PHONY: help packages build up install uninstall down demo test lint deb parity bench fuzz
+.PHONY: help packages console build up install uninstall down demo test lint deb parity bench fuzz

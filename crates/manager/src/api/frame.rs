@@ -16,8 +16,8 @@ const LONGEST: Duration = Duration::from_secs(75);
 /// The header that carries the request's id.
 const ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Headers of every answer. The API serves no page of its own, so a browser may do nothing with an answer but
-/// read it as what it says it is.
+/// Headers of every answer that does not say otherwise itself, as pages do: a browser may do nothing with an answer
+/// but read it as what it says it is.
 const CAREFUL: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
@@ -46,17 +46,12 @@ pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Ne
     tracing::debug!(%method, path, status = response.status().as_u16(), request = id, "answered");
     let headers = response.headers_mut();
     for (name, value) in CAREFUL {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(ID, value);
     }
     response
-}
-
-/// A path that is no route.
-pub(super) async fn no_route() -> Problem {
-    Problem::new(problem::REQUEST_PATH)
 }
 
 /// A method that the path has not.

@@ -28,6 +28,7 @@ mod backups;
 mod bouncers;
 mod bundles;
 mod cloud;
+mod console;
 mod decisions;
 mod enrolment;
 mod events;

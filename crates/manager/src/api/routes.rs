@@ -6,7 +6,7 @@ use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
 use super::{
-    App, actions, agents, alerts, audit, backups, bouncers, bundles, cloud, decisions, enrolment, events, executions,
+    App, actions, agents, alerts, audit, backups, bouncers, bundles, cloud, console, decisions, enrolment, events, executions,
     extract, frame, halt, health, messages,
 };
 use super::{
@@ -142,7 +142,7 @@ pub fn table() -> Vec<Route> {
 pub(super) fn router(app: &App) -> Router {
     let routes = table().into_iter().fold(Router::new(), |router, route| route.mount(router, app));
     routes
-        .fallback(frame::no_route)
+        .fallback(console::answer)
         .method_not_allowed_fallback(frame::no_method)
         .layer(from_fn_with_state(app.clone(), frame::frame))
         .with_state(app.clone())
