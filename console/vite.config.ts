@@ -42,5 +42,5 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 700,
   },
-  server: { proxy: { "/api": "http://127.0.0.1:8443", "/readyz": "http://127.0.0.1:8443" } },
+  server: { proxy: Object.fromEntries(["/api", "/healthz"].map((path) => [path, process.env.SAKIMORI_SERVER ?? "http://127.0.0.1:7600"])) },
 });
