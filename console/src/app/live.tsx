@@ -1,7 +1,7 @@
 // Whether the manager is there, and what it tells of by itself. While it restarts the page says so, asks again, and keeps what
 // is on it; when it is back, everything in sight is asked anew.
 import { useQueryClient } from "@tanstack/react-query";
-import { useEffect, useSyncExternalStore } from "react";
+import { useEffect, useRef, useSyncExternalStore } from "react";
 import { heard } from "../api/client";
 import { useText } from "../i18n/words";
 import css from "./live.module.css";
@@ -31,6 +31,14 @@ export function useAway(): boolean {
 /** How often it is asked whether it is back. */
 const ASKS = 1_500;
 
+async function there(): Promise<boolean> {
+  try {
+    return (await fetch("/healthz", { signal: AbortSignal.timeout(5_000) })).ok;
+  } catch {
+    return false;
+  }
+}
+
 export function Connection() {
   const text = useText();
   const queries = useQueryClient();
@@ -38,21 +46,82 @@ export function Connection() {
   useEffect(() => {
     if (!gone) return;
     const timer = setInterval(() => {
-      void fetch("/healthz", { signal: AbortSignal.timeout(5_000) }).then(
-        (response) => {
-          if (!response.ok) return;
-          is(false);
-          void queries.invalidateQueries();
-        },
-        () => undefined,
-      );
+      void there().then((back) => {
+        if (!back) return;
+        is(false);
+        void queries.invalidateQueries();
+      });
     }, ASKS);
     return () => clearInterval(timer);
   }, [gone, queries]);
   return gone ? <div className={css.away} role="status">{text("away")}</div> : null;
 }
 
-/** Hears of new things and marks what shows them as old. */
+/** What the manager tells of, and the lists that it makes old. */
+const TELLS: Record<string, string[]> = {
+  alert: ["alerts", "now"],
+  action: ["actions", "now"],
+  execution: ["executions", "now"],
+  approval: ["executions", "now"],
+  agent: ["agents", "now"],
+  ingest: [],
+  reset: ["alerts", "actions", "executions", "agents", "now"],
+};
+/** Lists are asked anew at most this often, however much happens. */
+const GATHERS = 1_000;
+const REOPENS = 3_000;
+const news = new EventTarget();
+
+export interface News {
+  kind: string;
+  /** What a line of a list would show. */
+  line: Record<string, unknown>;
+}
+
+/** Keeps the one stream of the page open. */
 export function useLive() {
-  // Filled once the manager has its stream for sessions.
+  const queries = useQueryClient();
+  useEffect(() => {
+    let source: EventSource | undefined;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let gathering: ReturnType<typeof setTimeout> | undefined;
+    const old = new Set<string>();
+    const open = () => {
+      source = new EventSource("/api/v1/live");
+      for (const [kind, lists] of Object.entries(TELLS)) {
+        source.addEventListener(kind, (event: MessageEvent<string>) => {
+          news.dispatchEvent(new CustomEvent<News>("news", { detail: { kind, line: JSON.parse(event.data) as News["line"] } }));
+          for (const list of lists) old.add(list);
+          gathering ??= setTimeout(() => {
+            gathering = undefined;
+            for (const list of old) void queries.invalidateQueries({ queryKey: [list] });
+            old.clear();
+          }, GATHERS);
+        });
+      }
+      source.onerror = () => {
+        void there().then((here) => {
+          if (!here) is(true);
+        });
+        if (source?.readyState === EventSource.CLOSED) timer = setTimeout(open, REOPENS);
+      };
+    };
+    open();
+    return () => {
+      source?.close();
+      clearTimeout(timer);
+      clearTimeout(gathering);
+    };
+  }, [queries]);
+}
+
+/** Calls for each piece of news while the page is open. */
+export function useNews(hear: (news: News) => void) {
+  const latest = useRef(hear);
+  latest.current = hear;
+  useEffect(() => {
+    const listener = (event: Event) => latest.current((event as CustomEvent<News>).detail);
+    news.addEventListener("news", listener);
+    return () => news.removeEventListener("news", listener);
+  }, []);
 }

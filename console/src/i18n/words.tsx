@@ -82,3 +82,13 @@ export function useWords(): Words {
 
 /** The function that gives texts. */
 export const useText = () => useWords().text;
+
+/** The name of what the manager calls by an id; the id itself where this console has no name for it yet. */
+export function useNamed() {
+  const { text } = useWords();
+  return useMemo(() => (prefix: string, id: string) => {
+    const key = `${prefix}-${id}`;
+    const name = /^[\w-]+$/.test(id) ? text(key) : key;
+    return name === key ? id : name;
+  }, [text]);
+}

@@ -1,1 +1,142 @@
-export default function Now() { return null; }
+// The last hours in one look: what was stopped and by which layer, what waits for a person, what is blocked and for how long,
+// what is unprotected, and whether events, disk and books are well. It keeps itself up to date.
+import { useQuery } from "@tanstack/react-query";
+import { ShieldCheck } from "lucide-react";
+import { useState } from "react";
+import { Link } from "react-router";
+import { api, ask, type Schemas } from "../../api/client";
+import { useFormat } from "../../i18n/format";
+import { useText, useWords } from "../../i18n/words";
+import { Chart } from "../../parts/Chart";
+import { Choose } from "../../parts/Field";
+import { Figure, Page, Panel } from "../../parts/Page";
+import { LEVEL_COLOURS, LEVELS, level } from "../../parts/Severity";
+import { Asked, Badge, Empty } from "../../parts/State";
+import { Blocks } from "./Blocks";
+import { Health } from "./Health";
+import { Newest } from "./Newest";
+import { Unprotected } from "./Unprotected";
+import css from "./Now.module.css";
+
+const HOURS = ["1", "6", "24", "72", "168"] as const;
+
+export default function Now() {
+  const text = useText();
+  const [hours, setHours] = useState<string>("24");
+  const now = useQuery({
+    queryKey: ["now", hours],
+    queryFn: () => ask(api.GET("/api/v1/now", { params: { query: { hours: Number(hours) } } })),
+    refetchInterval: 15_000,
+    placeholderData: (before) => before,
+  });
+  const choices = HOURS.map((id) => ({ id, name: text("now-hours", { hours: Number(id) }) }));
+  return (
+    <Page title={text("page-now")} about={text("now-about")} actions={<Choose bare label={text("now-span")} choices={choices} value={hours} onChange={setHours} />}>
+      <Asked query={now} lines={8}>
+        {(now) => (
+          <>
+            <Approvals approvals={now.approvals} orders={now.orders_waiting} />
+            <Stopped now={now} />
+            <div className="grid two">
+              <Panel title={text("now-alerts")} actions={<Link to="/search?in=alerts">{text("now-all")}</Link>}>
+                <AlertsOverTime from={now.from} />
+                <Newest />
+              </Panel>
+              <Panel title={text("now-blocks", { count: now.blocks.active })} actions={<Link to="/response?tab=effect">{text("now-all")}</Link>}>
+                <Blocks blocks={now.blocks} />
+              </Panel>
+            </div>
+            <div className="grid two">
+              <Panel title={text("now-hosts")} actions={<Link to="/servers">{text("now-all")}</Link>}>
+                <Unprotected hosts={now.hosts} />
+              </Panel>
+              <Panel title={text("now-health")} actions={<Link to="/sources">{text("now-all")}</Link>}>
+                <Health now={now} />
+              </Panel>
+            </div>
+          </>
+        )}
+      </Asked>
+    </Page>
+  );
+}
+
+/** What needs a person comes before everything else, and is not there when nothing does. */
+function Approvals({ approvals, orders }: { approvals: Schemas["Approvals"]; orders: number }) {
+  const text = useText();
+  const { language } = useWords();
+  const format = useFormat();
+  if (approvals.waiting + orders === 0) return null;
+  return (
+    <Panel title={<Badge tone="person">{text("now-waits", { count: approvals.waiting + orders })}</Badge>}>
+      <ul className="stack tight">
+        {approvals.items.map((one) => (
+          <li key={one.execution + one.step} className="row apart">
+            <Link to={`/response/executions/${one.execution}`}>{(language === "ja" && one.ja) || one.en || one.playbook}</Link>
+            {one.until && <span className="soft">{text("now-until", { time: format.short(one.until) })}</span>}
+          </li>
+        ))}
+        {orders > 0 && <li><Link to="/response?tab=waiting">{text("now-orders", { count: orders })}</Link></li>}
+      </ul>
+    </Panel>
+  );
+}
+
+const LAYERS = ["waf", "ips_prevent", "host_block", "malware_denied"] as const;
+const WHERE: Record<(typeof LAYERS)[number], string> = {
+  waf: "/response?tab=ledger&action=waf_block",
+  ips_prevent: "/search?in=events&q=sakimori.network.verdict:*",
+  host_block: "/response?tab=ledger&action=block_address",
+  malware_denied: "/search?in=alerts&q=rule.ruleset:yara",
+};
+
+function Stopped({ now }: { now: Schemas["Now"] }) {
+  const text = useText();
+  const format = useFormat();
+  const all = LAYERS.reduce((sum, layer) => sum + now.stopped[layer], 0);
+  if (all === 0 && now.alerts.total === 0) {
+    const hosts = now.hosts.total;
+    return (
+      <Panel>
+        <Empty icon={<ShieldCheck />} title={hosts ? text("now-quiet") : text("now-empty")} action={!hosts && <Link to="/servers?enrol=1">{text("now-enrol")}</Link>}>
+          {hosts ? text("now-quiet-about") : text("now-empty-about")}
+        </Empty>
+      </Panel>
+    );
+  }
+  return (
+    <Panel title={text("now-stopped", { count: all })}>
+      <div className={css.layers}>
+        {LAYERS.map((layer) => (
+          <Link key={layer} to={WHERE[layer]} className={css.layer}>
+            <Figure value={format.number(now.stopped[layer])} name={text(`now-layer-${layer}`)} note={text(`now-layer-${layer}-note`)} />
+          </Link>
+        ))}
+      </div>
+    </Panel>
+  );
+}
+
+function AlertsOverTime({ from }: { from: string }) {
+  const text = useText();
+  // The start moves with every answer; the question should not.
+  const start = new Date(Math.floor(new Date(from).getTime() / 300_000) * 300_000).toISOString();
+  const query = useQuery({
+    queryKey: ["alerts", "histogram", start],
+    queryFn: () => ask(api.GET("/api/v1/events/histogram", { params: { query: { q: "event.kind:alert", by: "event.severity", from: start, to: new Date().toISOString(), buckets: 48 } } })),
+    placeholderData: (before) => before,
+  });
+  return (
+    <Asked query={query} lines={4}>
+      {(data) => {
+        const series = LEVELS.map((id) => ({
+          name: text(`severity-${id}`), colour: LEVEL_COLOURS[id],
+          counts: data.buckets.map((bucket) => data.series.reduce((sum, one, index) => sum + (level(Number(one.value)) === id ? bucket.by?.[index] ?? 0 : 0), 0)),
+        })).filter((one) => one.counts.some(Boolean));
+        const times = data.buckets.map((bucket) => new Date(bucket.from).getTime());
+        if (times.length === 0 || series.length === 0) return <p className="soft">{text("now-no-alerts")}</p>;
+        return <Chart label={text("now-alerts")} times={times} width={data.width * 1_000} series={series} height={96} />;
+      }}
+    </Asked>
+  );
+}

@@ -249,7 +249,7 @@ fn report(
         }
         output::line("")?;
     }
-    output::line(format!("{good}Sakimori runs{plain} at {}", access.server))?;
+    output::line(format!("{good}Sakimori runs{plain}; its console is at {}", access.server))?;
     if let Some(password) = password {
         output::line(format!("first user: admin   password (shown once): {password}"))?;
     }

@@ -1,0 +1,66 @@
+// An exception: which alerts of a rule are expected, why, who answers for it, and until when. Before it is made the page says what
+// it would have held back.
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useEffect, useState } from "react";
+import { api, ask, type Schemas } from "../../api/client";
+import { useSession } from "../../app/session";
+import { useText } from "../../i18n/words";
+import { Confirm } from "../../parts/Dialog";
+import { Field } from "../../parts/Field";
+import { useNotice } from "../../parts/Notice";
+import { Dot, Fault } from "../../parts/State";
+
+interface Props {
+  rule: string;
+  title: string;
+  /** What it begins with. */
+  condition?: string;
+  onClose: () => void;
+}
+
+const RESTS = 400;
+
+export function Except({ rule, title, condition: first = "", onClose }: Props) {
+  const text = useText();
+  const { who } = useSession();
+  const say = useNotice();
+  const queries = useQueryClient();
+  const [condition, setCondition] = useState(first);
+  const [rested, setRested] = useState(first);
+  const [group, setGroup] = useState("");
+  const [reason, setReason] = useState("");
+  const [owner, setOwner] = useState(who.name);
+  const [days, setDays] = useState("90");
+  useEffect(() => {
+    const timer = setTimeout(() => setRested(condition), RESTS);
+    return () => clearTimeout(timer);
+  }, [condition]);
+  const body = (condition: string): Schemas["NewException"] => ({ rule, condition: condition || undefined, group: group || undefined, reason, owner, days: Number(days) || undefined });
+  const preview = useQuery({
+    queryKey: ["exceptions", "preview", rule, rested, group],
+    queryFn: () => ask(api.POST("/api/v1/exceptions/preview", { body: { ...body(rested), reason: reason || "?" } })),
+    retry: false,
+  });
+  return (
+    <Confirm
+      title={text("rules-except-title", { rule: title })} action={text("rules-except-make")} open onClose={onClose} isDisabled={!reason.trim()}
+      onConfirm={async () => {
+        await ask(api.POST("/api/v1/exceptions", { body: body(condition) }));
+        say(text("rules-excepted"));
+        await queries.invalidateQueries({ queryKey: ["exceptions"] });
+        await queries.invalidateQueries({ queryKey: ["rules"] });
+      }}
+    >
+      <p className="soft">{text("rules-except-about")}</p>
+      <Field label={text("rules-condition")} help={text("rules-condition-about")} value={condition} onChange={setCondition} code lines={2} />
+      <Field label={text("rules-group-only")} help={text("rules-group-about")} value={group} onChange={setGroup} />
+      <Field label={text("rules-reason")} value={reason} onChange={setReason} isRequired maxLength={1000} />
+      <Field label={text("rules-owner")} value={owner} onChange={setOwner} />
+      <Field label={text("rules-days")} type="number" value={days} onChange={setDays} help={text("rules-days-about")} />
+      <div role="status">
+        {preview.data && <Dot tone={preview.data.held === preview.data.looked_at && preview.data.held > 0 ? "care" : "lead"}>{text("rules-would-hold", { held: preview.data.held, all: preview.data.looked_at })}</Dot>}
+        {preview.error ? <Fault error={preview.error} /> : null}
+      </div>
+    </Confirm>
+  );
+}

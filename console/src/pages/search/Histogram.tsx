@@ -1,0 +1,48 @@
+// What matches over time; drawing over it chooses the span.
+import { useQuery } from "@tanstack/react-query";
+import { useMemo } from "react";
+import { api, ask } from "../../api/client";
+import { useText } from "../../i18n/words";
+import { Chart } from "../../parts/Chart";
+import { LEVEL_COLOURS, LEVELS, level } from "../../parts/Severity";
+import { Asked } from "../../parts/State";
+
+interface Props {
+  q: string;
+  span: { from?: string; to?: string };
+  kind: "alerts" | "events";
+  onSpan: (from: string, to: string) => void;
+}
+
+export function Histogram({ q, span, kind, onSpan }: Props) {
+  const text = useText();
+  const by = kind === "alerts" ? "event.severity" : undefined;
+  const query = useQuery({
+    queryKey: ["search", "histogram", q, span, by],
+    queryFn: () => ask(api.GET("/api/v1/events/histogram", { params: { query: { q, ...span, to: span.to ?? new Date().toISOString(), by, buckets: 80 } } })),
+    placeholderData: (before) => before,
+    retry: false,
+  });
+  const drawn = useMemo(() => {
+    const { data } = query;
+    if (!data) return undefined;
+    const times = data.buckets.map((bucket) => new Date(bucket.from).getTime());
+    if (!by) return { times, series: [{ name: text("search-events"), colour: "--ai", counts: data.buckets.map((bucket) => bucket.count) }] };
+    const series = LEVELS.map((id) => ({
+      name: text(`severity-${id}`), colour: LEVEL_COLOURS[id],
+      counts: data.buckets.map((bucket) => data.series.reduce((sum, one, index) => sum + (level(Number(one.value)) === id ? bucket.by?.[index] ?? 0 : 0), 0)),
+    }));
+    return { times, series: series.filter((one) => one.counts.some(Boolean)) };
+  }, [query.data, by, text]);
+  return (
+    <Asked query={query} lines={4}>
+      {(data) =>
+        drawn && drawn.times.length > 0 && drawn.series.length > 0 ? (
+          <Chart label={text("search-over-time")} times={drawn.times} width={data.width * 1_000} series={drawn.series} onSpan={(from, to) => onSpan(new Date(from).toISOString(), new Date(to).toISOString())} />
+        ) : (
+          <p className="soft">{text("search-nothing-to-draw")}</p>
+        )
+      }
+    </Asked>
+  );
+}

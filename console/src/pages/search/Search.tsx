@@ -1,0 +1,118 @@
+// Alerts and search: one bar, one histogram, one table; an event opens beside them. SQL has a view of its own.
+import { useQuery } from "@tanstack/react-query";
+import { Bell, Database, Download, RefreshCw, Rows3 } from "lucide-react";
+import { lazy, Suspense, useMemo, useState } from "react";
+import { api, ask, Problem } from "../../api/client";
+import { useFormat } from "../../i18n/format";
+import { useText } from "../../i18n/words";
+import { useNews } from "../../app/live";
+import { Button } from "../../parts/Button";
+import { Menu } from "../../parts/Menu";
+import { Page, Panel } from "../../parts/Page";
+import { Fault, Waiting } from "../../parts/State";
+import { narrowed, useAddress, USUAL, type Kind } from "./address";
+import { Columns } from "./Columns";
+import { Detail } from "./Detail";
+import { Histogram } from "./Histogram";
+import { QueryBar } from "./QueryBar";
+import { Results } from "./Results";
+import { Saved } from "./Saved";
+import { moments } from "./span";
+import { SpanChoice } from "./SpanChoice";
+import css from "./Search.module.css";
+
+const Sql = lazy(() => import("./Sql"));
+const KINDS: [Kind, typeof Bell][] = [["alerts", Bell], ["events", Rows3], ["sql", Database]];
+
+export default function Search() {
+  const text = useText();
+  const format = useFormat();
+  const [asked, change] = useAddress();
+  // Relative spans count from when was asked, so that paging does not move under the reader.
+  const [now, setNow] = useState(Date.now);
+  const [fresh, setFresh] = useState(0);
+  const again = () => {
+    setNow(Date.now());
+    setFresh(0);
+  };
+  const span = useMemo(() => moments(asked, now), [asked.from, asked.to, now]);
+  const q = narrowed(asked.in, asked.q);
+  const kind = asked.in === "alerts" ? "alerts" : "events";
+  const columns = asked.columns.length ? asked.columns : USUAL[kind];
+
+  useNews((news) => {
+    if (asked.in === "alerts" && news.kind === "alert" && !asked.to) setFresh((fresh) => fresh + 1);
+  });
+
+  const total = useQuery({
+    queryKey: ["search", "total", q, span],
+    queryFn: () => ask(api.GET("/api/v1/events/search", { params: { query: { q, ...span, limit: 1, count: true, fields: "event.id" } } })),
+    enabled: asked.in !== "sql",
+    retry: false,
+  });
+  const wrong = total.error instanceof Problem && total.error.status === 400 ? total.error : undefined;
+  const file = (format: string) => {
+    const query = new URLSearchParams({ format, q, fields: format === "csv" ? ["@timestamp", ...columns].join(",") : "" });
+    for (const [name, value] of Object.entries(span)) if (value) query.set(name, value);
+    if (!query.get("fields")) query.delete("fields");
+    location.assign(`/api/v1/events/export?${query}`);
+  };
+
+  return (
+    <Page
+      title={text("page-search")}
+      actions={
+        <div className={css.kinds} role="group" aria-label={text("search-in")}>
+          {KINDS.map(([id, Icon]) => (
+            <Button key={id} weight={asked.in === id ? "primary" : "plain"} icon={<Icon />} aria-pressed={asked.in === id} onPress={() => change({ in: id, open: "", columns: [], q: id === "sql" || asked.in === "sql" ? "" : asked.q })}>
+              {text(`search-${id}`)}
+            </Button>
+          ))}
+        </div>
+      }
+    >
+      {asked.in === "sql" ? (
+        <Suspense fallback={<Waiting />}><Sql asked={asked} onChange={change} /></Suspense>
+      ) : (
+        <>
+          <div className={css.bar}>
+            <QueryBar key={asked.in} value={asked.q} span={span} within={asked.in === "alerts" ? "event.kind:alert" : ""} problem={wrong} onAsk={(q) => { change({ q, open: "" }); again(); }} />
+            <SpanChoice from={asked.from} to={asked.to} onChange={(span) => { change({ ...span, open: "" }); again(); }} />
+            <Saved asked={asked} onOpen={(saved) => { change({ ...saved, open: "" }); again(); }} />
+          </div>
+          {wrong ? (
+            <Fault error={wrong} />
+          ) : (
+            <>
+              <Panel>
+                <Histogram q={q} span={span} kind={kind} onSpan={(from, to) => change({ from, to })} />
+              </Panel>
+              <Panel
+                flush
+                title={total.data?.total ? text(total.data.total.more ? "search-more-than" : "search-found", { count: total.data.total.count }) : text("search-counting")}
+                about={total.data && text("search-took", { took: format.number(total.data.took_ms) })}
+                actions={
+                  <>
+                    {fresh > 0 && <Button weight="primary" onPress={again}>{text("search-fresh", { count: fresh })}</Button>}
+                    <Button weight="quiet" icon={<RefreshCw />} label={text("search-again")} onPress={again} />
+                    <Columns chosen={columns} onChange={(columns) => change({ columns: columns.join() === USUAL[kind].join() ? [] : columns }, true)} />
+                    <Menu
+                      label={text("search-export")} icon={<Download />}
+                      items={[
+                        { id: "csv", name: text("search-export-csv"), do: () => file("csv") },
+                        { id: "ndjson", name: text("search-export-ndjson"), do: () => file("ndjson") },
+                      ]}
+                    />
+                  </>
+                }
+              >
+                <Results kind={kind} q={q} asked={asked.q} span={span} columns={columns} open={asked.open} onOpen={(open, time) => change({ open, time }, Boolean(asked.open))} onClear={() => change({ q: "", from: "30d", to: "" })} />
+              </Panel>
+            </>
+          )}
+        </>
+      )}
+      <Detail kind={kind} id={asked.in === "sql" ? "" : asked.open} time={asked.time} onClose={() => change({ open: "", time: "" })} onPivot={(q) => change({ in: "events", q, open: "", time: "", columns: [] })} />
+    </Page>
+  );
+}

@@ -1,0 +1,47 @@
+// One SELECT over the tenant's events, for what the search language cannot say.
+import { useMutation } from "@tanstack/react-query";
+import { Play } from "lucide-react";
+import { useState } from "react";
+import { api, ask } from "../../api/client";
+import { at, shown } from "../../api/document";
+import { useText } from "../../i18n/words";
+import { Button } from "../../parts/Button";
+import { Code } from "../../parts/Code";
+import { Panel } from "../../parts/Page";
+import { Empty, Fault } from "../../parts/State";
+import { Table } from "../../parts/Table";
+import type { Asked } from "./address";
+
+const FIRST = 'SELECT "source.ip", count(*) AS n\nFROM events\nWHERE "event.kind" = \'alert\'\nGROUP BY 1 ORDER BY n DESC LIMIT 50';
+
+export default function Sql({ asked, onChange }: { asked: Asked; onChange: (change: Partial<Asked>) => void }) {
+  const text = useText();
+  const [statement, setStatement] = useState(asked.q || FIRST);
+  const run = useMutation({
+    mutationFn: (sql: string) => ask(api.POST("/api/v1/events/sql", { body: { sql } })),
+  });
+  const send = () => {
+    onChange({ q: statement });
+    run.mutate(statement);
+  };
+  const rows = run.data?.rows ?? [];
+  return (
+    <>
+      <Panel title={text("search-sql-title")} about={text("search-sql-about")} actions={<Button weight="primary" icon={<Play />} isPending={run.isPending} onPress={send}>{text("search-run")}</Button>}>
+        <Code label={text("search-sql-title")} language="sql" value={statement} onChange={setStatement} onSubmit={send} />
+      </Panel>
+      {run.error ? <Fault error={run.error} /> : null}
+      {run.data && (
+        <Panel flush title={text("search-rows", { count: rows.length })} about={run.data.more ? text("search-rows-more") : undefined}>
+          {rows.length === 0 ? <Empty title={text("search-no-rows")} /> : (
+            <Table
+              label={text("search-results")} height="60vh" keyOf={(row) => String(row.index)}
+              rows={rows.map((row, index) => ({ index, row }))}
+              columns={run.data.columns.map((column) => ({ id: column, title: column, cell: ({ row }: { row: unknown }) => <span className="mono">{shown(at(row, column))}</span> }))}
+            />
+          )}
+        </Panel>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,50 @@
+// Starts the platform that all tests use: manager and agent by `sakimori up` in a folder of its own, a user of each role, and two
+// logs that tests write into as an attacker would. It ends with the tests.
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const programs = process.env.SAKIMORI_BIN ?? `${process.env.HOME}/.cache/sakimori/target/debug`;
+const API = "127.0.0.1:7600";
+const LINK = "127.0.0.1:7601";
+export const PASSWORD = "a long enough passphrase";
+
+/** Runs the command line against the platform of the tests. */
+export function sakimori(args: string[], input = ""): string {
+  const state = process.env.SAKIMORI_TEST_STATE!;
+  const env = { PATH: process.env.PATH, HOME: process.env.HOME };
+  return execFileSync(join(programs, "sakimori"), [...args, "--state", state], { encoding: "utf8", input, env, stdio: ["pipe", "pipe", "inherit"] });
+}
+
+/** Where the tests write lines of logs. */
+export const log = (name: "auth" | "access") => join(process.env.SAKIMORI_TEST_STATE!, "logs", `${name}.log`);
+
+export default function start() {
+  const state = mkdtempSync(join(tmpdir(), "sakimori-console-"));
+  process.env.SAKIMORI_TEST_STATE = state;
+  const stop = () => {
+    sakimori(["down"]);
+    rmSync(state, { recursive: true, force: true });
+  };
+  try {
+    mkdirSync(join(state, "logs"));
+    for (const name of ["auth", "access"] as const) writeFileSync(log(name), "");
+    const up = JSON.parse(sakimori(["up", "--json", "--api", API, "--link", LINK])) as { server: string; password: string; agent: string };
+    process.env.SAKIMORI_TEST_SERVER = up.server;
+    process.env.SAKIMORI_TEST_ADMIN = up.password;
+    process.env.SAKIMORI_TEST_AGENT = up.agent;
+    for (const role of ["viewer", "operator", "admin"]) sakimori(["user", "add", `test-${role}`, "--role", role], `${PASSWORD}\n`);
+    const sources = [
+      { name: "test-auth", source: "linux/auth", file: log("auth"), zone: "UTC" },
+      { name: "test-access", source: "nginx/access", file: log("access") },
+    ];
+    const policy = join(state, "logs.json");
+    writeFileSync(policy, JSON.stringify({ modules: { log_inspection: { sources: { add: sources } } } }));
+    sakimori(["policy", "set", "tenant", policy]);
+  } catch (error) {
+    stop();
+    throw error;
+  }
+  return stop;
+}

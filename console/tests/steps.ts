@@ -1,0 +1,61 @@
+// What several tests do: sign in, attack, ask the API as somebody.
+import { appendFileSync } from "node:fs";
+import { expect, type APIRequestContext, type Page } from "@playwright/test";
+import { log, PASSWORD } from "./platform";
+
+export type Role = "viewer" | "operator" | "admin";
+
+export const server = () => process.env.SAKIMORI_TEST_SERVER!;
+
+/** Opens the console as somebody who is signed in. */
+export async function signIn(page: Page, role: Role = "admin", path = "/") {
+  await page.goto(server() + path);
+  await page.getByLabel("Name").fill(`test-${role}`);
+  await page.getByLabel("Password").fill(PASSWORD);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await expect(page.getByRole("navigation", { name: "Navigation" })).toBeAttached();
+}
+
+/** A bearer token of a role, for requests beside the page. */
+export async function token(request: APIRequestContext, role: Role): Promise<string> {
+  const answer = await request.post(`${server()}/api/v1/session`, { data: { name: `test-${role}`, password: PASSWORD } });
+  expect(answer.status()).toBe(201);
+  return ((await answer.json()) as { token: string }).token;
+}
+
+let process_id = 1_000;
+
+/** Five failed logins, as sshd writes them. */
+export function attack(address: string, user = "root") {
+  const lines = Array.from({ length: 5 }, () => `${new Date().toISOString()} web-1 sshd[${process_id++}]: Failed password for ${user} from ${address} port ${40_000 + (process_id % 1_000)} ssh2\n`);
+  appendFileSync(log("auth"), lines.join(""));
+}
+
+/** A request, as nginx writes it. */
+export function visit(path: string, agent: string, address = "198.51.100.77") {
+  const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+  const now = new Date();
+  const two = (value: number) => String(value).padStart(2, "0");
+  const time = `${two(now.getUTCDate())}/${months[now.getUTCMonth()]}/${now.getUTCFullYear()}:${two(now.getUTCHours())}:${two(now.getUTCMinutes())}:${two(now.getUTCSeconds())} +0000`;
+  const escaped = (text: string) => text.replace(/["\\]/g, (found) => `\\x${found.charCodeAt(0).toString(16).toUpperCase()}`);
+  appendFileSync(log("access"), `${address} - - [${time}] "GET ${escaped(path)} HTTP/1.1" 200 612 "-" "${escaped(agent)}"\n`);
+}
+
+/** Nothing that an attacker wrote may do anything: no dialog, no error of the policy, no call of what payloads call. */
+export async function trap(page: Page) {
+  const caught: string[] = [];
+  page.on("dialog", (dialog) => {
+    caught.push(`dialog ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  page.on("console", (message) => {
+    if (/Content Security Policy/i.test(message.text())) caught.push(message.text());
+  });
+  await page.exposeFunction("caughtByTrap", (what: string) => caught.push(what));
+  await page.addInitScript(() => {
+    const tell = (what: string) => (window as unknown as { caughtByTrap: (what: string) => void }).caughtByTrap(what);
+    addEventListener("securitypolicyviolation", (event) => tell(`policy ${event.violatedDirective} ${event.blockedURI}`));
+    for (const name of ["pwn", "xss"]) (window as unknown as Record<string, unknown>)[name] = () => tell(`${name}()`);
+  });
+  return caught;
+}
