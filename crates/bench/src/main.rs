@@ -17,6 +17,8 @@ mod network;
 mod platform;
 mod requests;
 mod resources;
+mod search;
+mod seed;
 mod story;
 mod syslog;
 mod usage;
@@ -58,6 +60,10 @@ enum Command {
     Network(network::Options),
     /// YARA rules over a copy of a folder, beside `yr` and `yara`: bytes per CPU second and memory
     Yara(yara::Options),
+    /// Fill an empty state folder of a manager with made-up events
+    SeedLake(seed::Options),
+    /// Search a seeded lake: first rows, needles, counts over time, values; DuckDB on the same files beside it
+    Search(search::Options),
     /// Receive syslog datagrams into a file (the demo's syslog daemon)
     #[command(hide = true)]
     Syslog(syslog::Options),
@@ -78,6 +84,8 @@ fn main() -> anyhow::Result<()> {
         Command::Resources(options) => resources::run(&options),
         Command::Network(options) => network::run(&options),
         Command::Yara(options) => yara::run(&options),
+        Command::SeedLake(options) => seed::run(&options),
+        Command::Search(options) => search::run(&options),
         Command::Syslog(options) => syslog::run(&options),
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     actions, agents, alerts, audit, backup, bouncers, bundle, cloud, config, doctor, events, halt, hunt, logs, manager,
-    net, notify, operator, playbook, policy, rules, scan, secrets, token, user,
+    net, notify, operator, playbook, policy, rules, scan, searches, secrets, token, user,
 };
 use crate::platform;
 
@@ -72,6 +72,11 @@ pub enum Command {
     /// Search, watch and count events
     #[command(subcommand)]
     Events(events::EventsCommand),
+    /// List, save and delete searches that are looked for again
+    Searches {
+        #[command(subcommand)]
+        command: Option<searches::SearchesCommand>,
+    },
     /// Show and close alerts
     Alerts {
         #[command(subcommand)]

@@ -5,6 +5,7 @@
 //! - [`LogSource`], [`Normaliser`]: a line becomes an event.
 //! - [`arrival`]: a message of a queue or webhook becomes records, each of a log source; [`sns`] is its envelope.
 //! - [`Detector`]: events become alerts; [`Detector::snapshot`] keeps its open windows over a restart.
+//! - [`why`]: which tests of a rule an event met, and where.
 //! - [`cases`], [`testcases`]: the examples beside log sources and rules, run as their tests.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
@@ -36,6 +37,7 @@ pub mod syslog;
 pub mod syslog_frames;
 pub mod testcases;
 mod view;
+pub mod why;
 mod window;
 mod witness;
 

@@ -208,6 +208,11 @@ fn documents(text: &str) -> Vec<(usize, &str)> {
     parts
 }
 
+/// The document of a file that begins on a line.
+pub(crate) fn document_at(text: &str, line: usize) -> &str {
+    documents(text).into_iter().find(|(first, _)| *first == line).map_or(text, |(_, part)| part)
+}
+
 impl Meta {
     fn of_rule(rule: &SigmaRule, ours: &Ours, file: &str, line: usize, several: bool, digest: [u8; 32]) -> Self {
         let mut meta = Self::new(ours, rule.name.as_deref(), file, line, several, digest);

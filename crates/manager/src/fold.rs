@@ -204,7 +204,8 @@ impl Fold {
                 let mut event = event.clone();
                 let id = batch.event_id(index);
                 sakimori_store::lake::stamp(&mut event, &record.tenant, &id, &batch.header.stream, record.received);
-                let _ = shared.live.send(Arc::new(LiveEvent { tenant: record.tenant.clone(), event }));
+                let arrival = record.arrival.saturating_add(index as u64);
+                let _ = shared.live.send(Arc::new(LiveEvent { tenant: record.tenant.clone(), arrival, event }));
             }
         }
         let stamped = Arc::new(StampedBatch {

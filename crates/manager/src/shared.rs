@@ -116,6 +116,8 @@ pub struct Release {
 pub struct LiveEvent {
     /// Whose it is.
     pub tenant: String,
+    /// Its number of arrival.
+    pub arrival: u64,
     /// The event, with its computed fields.
     pub event: Event,
 }

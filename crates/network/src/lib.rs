@@ -8,6 +8,7 @@
 //! - [`capture`]: frames of pcap and pcapng files.
 //! - [`Settings`]: what a policy or an existing `suricata.yaml` says.
 //! - [`event`]: an alert as an ECS event.
+//! - [`explain`]: where the contents of a rule lie in what an alert keeps.
 //! - [`keep`]: the packets of alerted flows as capture files.
 //! - [`eve`]: alerts, transactions and flows as EVE JSON.
 //! - [`testcases`]: conversations beside rules, and what is to come of them.
@@ -22,6 +23,7 @@ mod detect;
 mod engine;
 pub mod eve;
 pub mod event;
+pub mod explain;
 mod flow;
 mod follow;
 mod judge;

@@ -36,7 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "agent",
         &["sys", "journal", "wire", "runtime", "detect", "malware", "network", "content", "respond", "host", "scan"],
     ),
-    ("manager", &["sys", "journal", "wire", "runtime", "detect", "content", "respond", "cloud", "store"]),
+    ("manager", &["sys", "journal", "wire", "runtime", "detect", "network", "content", "respond", "cloud", "store"]),
     // The command line runs `sakimori-agent` as a program of its own.
     (
         "cli",

@@ -28,7 +28,10 @@ export default function Sql({ asked, onChange }: { asked: Asked; onChange: (chan
   return (
     <>
       <Panel title={text("search-sql-title")} about={text("search-sql-about")} actions={<Button weight="primary" icon={<Play />} isPending={run.isPending} onPress={send}>{text("search-run")}</Button>}>
-        <Code label={text("search-sql-title")} language="sql" value={statement} onChange={setStatement} onSubmit={send} />
+        {/* Ctrl Enter, as in every console that takes statements. */}
+        <div onKeyDown={(event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && send()}>
+          <Code label={text("search-sql-title")} language="sql" value={statement} onChange={setStatement} minHeight="8rem" />
+        </div>
       </Panel>
       {run.error ? <Fault error={run.error} /> : null}
       {run.data && (

@@ -31,7 +31,7 @@ function Account({ account }: { account: Schemas["CloudAccount"] }) {
   const text = useText();
   const { can } = useSession();
   const named = useNamed();
-  const check = useMutation({ mutationFn: () => ask(api.POST("/api/v1/cloud/check", { body: { account: account.name } })) });
+  const check = useMutation({ mutationFn: () => ask(api.POST("/api/v1/cloud/check", { body: { account: account.name, actions: [] } })) });
   const found = check.data?.items[0];
   return (
     <Panel title={account.name} actions={can("cloud:check") && <Button isPending={check.isPending} onPress={() => check.mutate()}>{text("settings-check")}</Button>}>

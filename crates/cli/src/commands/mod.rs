@@ -25,6 +25,7 @@ pub mod proof;
 pub mod rules;
 pub mod scan;
 pub mod scans;
+pub mod searches;
 pub mod secrets;
 pub mod token;
 pub mod trials;
@@ -68,6 +69,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Restore(args) => backup::restore(&shared, &args),
         Command::Secrets(command) => secrets::run(&shared, command),
         Command::User(command) => user::run(&shared, command),
+        Command::Searches { command } => with_api(&shared, async |api| searches::run(&api, command, shared.json).await),
         Command::Bouncers(command) => with_api(&shared, async |api| bouncers::run(&api, command, shared.json).await),
         Command::Token(command) => with_api(&shared, async |api| token::run(&api, command, shared.json).await),
         Command::Agents { command: Some(agents::AgentsCommand::Scan(scan)) } => {

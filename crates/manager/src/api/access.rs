@@ -62,6 +62,8 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission::of("session:end", Role::Viewer),
     Permission::of("session:password", Role::Viewer),
     Permission::of("events:read", Role::Viewer),
+    Permission::of("searches:read", Role::Viewer),
+    Permission::of("searches:write", Role::Operator),
     Permission::of("alerts:read", Role::Viewer),
     Permission::of("alerts:write", Role::Operator),
     Permission::of("actions:read", Role::Viewer),

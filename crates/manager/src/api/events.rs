@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use futures::Stream;
 use sakimori_model::{Event, Timestamp, field};
-use sakimori_store::lake::Interval;
+use sakimori_store::lake::{Interval, LakeError};
 use sakimori_store::query::{self, Expr};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -169,8 +169,33 @@ pub async fn sql(
     caller: Caller,
     Body(statement): Body<Statement>,
 ) -> Result<Json<Rows>, Problem> {
-    let table = app.shared.lake.sql(caller.tenant(), &statement.sql).await?;
+    let table = app.shared.lake.sql(caller.tenant(), &statement.sql).await;
+    let table = table.map_err(|error| misread(error, &statement.sql))?;
     Ok(Json(Rows { columns: table.columns, rows: table.rows, more: table.more }))
+}
+
+/// A statement that cannot be run, with its place where the parser tells one.
+fn misread(error: LakeError, sql: &str) -> Problem {
+    let LakeError::Query(reason) = &error else { return error.into() };
+    // A name that is not there is answered by all that are.
+    let reason: String = reason.split(" Valid fields are").next().unwrap_or_default().chars().take(1_000).collect();
+    let number = |label: &str| -> Option<usize> {
+        let (_, after) = reason.rsplit_once(label)?;
+        after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    let offset = number("Line: ").zip(number("Column: ")).and_then(|(line, column)| {
+        let before: usize = sql.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+        let within: usize = sql.get(before..)?.chars().take(column.checked_sub(1)?).map(char::len_utf8).sum();
+        Some(sql.get(..before + within)?.encode_utf16().count())
+    });
+    let expected = "one SELECT over events or alerts; columns are field names in double quotes, \"source.ip\"";
+    Problem::new(problem::EVENTS_QUERY).detail(&reason).mark(problem::Fault {
+        place: "sql".to_owned(),
+        reason,
+        offset,
+        length: offset.map(|_| 1),
+        expected: Some(expected.to_owned()),
+    })
 }
 
 /// `GET /events/balance`
@@ -221,4 +246,23 @@ fn sent(event: &Event) -> Sent {
         _ => sent,
     };
     sent.data(Value::Object(event.to_json()).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_that_cannot_be_read_has_its_place() {
+        let sql = "SELECT ä\nFROM WHERE";
+        let error = LakeError::Query("Expected: identifier, found: WHERE at Line: 2, Column: 6".into());
+        let problem = misread(error, sql);
+        let fault = problem.faults().first().unwrap();
+        assert_eq!((fault.offset, fault.length), (Some(14), Some(1)));
+        let far = LakeError::Query("x at Line: 99, Column: 7".into());
+        assert_eq!(misread(far, sql).faults().first().unwrap().offset, Some(sql.encode_utf16().count()));
+        let named = LakeError::Query("No field named a. Valid fields are b, c".into());
+        assert_eq!(misread(named, sql).faults().first().unwrap().reason, "No field named a.");
+        assert_eq!(misread(LakeError::Cursor, sql).code.code, "request/cursor");
+    }
 }

@@ -31,11 +31,17 @@ mod cloud;
 mod console;
 mod decisions;
 mod enrolment;
+mod event;
 mod events;
 mod executions;
+mod export;
+mod fields;
 mod halt;
 mod health;
+mod histogram;
+mod live;
 mod messages;
+mod now;
 mod orders;
 mod playbooks;
 mod policies;
@@ -43,6 +49,8 @@ mod proof;
 mod rules;
 mod scans;
 mod sealing;
+mod search;
+mod searches;
 mod secrets;
 mod session;
 mod shed;
@@ -51,6 +59,7 @@ mod tokens;
 mod trials;
 mod users;
 mod ways;
+mod why;
 
 use std::sync::Arc;
 
@@ -82,6 +91,12 @@ pub(crate) struct App {
     pub hasher: Hasher,
     /// One permit a live feed.
     pub feeds: Arc<Semaphore>,
+    /// Who has live connections.
+    pub watchers: live::Watchers,
+    /// One permit an export.
+    pub exports: Arc<Semaphore>,
+    /// Summaries of the last hours that are fresh.
+    pub now: now::Kept,
     /// The bundle in force, taken apart.
     pub content: bundles::Content,
     /// Whether it is ready.
@@ -115,6 +130,9 @@ impl App {
             shared,
             hasher: Hasher::default(),
             feeds: Arc::new(Semaphore::new(FEEDS)),
+            watchers: live::Watchers::default(),
+            exports: Arc::new(Semaphore::new(export::AT_A_TIME)),
+            now: now::Kept::default(),
             content: bundles::Content::default(),
             readiness: health::Once::default(),
             figures: health::Once::default(),

@@ -69,9 +69,15 @@ codes! {
     EVENTS_REFUSED "events/refused" 422 "This statement is not allowed" "この文は許可されていません";
     EVENTS_TOO_LARGE "events/too-large" 422 "The result would be too large" "結果が大きすぎます";
     EVENTS_TIMED_OUT "events/timed-out" 503 "The search took too long" "検索が時間内に終わりませんでした";
+    EVENT_MISSING "events/missing" 404 "There is no such event" "該当するイベントがありません";
+    EVENTS_FIELD "events/field" 422 "This cannot be asked of the field" "このフィールドでは使えません";
     EVENTS_BUSY "events/busy" 503 "Too many are watching at the moment" "同時に監視している接続が多すぎます";
     ALERT_MISSING "alerts/missing" 404 "There is no such alert" "該当するアラートがありません";
     ALERT_INVALID "alerts/invalid" 422 "The alert cannot be like this" "アラートの内容に誤りがあります";
+    SEARCH_MISSING "searches/missing" 404 "There is no such saved search" "該当する保存済み検索がありません";
+    SEARCH_INVALID "searches/invalid" 422 "The saved search cannot be like this" "保存する検索の内容に誤りがあります";
+    SEARCH_EXISTS "searches/exists" 409 "A saved search of this name exists already" "この名前の保存済み検索は既にあります";
+    SEARCH_FULL "searches/full" 409 "There are as many saved searches as there may be" "保存できる検索の数が上限に達しています";
     ACTION_MISSING "actions/missing" 404 "There is no such action" "該当する対応がありません";
     ACTION_OVER "actions/over" 409 "There is nothing to take back" "取り消す対象がありません";
     ACTION_INVALID "actions/invalid" 422 "This action cannot be ordered" "この対応は指示できません";
@@ -112,6 +118,15 @@ pub struct Fault {
     pub place: String,
     /// What is wrong there, and what would be right.
     pub reason: String,
+    /// Where it begins in the text that was sent, for who marks it: UTF-16 units from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<usize>,
+    /// How many UTF-16 units it covers, at least 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<usize>,
+    /// What would be right there, or what to try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
 }
 
 /// The body of an error.
@@ -163,7 +178,14 @@ impl Problem {
     /// With a place and a reason; may be repeated.
     #[must_use]
     pub fn fault(mut self, place: impl Into<String>, reason: impl std::fmt::Display) -> Self {
-        self.errors.push(Fault { place: place.into(), reason: reason.to_string() });
+        self.errors.push(Fault { place: place.into(), reason: reason.to_string(), ..Fault::default() });
+        self
+    }
+
+    /// With what is wrong, where in the text that was sent, and what to try.
+    #[must_use]
+    pub fn mark(mut self, fault: Fault) -> Self {
+        self.errors.push(fault);
         self
     }
 
@@ -172,6 +194,11 @@ impl Problem {
     pub fn retry_after(mut self, seconds: i64) -> Self {
         self.retry_after = Some(seconds.max(1));
         self
+    }
+
+    /// Each thing that is wrong.
+    pub fn faults(&self) -> &[Fault] {
+        &self.errors
     }
 
     /// Something failed that the caller cannot mend: the log has it, the answer does not.
@@ -250,6 +277,9 @@ impl From<ControlError> for Problem {
             ControlError::Missing("tenant") => TENANT_MISSING,
             ControlError::Missing("secret") => SECRET_MISSING,
             ControlError::Full("secret") => SECRET_FULL,
+            ControlError::Missing("search") => SEARCH_MISSING,
+            ControlError::Exists("search") => SEARCH_EXISTS,
+            ControlError::Full("search") => SEARCH_FULL,
             ControlError::Missing("bouncer") => BOUNCER_MISSING,
             ControlError::Exists("bouncer") => BOUNCER_EXISTS,
             ControlError::Full("bouncer") => BOUNCER_FULL,
@@ -264,9 +294,13 @@ impl From<ControlError> for Problem {
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         let hint = error.hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default();
-        Self::new(EVENTS_QUERY)
-            .detail(&error)
-            .fault(format!("q, column {}", error.column), format!("{}{hint}", error.reason))
+        Self::new(EVENTS_QUERY).detail(&error).mark(Fault {
+            place: format!("q, column {}", error.column),
+            reason: format!("{}{hint}", error.reason),
+            offset: Some(error.offset),
+            length: Some(error.length),
+            expected: error.hint.clone(),
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use sakimori_respond::actions::notify;
 use sakimori_store::control::Scope;
 use sakimori_store::control::actions::{self, Filter};
 use sakimori_store::control::agents::{self, Agent};
-use sakimori_wire::status::AgentStatus;
+use sakimori_wire::status::{AgentStatus, ProofStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -94,6 +94,11 @@ fn of_module(status: &AgentStatus, id: &str, now: Timestamp) -> ProofView {
     ProofView { subject: id.to_owned(), state, proven, took_ms: proof.map(|proof| proof.took_ms), detail }
 }
 
+/// Does the newest probe of a module say that it does not work, or that long ago that it may not?
+pub(super) fn is_lacking(proof: &ProofStatus, now: Timestamp) -> bool {
+    !proof.ok || age(proof.proven, now) != "proven"
+}
+
 fn age(proven: Option<Timestamp>, now: Timestamp) -> &'static str {
     if proven.is_some_and(|at| now.since(at) <= FRESH * 1_000_000) { "proven" } else { "stale" }
 }
@@ -145,7 +150,7 @@ fn of_channel(name: &str, newest: Option<&Action>, now: Timestamp) -> ProofView 
 
 #[cfg(test)]
 mod tests {
-    use sakimori_wire::status::{ModuleStatus, ProofStatus};
+    use sakimori_wire::status::ModuleStatus;
 
     use super::*;
 

@@ -6,8 +6,9 @@ use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
 use super::{
-    App, actions, agents, alerts, audit, backups, bouncers, bundles, cloud, console, decisions, enrolment, events, executions,
-    extract, frame, halt, health, messages,
+    App, actions, agents, alerts, audit, backups, bouncers, bundles, cloud, console, decisions, enrolment, event,
+    events, executions, export, extract, fields, frame, halt, health, histogram, live, messages, now, search, searches,
+    why,
 };
 use super::{
     orders, playbooks, policies, proof, rules, scans, sealing, secrets, session, shed, tenants, tokens, trials, users,
@@ -74,9 +75,26 @@ pub fn table() -> Vec<Route> {
         post("/api/v1/events/sql", "events:read", events::sql).does("Runs one SELECT over events").takes::<events::Statement>().answers::<events::Rows>(200),
         get("/api/v1/events/balance", "events:read", events::balance).does("What came in, what is stored, what was lost").answers::<events::Balance>(200),
         get("/api/v1/events/tail", "events:read", events::tail).does("New events, as server-sent events").query::<events::TailQuery>().answers_text("text/event-stream"),
+        get("/api/v1/events/search", "events:read", search::get).does("Rows of events for a table, with chosen fields").query::<search::RowSearch>().answers::<search::RowPage>(200),
+        post("/api/v1/events/search", "events:read", search::post).does("The same for a search too long for an address").takes::<search::RowSearch>().answers::<search::RowPage>(200),
+        get("/api/v1/events/histogram", "events:read", histogram::get).does("Counts events over time, also by a field").query::<histogram::HistogramQuery>().answers::<histogram::HistogramView>(200),
+        get("/api/v1/events/values", "events:read", fields::values).does("The most frequent values of a field").query::<fields::ValueQuery>().answers::<fields::ValueList>(200),
+        get("/api/v1/events/export", "events:read", export::get).does("What a search finds as a file").query::<export::ExportQuery>().answers_text("application/x-ndjson"),
+        get("/api/v1/events/{id}", "events:read", event::get).does("Shows an event with its original").query::<event::EventQuery>().answers::<event::EventDetail>(200),
+        get("/api/v1/events/{id}/related", "events:read", event::related).does("What happened around an event").query::<event::RelatedQuery>().answers::<event::Related>(200),
+        get("/api/v1/fields", "events:read", fields::list).does("Fields of the catalog, for completion").query::<fields::FieldQuery>().answers::<fields::FieldList>(200),
+        get("/api/v1/live", "events:read", live::get).does("News for an open page, as server-sent events: alert, action, execution, approval, agent, ingest, reset").answers_text("text/event-stream"),
+        get("/api/v1/now", "events:read", now::get).does("The last hours in one look").query::<now::NowQuery>().answers::<now::Now>(200),
+
+        get("/api/v1/searches", "searches:read", searches::list).does("Lists saved searches").query::<extract::PageQuery>().answers_page::<searches::SearchView>(),
+        post("/api/v1/searches", "searches:write", searches::create).does("Saves a search").takes::<searches::NewSearch>().answers::<searches::SearchView>(201),
+        get("/api/v1/searches/{id}", "searches:read", searches::get).does("Shows a saved search").answers::<searches::SearchView>(200),
+        put("/api/v1/searches/{id}", "searches:write", searches::put).does("Changes a saved search").takes::<searches::NewSearch>().answers::<searches::SearchView>(200),
+        delete("/api/v1/searches/{id}", "searches:write", searches::delete).does("Deletes a saved search").answers_nothing(),
 
         get("/api/v1/alerts", "alerts:read", alerts::list).does("Searches alerts, newest first").query::<events::SearchQuery>().answers_page::<alerts::AlertView>(),
         get("/api/v1/alerts/{id}", "alerts:read", alerts::get).does("Shows an alert").answers::<alerts::AlertView>(200),
+        get("/api/v1/alerts/{id}/why", "alerts:read", why::get).does("Why an alert was raised, with the parts that matched").answers::<why::Why>(200),
         patch("/api/v1/alerts/{id}", "alerts:write", alerts::patch).does("Sets status and comment of an alert").takes::<alerts::AlertPatch>().answers::<alerts::AlertView>(200),
 
         get("/api/v1/actions", "actions:read", actions::list).does("Lists actions, newest first").query::<actions::ActionQuery>().answers_page::<actions::ActionView>(),

@@ -6,6 +6,7 @@ mod connections;
 mod login;
 mod permissions;
 mod resources;
+mod searching;
 mod secrets;
 mod support;
 mod trials;

@@ -46,6 +46,13 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         | "get /api/v1/events/count"
         | "get /api/v1/events/balance"
         | "get /api/v1/events/tail"
+        | "get /api/v1/events/search"
+        | "get /api/v1/events/histogram"
+        | "get /api/v1/events/export"
+        | "get /api/v1/fields"
+        | "get /api/v1/live"
+        | "get /api/v1/now"
+        | "get /api/v1/searches"
         | "get /api/v1/alerts"
         | "get /api/v1/actions"
         | "get /api/v1/actions/shed"
@@ -115,6 +122,21 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
             attempt(format!("{}/history", layer(world).await), Value::Null, 200)
         }
         "post /api/v1/events/sql" => attempt("/api/v1/events/sql", json!({"sql": "SELECT 1"}), 200),
+        "post /api/v1/events/search" => attempt("/api/v1/events/search", json!({"q": "*", "count": true}), 200),
+        "get /api/v1/events/values" => attempt("/api/v1/events/values?field=rule.id", Value::Null, 200),
+        "get /api/v1/events/{id}" => attempt(event(world).await, Value::Null, 200),
+        "get /api/v1/events/{id}/related" => attempt(format!("{}/related", event(world).await), Value::Null, 200),
+        "get /api/v1/alerts/{id}/why" => {
+            attempt(format!("/api/v1/alerts/{}/why", world.alert("default").await), Value::Null, 200)
+        }
+        "post /api/v1/searches" => {
+            attempt("/api/v1/searches", json!({"name": fresh, "q": "user.name:root", "shared": true}), 201)
+        }
+        "get /api/v1/searches/{id}" => attempt(saved(world, &fresh).await, Value::Null, 200),
+        "put /api/v1/searches/{id}" => {
+            attempt(saved(world, &fresh).await, json!({"name": format!("{fresh}-2"), "shared": true}), 200)
+        }
+        "delete /api/v1/searches/{id}" => attempt(saved(world, &fresh).await, Value::Null, 204),
         "get /api/v1/alerts/{id}" => {
             attempt(format!("/api/v1/alerts/{}", world.alert("default").await), Value::Null, 200)
         }
@@ -234,6 +256,21 @@ async fn user(world: &World, name: &str) -> String {
     format!("/api/v1/users/{}", made["id"].as_str().unwrap())
 }
 
+/// An event of the tenant `default`, as the path of one.
+async fn event(world: &World) -> String {
+    let alert = world.alert("default").await;
+    let found = world.ask("GET", &format!("/api/v1/events/search?q=sakimori.alert.id:{alert}"), Value::Null).await;
+    let id = found["items"][0]["id"].as_str().unwrap();
+    format!("/api/v1/events/{}", id.replace('/', "%2F").replace(':', "%3A"))
+}
+
+/// A search that is shared.
+async fn saved(world: &World, name: &str) -> String {
+    let body = json!({"name": format!("s-{name}"), "q": "*", "shared": true});
+    let made = world.ask("POST", "/api/v1/searches", body).await;
+    format!("/api/v1/searches/{}", made["id"].as_str().unwrap())
+}
+
 async fn agent(world: &World) -> String {
     format!("/api/v1/agents/{}", world.agent("default").await)
 }
@@ -267,7 +304,7 @@ impl Person {
 /// Does an operation change anything? (A POST that asks changes nothing.)
 fn changes(operation: &str) -> bool {
     !operation.starts_with("get ")
-        && !["events/sql", "cloud/check", "playbooks/check", "playbooks/{id}/rehearse"]
+        && !["events/sql", "events/search", "cloud/check", "playbooks/check", "playbooks/{id}/rehearse"]
             .iter()
             .any(|one| operation.ends_with(one))
 }
@@ -363,7 +400,9 @@ async fn a_tenant_sees_nothing_of_another_in_any_list() {
     world.ask("PUT", "/api/v1/secrets/x", Value::String(hex::encode("value"))).await;
     message(&world, State::Sent).await;
     world.ask("POST", "/api/v1/bouncers", json!({"name": "x"})).await;
-    for list in ["agents", "actions", "alerts", "enrolment-tokens", "tokens", "secrets", "messages", "bouncers"] {
+    world.ask("POST", "/api/v1/searches", json!({"name": "x", "q": "*", "shared": true})).await;
+    let of_tenant = ["agents", "actions", "alerts", "enrolment-tokens", "tokens", "secrets", "messages", "bouncers"];
+    for list in of_tenant.into_iter().chain(["searches", "events/search?q=event.kind:alert"]) {
         let path = format!("/api/v1/{list}");
         let own = world.send("GET", &path, &world.admin, &Value::Null).await;
         assert!(!own.body["items"].as_array().unwrap().is_empty(), "{list}");

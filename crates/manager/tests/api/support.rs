@@ -282,6 +282,7 @@ impl World {
             "secrets",
             "audit",
             "alert_notes",
+            "searches",
             "enrolment_tokens",
             "agents",
             "agent_orders",

@@ -34,3 +34,5 @@ pub use model::{Action, Rule, Target};
 pub use ranges::Network;
 pub use state::{Tag, TagMetric, TagOf};
 pub use variables::Variables;
+
+pub(crate) use syntax::{content_bytes, parts, quoted, rules};

@@ -242,6 +242,27 @@ fn changed(row: &Row) -> Result<(Action, Timestamp)> {
     Ok((read(row)?.action, Timestamp::from_micros(row.try_get("changed")?)))
 }
 
+/// A tenant's actions that changed since a moment, by kind and state; those that prove something left out.
+///
+/// # Errors
+/// The database failed.
+pub async fn since(pool: &Pool, tenant: &str, since: Timestamp) -> Result<Vec<(String, String, i64)>> {
+    let sql = "SELECT kind, state, COUNT(*) FROM actions WHERE tenant = $1 AND changed >= $2 AND planned >= $2 \
+               AND NOT probe GROUP BY kind, state ORDER BY kind, state";
+    Ok(sql::query_as(sql).bind(tenant).bind(since.micros()).fetch_all(pool).await?)
+}
+
+/// How many of a tenant's actions of these kinds are in effect.
+///
+/// # Errors
+/// The database failed.
+pub async fn in_effect(pool: &Pool, tenant: &str, kinds: &[&str]) -> Result<i64> {
+    let mut query = sql::Builder::new("SELECT COUNT(*) FROM actions WHERE tenant = ");
+    query.push_bind(tenant).push(" AND state = 'done' AND NOT probe AND kind").push_in(kinds.iter().copied());
+    let row = query.build().fetch_one(pool).await?;
+    Ok(row.try_get(0)?)
+}
+
 /// Is there an action of this id?
 ///
 /// # Errors

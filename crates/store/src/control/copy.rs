@@ -47,6 +47,7 @@ const TABLES: &[&str] = &[
     "playbook_revisions",
     "playbook_runs",
     "alert_notes",
+    "searches",
     "messages",
     "message_tries",
     "message_alerts",

@@ -155,6 +155,26 @@ pub async fn list(
     Ok(query.bind(time).bind(id).bind(limit).fetch_all(pool).await?)
 }
 
+/// A tenant's executions that changed since a moment, in the order of that, without their events.
+///
+/// # Errors
+/// The database failed.
+pub async fn changed(pool: &Pool, tenant: &str, since: Timestamp, limit: i64) -> Result<Vec<Row>> {
+    let sql = "SELECT tenant, id, playbook, revision, alert, state, started, changed, undo, '' AS event, record \
+               FROM executions WHERE tenant = $1 AND changed > $2 ORDER BY changed, id LIMIT $3";
+    Ok(sql::query_as(sql).bind(tenant).bind(since.micros()).bind(limit).fetch_all(pool).await?)
+}
+
+/// A tenant's executions that are at work, without their events, the newest first.
+///
+/// # Errors
+/// The database failed.
+pub async fn at_work(pool: &Pool, tenant: &str, limit: i64) -> Result<Vec<Row>> {
+    let sql = "SELECT tenant, id, playbook, revision, alert, state, started, changed, undo, '' AS event, record \
+               FROM executions WHERE state = 'running' AND tenant = $1 ORDER BY started DESC, id DESC LIMIT $2";
+    Ok(sql::query_as(sql).bind(tenant).bind(limit).fetch_all(pool).await?)
+}
+
 /// Most records of [`recent`].
 pub const MOST_RECENT: i64 = 2_000;
 

@@ -26,6 +26,7 @@ pub mod occurrences;
 pub mod outbox;
 pub mod policies;
 pub mod retire;
+pub mod searches;
 pub mod secrets;
 pub mod sessions;
 pub mod settings;

@@ -93,6 +93,15 @@ pub async fn by_secret(pool: &Pool, secret_hash: &Hash, now: Timestamp) -> Resul
     Ok(user.map(|user| (session, user)))
 }
 
+/// Is there still a session of this id?
+///
+/// # Errors
+/// The database failed.
+pub async fn exists(pool: &Pool, id: &str) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM sessions WHERE id = $1";
+    Ok(sql::query_scalar::<i64>(sql).bind(id).fetch_one(pool).await? > 0)
+}
+
 /// Addresses from which sessions over this tenant, or over all, are open; the newest first, at most so many.
 ///
 /// # Errors

@@ -46,6 +46,7 @@ struct State {
 }
 
 /// What one search reads.
+#[derive(Clone)]
 pub(super) struct Pin {
     pub table: Arc<DeltaTable>,
     pub memory: Vec<RecordBatch>,

@@ -12,6 +12,8 @@
 //!
 //! So a value is in its column or in the rest, never lost, and a field that becomes a column later is found in
 //! old rows through the rest (D5). A column is never taken away again: the catalog's `yes` stays `yes`.
+//! The name of a file whose rest holds no value of a field with a column ends in a mark of these very columns
+//! (`-whole…`): of it a search reads columns alone. Where a column came later, older files are read with their rest.
 //! CIDR, case and lists are judged by one function over text columns (`query::plan`), which needs no second
 //! binary column.
 
@@ -88,6 +90,8 @@ pub(crate) struct Layout {
     /// By field: its column.
     by_field: Vec<Option<usize>>,
     pub schema: SchemaRef,
+    /// Ends the name of a file whose rest has no value of a field that has one of these columns.
+    pub mark: String,
 }
 
 /// Places of the lake's own columns; the catalog's follow, the rest is last.
@@ -135,8 +139,16 @@ static LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
     let schema = Arc::new(Schema::new(
         columns.iter().map(|column| Field::new(column.name, column.kind.arrow(), true)).collect::<Vec<_>>(),
     ));
-    Layout { columns, by_field, schema }
+    let mark = mark(&columns);
+    Layout { columns, by_field, schema, mark }
 });
+
+/// The same columns have the same mark in every build (FNV-1a over their names).
+fn mark(columns: &[ColumnDef]) -> String {
+    let bytes = columns.iter().flat_map(|column| column.name.bytes().chain([b'\n']));
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("-whole{hash:08x}")
+}
 
 /// The layout of this build.
 pub(crate) fn layout() -> &'static Layout {
@@ -197,4 +209,9 @@ impl Kind {
 /// The element of a list column, named as Delta names it.
 pub(crate) fn element() -> Field {
     Field::new("element", DataType::Utf8, true)
+}
+
+/// Has the field's column a list of values?
+pub fn is_list(field: FieldId) -> bool {
+    LISTS.contains(&field)
 }

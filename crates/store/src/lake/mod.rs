@@ -15,8 +15,10 @@
 //! Nothing here reads a clock: time comes with the batches and in arguments (file names alone use UUIDv7).
 
 mod copy;
+mod counts;
 mod engine;
 mod error;
+mod groups;
 mod ingest;
 mod keys;
 pub(crate) mod layout;
@@ -24,6 +26,7 @@ mod place;
 pub(crate) mod rows;
 mod search;
 mod segment;
+mod slices;
 mod sql;
 mod table;
 mod upkeep;
@@ -33,6 +36,8 @@ mod view;
 mod flush_tests;
 #[cfg(test)]
 mod measure_tests;
+#[cfg(test)]
+mod page_tests;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
@@ -46,11 +51,14 @@ use sakimori_model::{Event, Timestamp};
 use sakimori_wire::batch::BatchHeader;
 
 pub use self::copy::{TableCopy, TableFile, TableWriter};
+pub use self::counts::{Extent, StreamCount};
 pub use self::error::LakeError;
+pub use self::groups::{Bucket, Histogram, MOST_BUCKETS, MOST_VALUES, Values, width_for};
 pub use self::ingest::Lake;
+pub use self::layout::is_list;
 pub use self::place::BucketOptions;
 pub use self::rows::{placed, stamp};
-pub use self::search::{Found, Interval, StreamCount};
+pub use self::search::{Ask, Found, Interval, Order};
 pub use self::sql::Table;
 pub use self::upkeep::Compacted;
 

@@ -19,7 +19,7 @@ use sakimori_model::id::EventId;
 use sakimori_model::{Event, FieldId, Timestamp, Value, field as f};
 use serde_json::{Map, Value as Json};
 
-use super::layout::{Kind, element, layout, own};
+use super::layout::{Kind, REST, element, layout, own};
 use super::{Hit, StampedBatch};
 use crate::query::COMPUTED;
 
@@ -228,6 +228,36 @@ pub(crate) fn rest_event(text: &str) -> Event {
         event.set_json(field, value);
     }
     event
+}
+
+/// Does the rest of these rows hold nothing of a field that has a column? Then a search for such fields need not look
+/// there.
+pub(crate) fn is_whole(rows: &RecordBatch) -> bool {
+    let Some(rest) = rows.column_by_name(REST) else { return false };
+    (0..rows.num_rows()).all(|row| text_at(rest, row).is_none_or(|text| !has_strays(text)))
+}
+
+/// Does it hold a value of a field that has a column? What is no object counts as one that does.
+fn has_strays(rest: &str) -> bool {
+    let Ok(Json::Object(object)) = serde_json::from_str(rest) else { return true };
+    object.iter().any(|(name, value)| {
+        let node = name.split('.').try_fold(catalog::tree(), |node, part| node.child(part));
+        node.is_some_and(|node| is_stray(node, value))
+    })
+}
+
+fn is_stray(node: &catalog::Node, value: &Json) -> bool {
+    if let Some(field) = node.field {
+        return layout().column(field).is_some();
+    }
+    match value {
+        Json::Object(object) => object.iter().any(|(name, value)| {
+            let below = name.split('.').try_fold(node, |node, part| node.child(part));
+            below.is_some_and(|below| is_stray(below, value))
+        }),
+        Json::Array(list) => list.iter().any(|one| is_stray(node, one)),
+        _ => false,
+    }
 }
 
 /// Rows of all columns as hits.

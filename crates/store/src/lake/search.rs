@@ -1,25 +1,28 @@
-//! Searches: newest first with a cursor, counts, and the counts of the books.
+//! Searches: rows in the order of time with a cursor, one event by its id, and what arrived since.
 //!
-//! A search goes in two steps over the same pin: first the places of the newest matching rows (few columns), then
-//! the whole rows at those places (few rows). The order is (time, arrival, batch, index), newest first; a cursor is
-//! the place of the last row, so that what arrives meanwhile moves no page.
+//! A search goes in two steps over the same pin: first the places of the first matching rows (few columns), slice by
+//! slice of time (`slices`), then the whole rows at those places (few rows). The order is (time, arrival, batch,
+//! index), newest first unless asked for otherwise; a cursor is the place of the last row, so that what arrives
+//! meanwhile moves no page.
 
 use std::collections::HashMap;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::dataframe::DataFrame;
-use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{Expr as Logical, SortExpr, lit};
 use datafusion::prelude::ident;
-use sakimori_model::Timestamp;
+use sakimori_model::id::EventId;
+use sakimori_model::{FieldId, Timestamp};
 
 use super::engine::collect;
-use super::ingest::Pin;
-use super::layout::{ARRIVAL, BATCH, INDEX, ORIGIN, STREAM, TIME};
+use super::layout::{ARRIVAL, BATCH, INDEX, RECEIVED, REST, STREAM, TIME, layout};
 use super::rows::{date_at, decode, long_at, text_at};
-use super::view::{events, moment};
+use super::slices::{slices, spans};
+use super::view::{events, matching, moment};
 use super::{Hit, Lake, LakeError};
 use crate::query::Expr;
+
+/// The rows of a page lie in at most so many runs of time; between them nothing is read.
+const RUNS: usize = 16;
 
 /// From (with it) and to (without it), over the time that searches sort by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,28 +33,47 @@ pub struct Interval {
     pub to: Option<Timestamp>,
 }
 
+impl Interval {
+    /// Is there no moment in it?
+    pub(super) fn is_empty(self) -> bool {
+        self.from.zip(self.to).is_some_and(|(from, to)| from >= to)
+    }
+}
+
+/// By time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Newest first.
+    #[default]
+    Newest,
+    /// Oldest first.
+    Oldest,
+}
+
+/// What is asked of a search.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// What the rows match.
+    pub query: &'a Expr,
+    /// When they were.
+    pub interval: Interval,
+    /// Most rows.
+    pub limit: usize,
+    /// The cursor of the page before.
+    pub cursor: Option<&'a str>,
+    /// In which order.
+    pub order: Order,
+    /// Fields that the events are read with; all where absent.
+    pub fields: Option<Vec<FieldId>>,
+}
+
 /// A page of a search.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
-    /// Newest first.
+    /// In order.
     pub hits: Vec<Hit>,
     /// Where the next page begins; none after the last.
     pub cursor: Option<String>,
-}
-
-/// What the table and the memory hold of one stream.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StreamCount {
-    /// Who sent it: an agent's id, or `manager`.
-    pub origin: String,
-    /// Which of its streams.
-    pub stream: String,
-    /// Events.
-    pub events: u64,
-    /// Time of the earliest.
-    pub first: Timestamp,
-    /// Time of the latest.
-    pub last: Timestamp,
 }
 
 /// The place of a row in the order.
@@ -64,7 +86,7 @@ struct Place {
 }
 
 impl Lake {
-    /// Searches a tenant's events, newest first.
+    /// Searches a tenant's events, newest first, whole.
     ///
     /// # Errors
     /// `Cursor` where it is none, `TooLarge` where the limit or the page is, `TimedOut`.
@@ -76,32 +98,66 @@ impl Lake {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Found, LakeError> {
+        self.page(tenant, Ask { query, interval, limit, cursor, order: Order::Newest, fields: None }).await
+    }
+
+    /// Searches a tenant's events.
+    ///
+    /// # Errors
+    /// `Cursor` where it is none, `TooLarge` where the limit or the page is, `TimedOut`.
+    pub async fn page(&self, tenant: &str, ask: Ask<'_>) -> Result<Found, LakeError> {
         let most = self.inner.options.max_rows;
+        let Ask { limit, order, mut interval, .. } = ask;
         if limit > most {
             return Err(LakeError::TooLarge(format!("{most} rows a page")));
         }
-        let mut condition = query.to_datafusion();
-        if let Some(cursor) = cursor {
-            condition = condition.and(Place::parse(cursor).ok_or(LakeError::Cursor)?.after());
+        let mut after = None;
+        if let Some(cursor) = ask.cursor {
+            let place = Place::parse(cursor).ok_or(LakeError::Cursor)?;
+            match order {
+                Order::Newest => {
+                    let end = place.time.plus_micros(1);
+                    interval.to = Some(interval.to.map_or(end, |to| to.min(end)));
+                }
+                Order::Oldest => {
+                    interval.from = Some(interval.from.map_or(place.time, |from| from.max(place.time)));
+                }
+            }
+            after = Some(place.after(order));
         }
-        let (pin, again) = self.pin_twice(tenant)?;
-        let (session, tenant) = (self.inner.engine.session(), tenant.to_owned());
-        let bytes = self.inner.engine.max_result_bytes();
+        if interval.is_empty() {
+            return Ok(Found::default());
+        }
+        let columns = ask.fields.map(|fields| columns_of(&fields));
+        let (pin, session, tenant) = (self.pin(tenant)?, self.inner.engine.session(), tenant.to_owned());
+        let (bytes, query) = (self.inner.engine.max_result_bytes(), ask.query.clone());
         self.inner
             .engine
             .run(async move {
-                let places = events(&session, pin, &tenant, interval).await?.filter(condition)?;
-                let places = places.select([TIME, ARRIVAL, BATCH, INDEX].map(ident))?.sort(newest_first())?;
-                // One more than asked for tells whether there is a next page.
-                let places = collect(places.limit(0, Some(limit + 1))?, limit, bytes).await?;
-                let more = places.more;
-                let places = places_of(&places.batches);
-                let Some((newest, oldest)) = places.first().zip(places.last()) else { return Ok(Found::default()) };
-                let cursor = more.then(|| oldest.to_string());
-                let span = Interval { from: Some(oldest.time), to: Some(newest.time.plus_micros(1)) };
-                let wanted = places.iter().map(|place| lit(place.arrival)).collect();
-                let rows =
-                    events(&session, again, &tenant, span).await?.filter(ident(ARRIVAL).in_list(wanted, false))?;
+                let (mut places, mut more) = (Vec::new(), false);
+                for slice in slices(spans(&pin.table, &tenant)?, interval, order) {
+                    let mut frame = matching(&session, pin.clone(), &tenant, slice, &query).await?;
+                    if let Some(after) = &after {
+                        frame = frame.filter(after.clone())?;
+                    }
+                    let frame = frame.select([TIME, ARRIVAL, BATCH, INDEX].map(ident))?.sort(by_time(order))?;
+                    // One more than asked for tells whether there is a next page.
+                    let missing = limit - places.len();
+                    let found = collect(frame.limit(0, Some(missing + 1))?, missing, bytes).await?;
+                    places.extend(places_of(&found.batches));
+                    more = found.more;
+                    if more {
+                        break;
+                    }
+                }
+                let Some(last) = places.last() else { return Ok(Found::default()) };
+                let cursor = more.then(|| last.to_string());
+                let times = || places.iter().map(|place| place.time);
+                let span = Interval { from: times().min(), to: times().max().map(|newest| newest.plus_micros(1)) };
+                let mut rows = events(&session, pin, &tenant, span).await?.filter(around(&places))?;
+                if let Some(columns) = columns {
+                    rows = rows.select(columns.into_iter().map(ident).collect::<Vec<_>>())?;
+                }
                 // Another writer may have used the same numbers of arrival.
                 let rows = collect(rows, most.saturating_mul(4), bytes).await?;
                 Ok(Found { hits: in_order(&places, &rows.batches, &tenant), cursor })
@@ -109,82 +165,145 @@ impl Lake {
             .await
     }
 
-    /// Counts a tenant's events.
+    /// One event by its id. `near` is its time as a search said it, where it is known: then nothing else is read.
     ///
     /// # Errors
     /// `TimedOut`, and those of the table.
-    pub async fn count(&self, tenant: &str, query: &Expr, interval: Interval) -> Result<u64, LakeError> {
-        let condition = query.to_datafusion();
-        let batches = self
-            .aggregate(tenant, interval, move |frame| {
-                frame.filter(condition)?.aggregate(vec![], vec![count(lit(1_i64)).alias("n")])
-            })
-            .await?;
-        let number = batches.first().and_then(|rows| long_at(rows.column_by_name("n")?, 0));
-        Ok(number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
+    pub async fn event(&self, tenant: &str, id: &EventId, near: Option<Timestamp>) -> Result<Option<Hit>, LakeError> {
+        let spans =
+            [near.map(|at| Interval { from: Some(at), to: Some(at.plus_micros(1)) }), Some(Interval::default())];
+        for interval in spans.into_iter().flatten() {
+            let is_it = ident(BATCH).eq(lit(id.batch.as_str())).and(ident(INDEX).eq(lit(i64::from(id.index))));
+            let (pin, session, of) = (self.pin(tenant)?, self.inner.engine.session(), tenant.to_owned());
+            let bytes = self.inner.engine.max_result_bytes();
+            let found = self.inner.engine.run(async move {
+                let frame = events(&session, pin, &of, interval).await?.filter(is_it)?;
+                let rows = collect(frame, 1, bytes).await?;
+                Ok(rows.batches.iter().flat_map(|rows| decode(rows, &of)).next())
+            });
+            if let Some(hit) = found.await? {
+                return Ok(Some(hit));
+            }
+        }
+        Ok(None)
     }
 
-    /// Counts a tenant's events by who sent them and in which stream: the stored side of the books.
+    /// Events by their ids, in no order; those that are not there are left out. They are looked for in `span` first.
     ///
     /// # Errors
     /// `TimedOut`, and those of the table.
-    pub async fn count_by_stream(&self, tenant: &str) -> Result<Vec<StreamCount>, LakeError> {
-        let batches = self
-            .aggregate(tenant, Interval::default(), |frame| {
-                let numbers =
-                    vec![count(lit(1_i64)).alias("n"), min(ident(TIME)).alias("first"), max(ident(TIME)).alias("last")];
-                frame.aggregate(vec![ident(ORIGIN), ident(STREAM)], numbers)
-            })
-            .await?;
-        let mut counts: Vec<StreamCount> = batches.iter().flat_map(stream_counts).collect();
-        counts.sort();
-        Ok(counts)
+    pub async fn events_by_id(&self, tenant: &str, ids: &[EventId], span: Interval) -> Result<Vec<Hit>, LakeError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batches = ids.iter().map(|id| lit(id.batch.as_str())).collect();
+        let indexes = ids.iter().map(|id| lit(i64::from(id.index))).collect();
+        let among = ident(BATCH).in_list(batches, false).and(ident(INDEX).in_list(indexes, false));
+        let mut hits: Vec<Hit> = Vec::new();
+        for interval in [span, Interval::default()] {
+            if hits.len() == ids.len() {
+                break;
+            }
+            let (pin, session, of) = (self.pin(tenant)?, self.inner.engine.session(), tenant.to_owned());
+            let (bytes, among) = (self.inner.engine.max_result_bytes(), among.clone());
+            let found = self.inner.engine.run(async move {
+                let frame = events(&session, pin, &of, interval).await?.filter(among)?;
+                // Batches and indexes may cross: every batch has an event of each index.
+                let rows = collect(frame, 100_000, bytes).await?;
+                Ok(rows.batches.iter().flat_map(|rows| decode(rows, &of)).collect::<Vec<Hit>>())
+            });
+            hits = found.await?.into_iter().filter(|hit| ids.contains(&hit.id)).collect();
+        }
+        Ok(hits)
     }
 
-    async fn aggregate(
+    /// What arrived after a number of arrival and matches, in the order of arrival, at most `limit`.
+    ///
+    /// # Errors
+    /// `TimedOut`, and those of the table.
+    pub async fn arrived_after(
         &self,
         tenant: &str,
-        interval: Interval,
-        of: impl FnOnce(DataFrame) -> datafusion::error::Result<DataFrame> + Send + 'static,
-    ) -> Result<Vec<RecordBatch>, LakeError> {
+        arrival: u64,
+        query: &Expr,
+        limit: usize,
+    ) -> Result<Vec<Hit>, LakeError> {
+        let arrival = i64::try_from(arrival).unwrap_or(i64::MAX);
         let (pin, session, tenant) = (self.pin(tenant)?, self.inner.engine.session(), tenant.to_owned());
-        let bytes = self.inner.engine.max_result_bytes();
+        let (bytes, query) = (self.inner.engine.max_result_bytes(), query.clone());
         self.inner
             .engine
             .run(async move {
-                let frame = of(events(&session, pin, &tenant, interval).await?)?;
-                let found = collect(frame, 1_000_000, bytes).await?;
-                if found.more { Err(LakeError::TooLarge("1000000 groups".into())) } else { Ok(found.batches) }
+                let frame = matching(&session, pin, &tenant, Interval::default(), &query).await?;
+                let frame =
+                    frame.filter(ident(ARRIVAL).gt(lit(arrival)))?.sort(vec![ident(ARRIVAL).sort(true, false)])?;
+                let rows = collect(frame.limit(0, Some(limit))?, limit, bytes).await?;
+                Ok(rows.batches.iter().flat_map(|rows| decode(rows, &tenant)).collect())
             })
             .await
     }
+}
 
-    /// The same pin for both steps of a search.
-    fn pin_twice(&self, tenant: &str) -> Result<(Pin, Pin), LakeError> {
-        let pin = self.pin(tenant)?;
-        let again = Pin { table: std::sync::Arc::clone(&pin.table), memory: pin.memory.clone() };
-        Ok((pin, again))
+/// The columns of these fields, and those that every row needs.
+fn columns_of(fields: &[FieldId]) -> Vec<&'static str> {
+    let mut columns = vec![TIME, BATCH, INDEX, ARRIVAL, RECEIVED, STREAM, REST];
+    for field in fields {
+        let column = layout().column(*field).and_then(|at| layout().columns.get(at)).map(|column| column.name);
+        columns.extend(column.filter(|column| !columns.contains(column)));
     }
+    columns
+}
+
+/// Holds for the rows at these places: they are cut into runs at the widest gaps of time.
+fn around(places: &[Place]) -> Logical {
+    let mut sorted: Vec<&Place> = places.iter().collect();
+    sorted.sort_by_key(|place| place.time);
+    let gap = |at: usize| match (sorted.get(at), sorted.get(at + 1)) {
+        (Some(one), Some(next)) => next.time.since(one.time),
+        _ => 0,
+    };
+    let mut cuts: Vec<usize> = (0..sorted.len().saturating_sub(1)).collect();
+    cuts.sort_by_key(|at| std::cmp::Reverse(gap(*at)));
+    cuts.truncate(RUNS - 1);
+    cuts.sort_unstable();
+    let mut runs: Vec<&[&Place]> = Vec::new();
+    let mut left = sorted.as_slice();
+    for cut in cuts.into_iter().rev() {
+        let (before, run) = left.split_at((cut + 1).min(left.len()));
+        runs.push(run);
+        left = before;
+    }
+    runs.push(left);
+    let of_run = |run: &[&Place]| {
+        let (first, last) = (run.first()?, run.last()?);
+        let arrivals = run.iter().map(|place| lit(place.arrival)).collect();
+        let within = ident(TIME).gt_eq(moment(first.time)).and(ident(TIME).lt_eq(moment(last.time)));
+        Some(within.and(ident(ARRIVAL).in_list(arrivals, false)))
+    };
+    runs.into_iter().filter_map(of_run).reduce(Logical::or).unwrap_or_else(|| lit(false))
 }
 
 impl Place {
     /// What comes after it in the order.
-    fn after(&self) -> Logical {
+    fn after(&self, order: Order) -> Logical {
         let steps: [(&str, Logical); 4] = [
             (TIME, moment(self.time)),
             (ARRIVAL, lit(self.arrival)),
             (BATCH, lit(self.batch.as_str())),
             (INDEX, lit(self.index)),
         ];
+        let beyond = |name: &str, value: Logical| match order {
+            Order::Newest => ident(name).lt(value),
+            Order::Oldest => ident(name).gt(value),
+        };
         let later = steps.into_iter().rev().fold(None, |later: Option<Logical>, (name, value)| {
-            let below = ident(name).lt(value.clone());
+            let beyond = beyond(name, value.clone());
             Some(match later {
-                Some(later) => below.or(ident(name).eq(value).and(later)),
-                None => below,
+                Some(later) => beyond.or(ident(name).eq(value).and(later)),
+                None => beyond,
             })
         });
-        // The first step alone leaves files out.
-        later.unwrap_or_else(|| lit(false)).and(ident(TIME).lt_eq(moment(self.time)))
+        later.unwrap_or_else(|| lit(false))
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -202,8 +321,8 @@ impl std::fmt::Display for Place {
     }
 }
 
-fn newest_first() -> Vec<SortExpr> {
-    [TIME, ARRIVAL, BATCH, INDEX].map(|name| ident(name).sort(false, false)).into()
+fn by_time(order: Order) -> Vec<SortExpr> {
+    [TIME, ARRIVAL, BATCH, INDEX].map(|name| ident(name).sort(order == Order::Oldest, false)).into()
 }
 
 fn places_of(batches: &[RecordBatch]) -> Vec<Place> {
@@ -231,19 +350,4 @@ fn in_order(places: &[Place], batches: &[RecordBatch], tenant: &str) -> Vec<Hit>
         .map(|hit| ((hit.id.batch.clone(), i64::from(hit.id.index)), hit))
         .collect();
     places.iter().filter_map(|place| hits.remove(&(place.batch.clone(), place.index))).collect()
-}
-
-fn stream_counts(rows: &RecordBatch) -> Vec<StreamCount> {
-    let column = |name: &str| rows.column_by_name(name);
-    (0..rows.num_rows())
-        .filter_map(|row| {
-            Some(StreamCount {
-                origin: text_at(column(ORIGIN)?, row).unwrap_or_default().to_owned(),
-                stream: text_at(column(STREAM)?, row).unwrap_or_default().to_owned(),
-                events: u64::try_from(long_at(column("n")?, row)?).ok()?,
-                first: date_at(column("first")?, row)?,
-                last: date_at(column("last")?, row)?,
-            })
-        })
-        .collect()
 }

@@ -158,6 +158,8 @@ async fn no_statement_leaves_the_tenant_or_changes_anything() {
         "SELECT * FROM '/etc/passwd'",
         "SELECT * FROM read_csv('/etc/passwd')",
         "SELECT * FROM parquet_metadata('/tmp/x')",
+        "INSERT INTO alerts SELECT * FROM alerts",
+        "DROP VIEW alerts",
     ] {
         match lake.sql("default", sql).await {
             Err(LakeError::Refused(_) | LakeError::Query(_)) => {}

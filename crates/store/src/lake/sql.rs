@@ -1,16 +1,20 @@
 //! SQL over one tenant's events.
 //!
 //! What is refused is refused twice. The text must be one query (`SELECT`, `WITH`, `VALUES`) or `EXPLAIN` of one;
-//! and the session that plans it knows one table, `events`, a view over the tenant's rows: no other table, no
-//! catalog of tables, no table function, no file. So there is no name by which another tenant's rows could be asked.
+//! and the session that plans it knows `events`, a view over the tenant's rows, and `alerts`, those of them that are
+//! alerts: no other table, no catalog of tables, no table function, no file. So there is no name by which another
+//! tenant's rows could be asked.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::lit;
+use datafusion::prelude::ident;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{self, SetExpr};
+use sakimori_model::field;
 use serde_json::Value as Json;
 
 use super::engine::collect;
@@ -33,7 +37,7 @@ pub struct Table {
 }
 
 impl Lake {
-    /// Runs one query over the table `events`, whose columns are field names in double quotes.
+    /// Runs one query over the tables `events` and `alerts`, whose columns are field names in double quotes.
     ///
     /// # Errors
     /// `Refused` for anything but one query, `Query` for a wrong one, `TooLarge`, `TimedOut`.
@@ -45,7 +49,9 @@ impl Lake {
             .engine
             .run(async move {
                 let view = events(&session, pin, &tenant, Interval::default()).await?;
+                let alerts = view.clone().filter(ident(field::EVENT_KIND.name()).eq(lit("alert")))?;
                 session.register_table("events", view.into_view())?;
+                session.register_table("alerts", alerts.into_view())?;
                 let plan = session.state().statement_to_plan(statement).await?;
                 SQLOptions::new()
                     .with_allow_ddl(false)

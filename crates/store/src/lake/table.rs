@@ -24,14 +24,14 @@ use sakimori_model::{FieldId, Timestamp, field};
 use super::LakeError;
 use super::layout::{DAY, TENANT, layout, own};
 use super::place::Place;
-use super::rows::{date_at, long_at};
+use super::rows::{date_at, is_whole, long_at};
 use super::segment::Segment;
 
 /// Rows of one row group: small enough that a time range leaves most of a file unread.
 const ROW_GROUP: usize = 65_536;
 
 /// Fields that are looked for by one value among very many: files carry a bloom filter of each, by which SQL (`--sql`
-/// and other readers) leaves row groups out. A search by text does not (docs/adr/0008).
+/// and other readers) and searches for one address leave row groups out; other searches do not (docs/adr/0008).
 const LOOKED_UP: [FieldId; 8] = [
     field::SOURCE_IP,
     field::DESTINATION_IP,
@@ -106,8 +106,10 @@ pub(crate) async fn write_file(
     rows: Vec<RecordBatch>,
 ) -> Result<Add, LakeError> {
     let day_text = Timestamp::from_secs(i64::from(day) * 86_400).to_chrono().format("%Y-%m-%d").to_string();
-    let path = format!("{TENANT}={}/{DAY}={day_text}/{name}-{}.parquet", plain(tenant), uuid::Uuid::now_v7().simple());
-    let (bytes, newest, stats) = super::blocking(move || parquet(&rows)).await?;
+    let (bytes, newest, stats, whole) = super::blocking(move || parquet(&rows)).await?;
+    let mark = if whole { layout().mark.as_str() } else { "" };
+    let id = uuid::Uuid::now_v7().simple();
+    let path = format!("{TENANT}={}/{DAY}={day_text}/{name}-{id}{mark}.parquet", plain(tenant));
     let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     place.write(&path, bytes).await?;
     Ok(Add {
@@ -128,14 +130,14 @@ pub(crate) async fn write_file(
     })
 }
 
-/// A file of these rows in the order of time, with the arrival of the newest and the statistics.
-fn parquet(rows: &[RecordBatch]) -> Result<(Vec<u8>, Timestamp, String), LakeError> {
+/// A file of these rows in the order of time, with the arrival of the newest, the statistics, and whether it is whole.
+fn parquet(rows: &[RecordBatch]) -> Result<(Vec<u8>, Timestamp, String, bool), LakeError> {
     let rows = sorted(rows)?;
     let mut bytes = Vec::new();
     let mut parquet = ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties(rows.num_rows())?))?;
     parquet.write(&rows)?;
     parquet.close()?;
-    Ok((bytes, newest(&rows), stats(&rows)))
+    Ok((bytes, newest(&rows), stats(&rows), is_whole(&rows)))
 }
 
 fn properties(rows: usize) -> Result<WriterProperties, LakeError> {

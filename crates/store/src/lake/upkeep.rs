@@ -220,7 +220,7 @@ pub(super) fn files(table: &DeltaTable) -> Result<Vec<LogicalFileView>, LakeErro
 }
 
 /// Tenant and day of a file.
-fn place(file: &LogicalFileView) -> Option<(String, i32)> {
+pub(super) fn place(file: &LogicalFileView) -> Option<(String, i32)> {
     let mut values = file.partition_values_map();
     let day = values.remove(DAY)??;
     let day = chrono::NaiveDate::parse_from_str(&day, "%Y-%m-%d").ok()?;

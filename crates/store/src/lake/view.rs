@@ -10,12 +10,14 @@ use datafusion::dataframe::DataFrame;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{Expr as Logical, cast, lit};
 use datafusion::prelude::{SessionContext, ident};
+use deltalake_core::DeltaTable;
 use sakimori_model::Timestamp;
 
-use super::LakeError;
 use super::ingest::Pin;
 use super::layout::{DAY, TENANT, TIME, layout};
 use super::search::Interval;
+use super::{LakeError, upkeep};
+use crate::query::Expr;
 
 /// The events of a tenant within an interval, all columns.
 pub(super) async fn events(
@@ -24,12 +26,23 @@ pub(super) async fn events(
     tenant: &str,
     interval: Interval,
 ) -> Result<DataFrame, LakeError> {
+    matching(session, pin, tenant, interval, &Expr::All).await
+}
+
+/// Those of them that a search matches.
+pub(super) async fn matching(
+    session: &SessionContext,
+    pin: Pin,
+    tenant: &str,
+    interval: Interval,
+    query: &Expr,
+) -> Result<DataFrame, LakeError> {
     let memory = MemTable::try_new(Arc::clone(&layout().schema), vec![pin.memory])?;
     let mut frame = session.read_table(Arc::new(memory))?;
     if let Some(within) = interval.condition() {
         frame = frame.filter(within)?;
     }
-    let frame = frame.select(columns(tenant, false))?;
+    let frame = frame.select(columns(tenant, false))?.filter(query.to_datafusion())?;
     let state = pin.table.snapshot().map_err(LakeError::table("read"))?;
     if state.log_data().num_files() == 0 {
         return Ok(frame);
@@ -48,7 +61,22 @@ pub(super) async fn events(
         condition = condition.and(within);
     }
     let disk = session.read_table(table)?.filter(condition)?.select(columns(tenant, true))?;
+    let whole = is_whole(&pin.table, tenant, interval)?;
+    let disk = disk.filter(if whole { query.to_datafusion_of_whole() } else { query.to_datafusion() })?;
     Ok(frame.union(disk)?)
+}
+
+/// Is every file that may have rows of the interval one that is read without its rest?
+fn is_whole(table: &DeltaTable, tenant: &str, interval: Interval) -> Result<bool, LakeError> {
+    let end = format!("{}.parquet", layout().mark);
+    let day = |time: Option<Timestamp>| time.and_then(|time| i32::try_from(time.day()).ok());
+    let (first, last) = (day(interval.from), day(interval.to));
+    Ok(upkeep::files(table)?.iter().all(|file| {
+        let beside = upkeep::place(file).is_some_and(|(of, day)| {
+            of != tenant || first.is_some_and(|first| day < first) || last.is_some_and(|last| day > last)
+        });
+        beside || file.path().ends_with(&end)
+    }))
 }
 
 fn columns(tenant: &str, disk: bool) -> Vec<Logical> {

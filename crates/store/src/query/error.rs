@@ -8,6 +8,10 @@ pub struct QueryError {
     pub column: usize,
     /// How many characters it covers, at least 1.
     pub width: usize,
+    /// The same place in UTF-16 units from 0, for who marks it in a text field.
+    pub offset: usize,
+    /// How many UTF-16 units it covers, at least 1.
+    pub length: usize,
     /// What is wrong.
     pub reason: String,
     /// What to try.
@@ -22,6 +26,8 @@ impl QueryError {
         Self {
             column: before.chars().count() + 1,
             width: inside.chars().count().max(1),
+            offset: before.encode_utf16().count(),
+            length: inside.encode_utf16().count().max(1),
             reason: reason.into(),
             hint: None,
         }

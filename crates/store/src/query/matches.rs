@@ -36,6 +36,6 @@ pub(super) fn field_matches(event: &Event, field: &FieldRef, test: &Test) -> boo
     event.rest_at(field.name()).is_some_and(|json| test.json(json))
 }
 
-fn below<'a>(json: &'a Json, path: &str) -> Option<&'a Json> {
+pub(super) fn below<'a>(json: &'a Json, path: &str) -> Option<&'a Json> {
     path.split('.').try_fold(json, |at, part| at.as_object()?.get(part))
 }

@@ -26,6 +26,8 @@ mod parser;
 #[cfg(not(fuzzing))]
 mod plan;
 mod test;
+#[cfg(not(fuzzing))]
+mod value;
 mod wildcard;
 
 #[cfg(test)]
@@ -38,6 +40,8 @@ pub(crate) use self::field::COMPUTED;
 pub use self::field::FieldRef;
 pub use self::parser::{MAX_DEPTH, MAX_LENGTH, MAX_TERMS, parse};
 pub use self::test::{Bound, Scalar, Test};
+#[cfg(not(fuzzing))]
+pub(crate) use self::value::values_of;
 pub use self::wildcard::Wildcard;
 
 /// A search.
@@ -74,6 +78,22 @@ pub const FREE_TEXT: &[sakimori_model::FieldId] = {
         f::FILE_PATH,
     ]
 };
+
+/// The search for one value of a field as a click on it means it: this value, and no pattern.
+pub fn equals(field: &FieldRef, value: &str) -> Expr {
+    use sakimori_model::FieldKind;
+    let is = match field.kind() {
+        Some(FieldKind::Text) => return Expr::Field(field.clone(), Test::Contains(Wildcard::literal(value))),
+        Some(FieldKind::Ip) => value.parse().ok().map(Scalar::Ip),
+        Some(FieldKind::Long) => value.parse().ok().map(Scalar::Long),
+        Some(FieldKind::Double) => value.parse().ok().filter(|number: &f64| number.is_finite()).map(Scalar::Double),
+        Some(FieldKind::Bool) => value.parse().ok().map(Scalar::Bool),
+        Some(FieldKind::Date) => sakimori_model::Timestamp::parse(value).map(Scalar::Date),
+        _ => Some(Scalar::Text(value.to_owned())),
+    };
+    let test = is.map_or_else(|| Test::Like(Wildcard::literal(value)), Test::Is);
+    Expr::Field(field.clone(), test)
+}
 
 impl Expr {
     /// All of these; nested ones are made flat, `All` leaves nothing.

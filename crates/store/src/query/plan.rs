@@ -6,6 +6,10 @@
 //! without case; any value of a list counts; and absent is false, not null. Files are left out by time and tenant,
 //! which are plain columns.
 //!
+//! Of files in which no value of a column's field lies in the rest (their names say so: `lake::rows::is_whole`) the
+//! rest is not read for such fields, and an address that is asked for is compared as text, which lets the reader leave
+//! out what its bloom filters do not have.
+//!
 //! The rest is JSON. It is parsed only where the column is empty and the text contains the field's last name as a
 //! key, so rows without it cost a substring search.
 
@@ -24,37 +28,80 @@ use sakimori_model::{FieldKind, Timestamp, field as f};
 
 use super::matches::field_matches;
 use super::test::Cell;
-use super::{Expr, FREE_TEXT, FieldRef, Test};
+use super::wildcard::equal;
+use super::{Expr, FREE_TEXT, FieldRef, Scalar, Test};
 use crate::lake::layout;
 use crate::lake::rows::rest_event;
 
 impl Expr {
     /// As a condition over the lake's `events`; never null.
     pub fn to_datafusion(&self) -> Logical {
+        self.plan(false)
+    }
+
+    /// The same over rows whose rest has no value of a field that has a column; null counts as false.
+    pub(crate) fn to_datafusion_of_whole(&self) -> Logical {
+        self.plan(true)
+    }
+
+    fn plan(&self, whole: bool) -> Logical {
+        let fold = |parts: &[Self], by: fn(Logical, Logical) -> Logical| {
+            parts.iter().map(|part| part.plan(whole)).reduce(by).unwrap_or_else(|| lit(true))
+        };
         match self {
             Self::All => lit(true),
             Self::And(parts) => fold(parts, Logical::and),
             Self::Or(parts) => fold(parts, Logical::or),
-            Self::Not(inner) => Logical::Not(Box::new(inner.to_datafusion())),
-            Self::Field(field, test) => leaf(field.clone(), test.clone()),
+            // Below a `not` null must be false, which only the function makes of it.
+            Self::Not(inner) => Logical::Not(Box::new(inner.plan_strictly(whole))),
+            Self::Field(field, test) => match whole.then(|| address(field, test)).flatten() {
+                Some(compared) => compared,
+                None => leaf(field.clone(), test.clone(), whole),
+            },
+            Self::Text(_) => self.plan_strictly(whole),
+        }
+    }
+
+    /// Never null.
+    fn plan_strictly(&self, whole: bool) -> Logical {
+        match self {
+            Self::Field(field, test) => leaf(field.clone(), test.clone(), whole),
             Self::Text(form) => {
-                let tests = FREE_TEXT.iter().map(|field| leaf((*field).into(), Test::Contains(form.clone())));
+                let tests = FREE_TEXT.iter().map(|field| leaf((*field).into(), Test::Contains(form.clone()), whole));
                 tests.reduce(Logical::or).unwrap_or_else(|| lit(false))
             }
+            Self::And(parts) => {
+                parts.iter().map(|part| part.plan_strictly(whole)).reduce(Logical::and).unwrap_or_else(|| lit(true))
+            }
+            Self::Or(parts) => {
+                parts.iter().map(|part| part.plan_strictly(whole)).reduce(Logical::or).unwrap_or_else(|| lit(true))
+            }
+            Self::All => lit(true),
+            Self::Not(inner) => Logical::Not(Box::new(inner.plan_strictly(whole))),
         }
     }
 }
 
-fn fold(parts: &[Expr], by: fn(Logical, Logical) -> Logical) -> Logical {
-    parts.iter().map(Expr::to_datafusion).reduce(by).unwrap_or_else(|| lit(true))
+/// One address in a column of one address, as the texts that the column may have for it. (A column has addresses only,
+/// as the address type writes them.)
+fn address(field: &FieldRef, test: &Test) -> Option<Logical> {
+    let id = field.known().filter(|id| layout::column_of_catalog(*id) && !layout::is_list(*id))?;
+    let Test::Is(Scalar::Ip(ip)) = test else { return None };
+    let canonical = ip.to_canonical();
+    let mut texts = vec![lit(canonical.to_string())];
+    if let IpAddr::V4(four) = canonical {
+        texts.push(lit(IpAddr::V6(four.to_ipv6_mapped()).to_string()));
+    }
+    (id.def().kind == FieldKind::Ip).then(|| ident(id.name()).in_list(texts, false))
 }
 
 /// One test as a function call.
-fn leaf(field: FieldRef, test: Test) -> Logical {
+fn leaf(field: FieldRef, test: Test, whole: bool) -> Logical {
     let known = field.known();
     let (source, arguments) = match known {
         Some(id) if id == f::EVENT_ID => (Source::Id, vec![ident(layout::BATCH), ident(layout::INDEX)]),
         Some(id) if super::field::COMPUTED.contains(&id) => (Source::Column, vec![ident(id.name())]),
+        Some(id) if whole && layout::column_of_catalog(id) => (Source::Column, vec![ident(id.name())]),
         Some(id) if layout::column_of_catalog(id) => {
             (Source::ColumnOrRest, vec![ident(id.name()), ident(layout::REST)])
         }
@@ -174,6 +221,9 @@ impl LeafTest {
             return Ok((0..column.len()).map(|row| column.is_valid(row)).collect());
         }
         let ip = self.field.kind() == Some(FieldKind::Ip);
+        if let (Test::Is(Scalar::Text(wanted)), DataType::Utf8, false) = (test, column.data_type(), ip) {
+            return Ok(each(column.as_string::<i32>().iter(), |text| equal(text, wanted)));
+        }
         let text = |text: &str| match ip.then(|| text.parse::<IpAddr>()) {
             Some(Ok(ip)) => test.cell(Cell::Ip(ip)),
             _ => test.cell(Cell::Text(text)),
@@ -226,7 +276,7 @@ fn each<T>(values: impl Iterator<Item = Option<T>>, test: impl Fn(T) -> bool) ->
     values.map(|value| value.is_some_and(&test)).collect()
 }
 
-fn text_column(column: &ArrayRef) -> Result<ArrayRef> {
+pub(super) fn text_column(column: &ArrayRef) -> Result<ArrayRef> {
     match column.data_type() {
         DataType::Utf8 => Ok(Arc::clone(column)),
         _ => Ok(cast(column, &DataType::Utf8)?),
