@@ -121,7 +121,7 @@ export default function CodeEditor({ value, language = "text", label, readOnly, 
 
   useEffect(() => {
     // Read-only text can still be reached by the keyboard, to scroll and to copy.
-    const attributes = EditorView.contentAttributes.of({ "aria-label": label, ...(readOnly ? { "aria-readonly": "true" } : {}) });
+    const attributes = EditorView.contentAttributes.of({ "aria-label": label, tabindex: "0", ...(readOnly ? { "aria-readonly": "true" } : {}) });
     view.current!.dispatch({ effects: parts.current.way.reconfigure([attributes, EditorState.readOnly.of(Boolean(readOnly))]) });
   }, [label, readOnly]);
 
