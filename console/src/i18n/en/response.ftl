@@ -67,7 +67,6 @@ response-waiting-none-about = Questions of playbooks, blocks that need your word
 response-questions = Questions of playbooks
 response-questions-about = The first no ends a playbook. Nothing is done before enough people said yes.
 response-left-to-answer = { $left } left
-response-begun-by = Begun by { $by }
 response-begun-at = Begun at { $time }
 response-silence = Without an answer
 response-otherwise-allow = It goes on as after a yes.

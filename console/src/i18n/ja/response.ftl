@@ -67,7 +67,6 @@ response-waiting-none-about = プレイブックからの質問、確認が必�
 response-questions = プレイブックからの質問
 response-questions-about = 一人でも「いいえ」と答えるとプレイブックは終了します。必要な人数が「はい」と答えるまで何も行いません。
 response-left-to-answer = 残り { $left }
-response-begun-by = { $by } が開始
 response-begun-at = { $time } に開始
 response-silence = 回答がない場合
 response-otherwise-allow = 「はい」と同じ扱いで続行します。

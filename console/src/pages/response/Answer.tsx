@@ -1,11 +1,10 @@
 // A question of an execution: what is asked, because of what, what each answer would do, until when it counts and what holds
 // without one. Both answers ask once more, since the first no ends it and a yes acts.
-import { useQueryClient } from "@tanstack/react-query";
 import { Check, X } from "lucide-react";
 import { useState } from "react";
 import { Link } from "react-router";
 import { api, ask } from "../../api/client";
-import { toAlert, toExecution, toPlaybook } from "../../app/links";
+import { toExecution, toPlaybook } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
@@ -15,8 +14,9 @@ import { useNotice } from "../../parts/Notice";
 import { Facts } from "../../parts/Page";
 import { Badge } from "../../parts/State";
 import { useNow } from "../../parts/Time";
-import { useExecution } from "./asked";
+import { useAgain, useExecution } from "./asked";
 import { useBoxes } from "./boxes";
+import { Because } from "./Cause";
 import { lasts, type Execution, type Progress, type Question } from "./model";
 import { useNames } from "./names";
 import type { StepBox } from "./parse";
@@ -41,7 +41,6 @@ export function Answer({ execution, place, step, question, bare }: Props) {
   const { data: detail } = useExecution(execution.id);
   const given = detail?.answers.filter((answer) => answer.step === place) ?? [];
   const left = step.until ? Math.max(0, Date.parse(step.until) - now) : undefined;
-  const rule = detail?.actions.find((action) => action.order.id === step.asked)?.order.cause;
   return (
     <article className={css.card} aria-label={names.question(question)}>
       <div className="row apart">
@@ -50,7 +49,7 @@ export function Answer({ execution, place, step, question, bare }: Props) {
       </div>
       <Facts items={[
         !bare && [text("response-playbook"), <Link key="playbook" to={toPlaybook(execution.playbook)}>{names.playbook(execution.playbook)}</Link>],
-        [text("response-because"), execution.alert ? <Link key="alert" to={toAlert(execution.alert)}>{rule?.title || text("response-alert")}</Link> : text("response-begun-by", { by: names.by(execution.by) })],
+        !bare && [text("response-because"), <Because key="because" detail={{ execution, event: detail?.event ?? {} }} />],
         !bare && [text("response-execution"), <Link key="execution" to={toExecution(execution.id)}>{text("response-begun-at", { time: format.short(execution.started) })}</Link>],
         step.until !== undefined && [text("response-until"), format.short(step.until)],
         [text("response-silence"), text(`response-otherwise-${question.otherwise}`)],
@@ -126,11 +125,11 @@ function Sure({ allow, execution, place, question, onClose }: { allow: boolean; 
   const text = useText();
   const names = useNames();
   const say = useNotice();
-  const queries = useQueryClient();
+  const again = useAgain();
   const answer = async () => {
     await ask(api.POST("/api/v1/executions/{id}/answer", { params: { path: { id: execution.id } }, body: { allow, step: place } }));
     say(text(allow ? "response-answered-yes" : "response-answered-no"));
-    await Promise.all(["executions", "actions"].map((key) => queries.invalidateQueries({ queryKey: [key] })));
+    again();
   };
   return (
     <Confirm title={names.question(question)} action={text(allow ? "response-yes" : "response-no")} open onClose={onClose} onConfirm={answer}>

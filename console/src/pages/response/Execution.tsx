@@ -2,7 +2,7 @@
 import { Undo2 } from "lucide-react";
 import { useState } from "react";
 import { Link, useParams } from "react-router";
-import { toAction, toAlert, toPlaybook } from "../../app/links";
+import { toAction, toPlaybook } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
@@ -14,7 +14,7 @@ import { Moment } from "../../parts/Time";
 import { Answer } from "./Answer";
 import { useExecution } from "./asked";
 import { useBoxes } from "./boxes";
-import { By } from "./Cause";
+import { Because, By } from "./Cause";
 import { Graph } from "./Graph";
 import { canBeUndone, isOver, questionsOf, targetOf, type ExecutionDetail, type Progress } from "./model";
 import { toneOf, useNames } from "./names";
@@ -42,7 +42,7 @@ function One({ detail }: { detail: ExecutionDetail }) {
   return (
     <Page title={names.playbook(execution.playbook)} about={<Link to="/response?tab=executions">{text("response-executions")}</Link>} actions={undo}>
       <Panel>
-        <Facts items={[
+        <div className={css.wide}><Facts items={[
           [text("response-state"), questions.length > 0 ? <Badge key="state" tone="person">{text("response-asks")}</Badge> : <Dot key="state" tone={toneOf(execution.state)}>{names.ends(execution.state)}</Dot>],
           execution.reason !== null && [text("response-reason"), <Reason key="reason">{execution.reason}</Reason>],
           [text("response-begun"), <Moment key="begun" time={execution.started} />],
@@ -51,7 +51,7 @@ function One({ detail }: { detail: ExecutionDetail }) {
           [text("response-playbook"), <Link key="playbook" to={toPlaybook(execution.playbook)}>{names.playbook(execution.playbook)}</Link>],
           detail.undo !== "" && [text("response-undone-by"), detail.undo],
           [text("response-id"), <span className="mono" key="id">{execution.id}</span>],
-        ]} />
+        ]} /></div>
       </Panel>
       {questions.length > 0 && (
         <Panel title={text("response-questions")} flush>
@@ -62,25 +62,6 @@ function One({ detail }: { detail: ExecutionDetail }) {
       <Drawn detail={detail} />
       <UndoExecution id={execution.id} open={undoing} onClose={() => setUndoing(false)} />
     </Page>
-  );
-}
-
-/** The alert or the event that began it, with what it speaks of. */
-function Because({ detail }: { detail: ExecutionDetail }) {
-  const text = useText();
-  const { execution, event } = detail;
-  const part = (name: string, key: string) => {
-    const value = (event[name] as Record<string, unknown> | undefined)?.[key];
-    return typeof value === "string" ? value : "";
-  };
-  const title = part("rule", "name") || part("rule", "id") || text("response-alert");
-  const about = [part("source", "ip"), part("host", "name"), part("user", "name")].filter(Boolean);
-  if (!execution.alert && Object.keys(event).length === 0) return <>{text("response-no-event")}</>;
-  return (
-    <span className="row">
-      {execution.alert ? <Link to={toAlert(execution.alert)}>{title}</Link> : title}
-      {about.map((value) => <span key={value} className="mono soft">{value}</span>)}
-    </span>
   );
 }
 

@@ -1,5 +1,4 @@
 // Stopping all automatic answers, and letting them go on; and how far each host has heard of it.
-import { useQueryClient } from "@tanstack/react-query";
 import { OctagonPause, Play } from "lucide-react";
 import { useState } from "react";
 import { api, ask, type Schemas } from "../../api/client";
@@ -12,12 +11,12 @@ import { Field, Tick } from "../../parts/Field";
 import { useNotice } from "../../parts/Notice";
 import { Panel } from "../../parts/Page";
 import { Dot } from "../../parts/State";
-import { useHalt } from "./asked";
+import { useAgain, useHalt } from "./asked";
 
 export function HaltButton() {
   const text = useText();
   const say = useNotice();
-  const queries = useQueryClient();
+  const again = useAgain();
   const { can } = useSession();
   const { data } = useHalt();
   const [open, setOpen] = useState(false);
@@ -30,7 +29,7 @@ export function HaltButton() {
     say(text(data.halted ? "response-halt-resumed" : "response-halt-stopped"));
     setReason("");
     setUndo(false);
-    await Promise.all(["halt", "actions", "executions"].map((key) => queries.invalidateQueries({ queryKey: [key] })));
+    again();
   };
   const way = data.halted ? "resume" : "halt";
   return (

@@ -56,15 +56,15 @@ function One({ playbook }: { playbook: Playbook }) {
   return (
     <Page title={names.playbook(playbook.id)} about={<Link to="/response?tab=playbooks">{text("response-playbooks")}</Link>} actions={turn}>
       <Panel>
-        <Facts items={[
+        <div className={css.wide}><Facts items={[
           [text("response-runs"), <Dot key="on" tone={playbook.on ? "good" : "calm"}>{text(playbook.on ? "response-on" : "response-off")}</Dot>],
           [text("response-id"), <span className="mono" key="id">{playbook.id}</span>],
           [text("response-scope"), text(playbook.scope === "host" ? "response-scope-host-about" : "response-scope-wide-about")],
           [text("response-trigger"), names.trigger(playbook.trigger)],
           [text("response-driven"), text(playbook.stepwise ? "response-stepwise" : "response-plain")],
           [text("response-file"), <span className="mono" key="file">{playbook.file}</span>],
-          [text("response-may-do"), <Acts key="acts" playbook={playbook} />],
-        ]} />
+        ]} /></div>
+        <p className={css.more}><span className="soft">{text("response-may-do")}</span> <Acts playbook={playbook} /></p>
       </Panel>
       <Tabs label={names.playbook(playbook.id)} tabs={tabs} />
       <Turn playbook={turning} onClose={() => setTurning(undefined)} />

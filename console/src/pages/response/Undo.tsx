@@ -1,19 +1,14 @@
 // Taking back: one action, all of a kind, all of an execution. Each asks first.
-import { useQueryClient } from "@tanstack/react-query";
 import { api, ask } from "../../api/client";
 import { useText } from "../../i18n/words";
 import { Confirm } from "../../parts/Dialog";
 import { useNotice } from "../../parts/Notice";
+import { useAgain } from "./asked";
 import { targetOf, type Action } from "./model";
 import { useNames } from "./names";
 
 /** Most requests for all of a kind: each takes back two thousand. */
 const MOST_TURNS = 100;
-
-function useAgain() {
-  const queries = useQueryClient();
-  return () => Promise.all(["actions", "executions"].map((key) => queries.invalidateQueries({ queryKey: [key] })));
-}
 
 export function UndoOne({ action, onClose }: { action: Action | undefined; onClose: () => void }) {
   const text = useText();
@@ -25,7 +20,7 @@ export function UndoOne({ action, onClose }: { action: Action | undefined; onClo
   const undo = async () => {
     await ask(api.POST("/api/v1/actions/{id}/undo", { params: { path: { id: action.order.id } } }));
     say(text("response-undo-begun", what));
-    await again();
+    again();
   };
   return (
     <Confirm title={text("response-undo-title")} action={text("response-undo")} open onClose={onClose} onConfirm={undo}>
@@ -49,7 +44,7 @@ export function UndoKind({ kind, count, onClose }: { kind: string | undefined; c
       if (!answer.more || answer.undone === 0) break;
     }
     say(text("response-undo-kind-begun", { count: undone }));
-    await again();
+    again();
   };
   return (
     <Confirm title={text("response-undo-kind-title")} action={text("response-undo-kind")} danger open onClose={onClose} onConfirm={undo}>
@@ -66,7 +61,7 @@ export function UndoExecution({ id, open, onClose }: { id: string; open: boolean
   const undo = async () => {
     await ask(api.POST("/api/v1/executions/{id}/undo", { params: { path: { id } } }));
     say(text("response-undo-execution-begun"));
-    await again();
+    again();
   };
   return (
     <Confirm title={text("response-undo-execution-title")} action={text("response-undo-execution")} danger open={open} onClose={onClose} onConfirm={undo}>

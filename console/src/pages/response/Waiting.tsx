@@ -1,5 +1,4 @@
 // What waits for a person: questions of playbooks, provisional actions of hosts, orders that lack operators' signatures.
-import { useQueryClient } from "@tanstack/react-query";
 import { CircleCheck } from "lucide-react";
 import { useState } from "react";
 import { api, ask, type Schemas } from "../../api/client";
@@ -14,7 +13,7 @@ import { Facts, Panel } from "../../parts/Page";
 import { Asked, Badge, Empty } from "../../parts/State";
 import { Moment, useNow } from "../../parts/Time";
 import { Answer } from "./Answer";
-import { useInEffect, useOrders, useWaitingExecutions } from "./asked";
+import { useAgain, useInEffect, useOrders, useWaitingExecutions } from "./asked";
 import { By, Cause } from "./Cause";
 import { isProvisional, questionsOf, targetOf, type Action, type Order } from "./model";
 import { useNames } from "./names";
@@ -69,7 +68,7 @@ function Provisional({ action }: { action: Action }) {
   const names = useNames();
   const format = useFormat();
   const say = useNotice();
-  const queries = useQueryClient();
+  const again = useAgain();
   const now = useNow(1_000);
   const { can } = useSession();
   const [keeping, setKeeping] = useState(false);
@@ -79,7 +78,7 @@ function Provisional({ action }: { action: Action }) {
   const keep = async () => {
     await ask(api.POST("/api/v1/actions/{id}/confirm", { params: { path: { id: order.id } } }));
     say(text("response-confirmed", what));
-    await queries.invalidateQueries({ queryKey: ["actions"] });
+    again();
   };
   return (
     <article className={css.card}>

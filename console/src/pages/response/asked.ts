@@ -1,5 +1,5 @@
 // What the response page asks the manager for. What changes by itself is asked for again now and then.
-import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery, useQueryClient } from "@tanstack/react-query";
 import { api, ask } from "../../api/client";
 import { REVERSIBLE, isInEffect, type Action, type Execution, type ExecutionDetail } from "./model";
 
@@ -90,4 +90,14 @@ export const useHalt = () => useQuery({ queryKey: ["halt"], queryFn: () => ask(a
 export function useAgents() {
   const { data } = useQuery({ queryKey: ["agents", "names"], queryFn: () => ask(api.GET("/api/v1/agents", { params: { query: { limit: 1000 } } })), staleTime: 60_000 });
   return data?.items ?? [];
+}
+
+/** When something was ordered, what shows it is asked for at once, and again when it has had the time to happen. */
+const LATER = [0, 1_200, 4_000];
+
+export function useAgain() {
+  const queries = useQueryClient();
+  return () => LATER.forEach((after) => setTimeout(() => {
+    for (const key of ["actions", "executions", "orders", "halt"]) void queries.invalidateQueries({ queryKey: [key] });
+  }, after));
 }
