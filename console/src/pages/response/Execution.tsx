@@ -97,7 +97,7 @@ function Step({ place, step, detail }: { place: string; step: Progress; detail: 
   return (
     <li>
       <span className="stack tight">
-        <Dot tone={toneOf(step.state)}>{names.state(step.state)}</Dot>
+        <Dot tone={toneOf(step.state)}>{step.question && step.state === "failed" ? names.ends("denied") : names.state(step.state)}</Dot>
       </span>
       <div className="stack tight">
         <span className="row">
@@ -132,7 +132,7 @@ function Drawn({ detail }: { detail: ExecutionDetail }) {
           {({ boxes }) => (
             <Graph boxes={boxes} stateOf={(box) => {
               const step = steps[box.place];
-              return step && { words: names.state(step.state), tone: toneOf(step.state) };
+              return step && { words: step.question && step.state === "failed" ? names.ends("denied") : names.state(step.state), tone: toneOf(step.state) };
             }} />
           )}
         </Asked>

@@ -1,8 +1,7 @@
 // What is in effect now: how long it lasts, on what, where, why; and taking it back, one by one or all of a kind.
 import { ShieldCheck, Undo2 } from "lucide-react";
 import { useState } from "react";
-import { Link } from "react-router";
-import { useSearchParams } from "react-router";
+import { Link, useSearchParams } from "react-router";
 import { toLedger } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useFormat } from "../../i18n/format";
@@ -18,6 +17,7 @@ import { Cause } from "./Cause";
 import { canBeUndone, endOf, isProvisional, targetOf, type Action } from "./model";
 import { toneOf, useNames } from "./names";
 import { UndoKind, UndoOne } from "./Undo";
+import css from "./Response.module.css";
 
 export function InEffect({ onOpen }: { onOpen: (action: Action) => void }) {
   const text = useText();
@@ -63,7 +63,7 @@ export function InEffect({ onOpen }: { onOpen: (action: Action) => void }) {
           }
           return (
             <div className="stack">
-              <div className="row apart" style={{ padding: "0 20px" }}>
+              <div className={css.bar}>
                 <Choose
                   label={text("response-action")} bare value={chosen || "all"} onChange={(kind) => choose(kind === "all" ? "" : kind)}
                   choices={[{ id: "all", name: text("response-all-kinds") }, ...kinds.map((kind) => ({ id: kind, name: names.action(kind) }))]}
@@ -71,7 +71,7 @@ export function InEffect({ onOpen }: { onOpen: (action: Action) => void }) {
                 {can("actions:undo") && last && rows.some(canBeUndone) && <Button weight="danger" onPress={() => setKind(last)}>{text("response-undo-kind")}</Button>}
               </div>
               <Table label={text("response-in-effect")} rows={rows} columns={columns} keyOf={(row) => row.order.id} onOpen={onOpen} height="calc(100vh - 24rem)" />
-              {more && <p className="soft small" style={{ padding: "0 20px" }}>{text("response-in-effect-more")}</p>}
+              {more && <p className={css.bar}>{text("response-in-effect-more")}</p>}
               <UndoKind kind={kind} count={items.filter((action) => action.order.action === kind).length} onClose={() => setKind(undefined)} />
             </div>
           );

@@ -18,7 +18,7 @@ const REASONS: readonly [RegExp, string][] = [
   [/^its host did not take the order in time$/, "host-late"],
   [/^the probe is answered$/, "probe-over"],
   [/^what follows from a probe stays on the host$/, "probe-stays"],
-  [/^cloud actions are off until cloud\.waf is configured$/, "cloud-off"],
+  [/^(?:no effect: )?cloud actions are off until cloud\.waf is configured$/, "cloud-off"],
 ];
 
 /** A reason, as far as there are words for it. */
