@@ -32,7 +32,7 @@ export interface CodeProps {
 const Editor = lazy(() => import("./CodeEditor"));
 
 export function Code(props: CodeProps) {
-  const plain = <pre className={css.plain} style={{ maxHeight: props.maxHeight, minHeight: props.minHeight }}>{props.value}</pre>;
+  const plain = <pre className={css.plain} tabIndex={0} aria-label={props.label} style={{ maxHeight: props.maxHeight, minHeight: props.minHeight }}>{props.value}</pre>;
   return (
     <div className={css.box}>
       <Suspense fallback={plain}><Editor {...props} /></Suspense>

@@ -20,7 +20,7 @@ const LANGUAGES: Record<CodeLanguage, () => Promise<Extension>> = {
 const looks = EditorView.theme({
   "&": { color: "var(--ink)", backgroundColor: "transparent", fontSize: "var(--small)" },
   "&.cm-focused": { outline: "none" },
-  ".cm-scroller": { fontFamily: "var(--code)", lineHeight: "1.55", overflow: "auto" },
+  ".cm-scroller": { fontFamily: "var(--code)", fontVariantLigatures: "none", lineHeight: "1.55", overflow: "auto" },
   ".cm-content": { caretColor: "var(--ink)", padding: "8px 0" },
   ".cm-cursor": { borderLeftColor: "var(--ink)" },
   ".cm-gutters": { backgroundColor: "transparent", color: "var(--soft)", border: "none" },
@@ -99,6 +99,8 @@ export default function CodeEditor({ value, language = "text", label, readOnly, 
       }),
     });
     view.current = editor;
+    // Lines are measured anew once the font is there.
+    void document.fonts.ready.then(() => editor.requestMeasure());
     return () => editor.destroy();
     // The text that it begins with; what comes later is put in below.
   }, []);
@@ -121,7 +123,7 @@ export default function CodeEditor({ value, language = "text", label, readOnly, 
 
   useEffect(() => {
     // Read-only text can still be reached by the keyboard, to scroll and to copy.
-    const attributes = EditorView.contentAttributes.of({ "aria-label": label, ...(readOnly ? { "aria-readonly": "true" } : {}) });
+    const attributes = EditorView.contentAttributes.of({ "aria-label": label, tabindex: "0", ...(readOnly ? { "aria-readonly": "true" } : {}) });
     view.current!.dispatch({ effects: parts.current.way.reconfigure([attributes, EditorState.readOnly.of(Boolean(readOnly))]) });
   }, [label, readOnly]);
 

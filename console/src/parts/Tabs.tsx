@@ -1,7 +1,7 @@
 // Several views of one thing. The one that is open is in the address, so that a link leads to it.
 import { Tab, TabList, TabPanel, Tabs as Primitive } from "react-aria-components";
 import { useSearchParams } from "react-router";
-import type { ReactNode } from "react";
+import { useEffect, useRef, type ReactNode } from "react";
 import css from "./Tabs.module.css";
 
 interface Props {
@@ -19,9 +19,17 @@ export function Tabs({ label, name = "tab", tabs }: Props) {
       search.set(name, id);
       return search;
     }, { replace: true });
+  const list = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    // On a phone the row of tabs is wider than the page.
+    const frame = requestAnimationFrame(() => {
+      list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    });
+    return () => cancelAnimationFrame(frame);
+  }, [open]);
   return (
     <Primitive selectedKey={open} onSelectionChange={(key) => choose(String(key))} className={css.tabs!}>
-      <TabList aria-label={label} className={css.list!}>
+      <TabList ref={list} aria-label={label} className={css.list!}>
         {tabs.map((tab) => <Tab key={tab.id} id={tab.id} className={css.tab!}>{tab.title}</Tab>)}
       </TabList>
       {tabs.map((tab) => (
