@@ -31,7 +31,8 @@ export default function start() {
     mkdirSync(join(state, "logs"));
     for (const name of ["auth", "access"] as const) writeFileSync(log(name), "");
     const up = JSON.parse(sakimori(["up", "--json", "--api", API, "--link", LINK])) as { server: string; password: string; agent: string };
-    process.env.SAKIMORI_TEST_SERVER = up.server;
+    // A development server before it shows the console as it is now; the policy for scripts is then not that of the manager.
+    process.env.SAKIMORI_TEST_SERVER = process.env.SAKIMORI_TEST_CONSOLE ?? up.server;
     process.env.SAKIMORI_TEST_ADMIN = up.password;
     process.env.SAKIMORI_TEST_AGENT = up.agent;
     for (const role of ["viewer", "operator", "admin"]) sakimori(["user", "add", `test-${role}`, "--role", role], `${PASSWORD}\n`);

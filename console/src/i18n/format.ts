@@ -18,6 +18,8 @@ export function useFormat() {
     const short = new Intl.DateTimeFormat(language, {
       month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
     });
+    const day = new Intl.DateTimeFormat(language, { month: "numeric", day: "numeric" });
+    const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
     const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
     const number = new Intl.NumberFormat(language);
     const compact = new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 });
@@ -31,6 +33,11 @@ export function useFormat() {
     return {
       moment: (time: string | number) => moment.format(new Date(time)),
       short: (time: string | number) => short.format(new Date(time)),
+      /** On an axis whose marks are so many milliseconds apart: the day where one begins, else the hour. */
+      tick: (time: number, step: number) => {
+        const date = new Date(time);
+        return step >= 86_400 * SECOND || date.getHours() + date.getMinutes() === 0 ? day.format(date) : clock.format(date);
+      },
       ago: (time: string | number, now = Date.now()) => relative.format(...fitting(new Date(time).getTime() - now)),
       span: (ms: number) => {
         const [count, unit] = fitting(ms);

@@ -65,7 +65,8 @@ export function Chart({ label, times, width, series, onSpan, height = 132 }: Pro
           select: { show: Boolean(span.current), left: 0, top: 0, width: 0, height: 0 },
           scales: { x: { range: () => [times[0]! / 1_000, (times[times.length - 1]! + width) / 1_000] }, y: { range: (_, __, most) => [0, Math.max(1, most)] } },
           axes: [
-            { stroke: soft, grid: { show: false }, ticks: { show: false }, size: 26, font: `11px ${colour("--text")}` },
+            { stroke: soft, grid: { show: false }, ticks: { show: false }, size: 24, font: `11px ${colour("--text")}`,
+              values: (_, splits, __, ___, step) => splits.map((time) => format.tick(time * 1_000, step * 1_000)) },
             { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { show: false }, size: 44, font: `11px ${colour("--text")}`,
               values: (_, values) => values.map((value) => (Number.isInteger(value) ? format.compact(value) : "")) },
           ],

@@ -5,6 +5,7 @@ import { useCallback, useMemo } from "react";
 import { api, ask, type Schemas } from "../../api/client";
 import { at, shown } from "../../api/document";
 import { useText } from "../../i18n/words";
+import { useFieldName } from "./fieldName";
 import { Button } from "../../parts/Button";
 import { Severity } from "../../parts/Severity";
 import { Badge, Empty, Fault, Waiting, type Tone } from "../../parts/State";
@@ -32,7 +33,7 @@ interface Row {
 }
 
 const PAGE = 200;
-const STATUS: Record<string, Tone> = { open: "person", acknowledged: "care", closed: "calm", suppressed: "calm" };
+const STATUS: Record<string, Tone> = { open: "lead", acknowledged: "care", closed: "calm", suppressed: "calm" };
 const WIDE = new Set(["message", "rule.name", "event.original", "process.command_line", "url.original"]);
 
 async function page({ kind, q, asked, span, columns }: Props, cursor: string | undefined): Promise<{ rows: Row[]; next?: string }> {
@@ -48,6 +49,7 @@ async function page({ kind, q, asked, span, columns }: Props, cursor: string | u
 export function Results(props: Props) {
   const { kind, q, asked, span, columns, open, onOpen, onClear } = props;
   const text = useText();
+  const named = useFieldName();
   const query = useInfiniteQuery({
     queryKey: [kind === "alerts" ? "alerts" : "search", "rows", q, span, kind === "alerts" ? "" : columns],
     queryFn: ({ pageParam }) => page(props, pageParam),
@@ -69,7 +71,7 @@ export function Results(props: Props) {
     { id: "time", title: text("search-time"), width: "9.5rem", cell: (row) => <Moment time={row.time} /> },
     ...(kind === "alerts" ? [{ id: "status", title: text("search-status"), width: "7rem", cell: (row: Row) => <Badge tone={STATUS[row.status ?? ""]}>{text(`search-status-${row.status}`)}</Badge> }] : []),
     ...columns.map((field) => ({
-      id: field, title: field, width: WIDE.has(field) ? "minmax(14rem, 3fr)" : "minmax(7rem, 1fr)",
+      id: field, title: named(field), width: WIDE.has(field) ? "minmax(14rem, 3fr)" : "minmax(7rem, 1fr)",
       cell: (row: Row) => (field === "event.severity" ? <Severity value={row.value(field)} /> : <span className={WIDE.has(field) ? "" : "mono"}>{shown(row.value(field)).slice(0, 400)}</span>),
     })),
   ];

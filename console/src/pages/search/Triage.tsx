@@ -27,7 +27,7 @@ export function Triage({ alert }: { alert: Schemas["Alert"] }) {
   return (
     <div className="stack tight">
       <div className="row">
-        <Badge tone={alert.status === "open" ? "person" : "calm"}>{text(`search-status-${alert.status}`)}</Badge>
+        <Badge tone={alert.status === "open" ? "lead" : "calm"}>{text(`search-status-${alert.status}`)}</Badge>
         {alert.changed_by && <span className="soft small">{alert.changed_by} · <Ago time={alert.changed} /></span>}
       </div>
       {can("alerts:write") ? (
