@@ -21,9 +21,13 @@ export function Tabs({ label, name = "tab", tabs }: Props) {
     }, { replace: true });
   const list = useRef<HTMLDivElement>(null);
   useEffect(() => {
-    // On a phone the row of tabs is wider than the page.
+    // On a phone the row of tabs is wider than the page: it is moved, the page is not.
     const frame = requestAnimationFrame(() => {
-      list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+      const box = list.current;
+      const tab = box?.querySelector("[aria-selected=true]")?.getBoundingClientRect();
+      if (!box || !tab) return;
+      const { left, right } = box.getBoundingClientRect();
+      box.scrollLeft += Math.max(0, tab.right - right) + Math.min(0, tab.left - left);
     });
     return () => cancelAnimationFrame(frame);
   }, [open]);

@@ -263,7 +263,7 @@ response-revisions-none = 記録された定義はまだありません。プレ
 # 試行と検証。
 response-dry-about = すべてのアクションが成功し、担当者が承認した場合の動作をステップごとに示します。実際には何も行いません。
 response-dry-of = 対象
-response-dry-alert = { $time } · { $rule } · { $source } · { $host }
+response-dry-alert = { $time } { $rule }(接続元:{ $source }、ホスト:{ $host })
 response-dry-hand = 手入力のイベント
 response-dry-nothing = なし(時刻や手動による開始と同じ)
 response-dry-event = イベント(入れ子の ECS JSON)

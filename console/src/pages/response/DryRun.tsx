@@ -92,7 +92,7 @@ function useAlerts() {
   const text = useText();
   const format = useFormat();
   const { can } = useSession();
-  const { data } = useQuery({ queryKey: ["alerts", "newest"], queryFn: () => ask(api.GET("/api/v1/alerts", { params: { query: { limit: 50 } } })), enabled: can("alerts:read") });
+  const { data } = useQuery({ queryKey: ["alerts", "to-choose"], queryFn: () => ask(api.GET("/api/v1/alerts", { params: { query: { limit: 50 } } })), enabled: can("alerts:read") });
   return (data?.items ?? []).map((alert) => {
     const event = alert.event as Record<string, { name?: string; ip?: string } | string | undefined>;
     const part = (name: string, key: "name" | "ip") => (event[name] as { name?: string; ip?: string } | undefined)?.[key] ?? "";

@@ -18,15 +18,16 @@ export interface InEffect {
   more: boolean;
 }
 
-/** What is in effect, the newest first. Asked for kind by kind: messages are in the same list, and there can be many. */
+/** What is in effect, the newest first. Messages are in the same list, and there can be many: then it is asked for kind by kind. */
 async function inEffect(): Promise<InEffect> {
   const asked = (action: string | undefined, limit: number) =>
     ask(api.GET("/api/v1/actions", { params: { query: { state: LIVE, limit, ...(action ? { action } : {}) } } }));
-  // The list of all finds what this console has no name for.
-  const pages = await Promise.all([asked(undefined, 200), ...REVERSIBLE.map((action) => asked(action, MOST))]);
-  const found = new Map(pages.flatMap(actionsOf).filter(isInEffect).map((action) => [action.order.id, action]));
+  const all = await asked(undefined, MOST);
+  // The list of all also has what this console has no name for.
+  const kinds = all.next ? await Promise.all(REVERSIBLE.map((action) => asked(action, MOST))) : [];
+  const found = new Map([all, ...kinds].flatMap(actionsOf).filter(isInEffect).map((action) => [action.order.id, action]));
   const items = [...found.values()].sort((a, b) => b.planned_at.localeCompare(a.planned_at));
-  return { items, more: pages.slice(1).some((page) => page.next) };
+  return { items, more: kinds.some((page) => page.next) };
 }
 
 export const useInEffect = () => useQuery({ queryKey: ["actions", "in-effect"], queryFn: inEffect, refetchInterval: SOON });
