@@ -8,6 +8,8 @@
 //! There is no CORS: a page of another site can read nothing, and change nothing with a cookie.
 
 pub mod access;
+mod authenticate;
+pub mod browser;
 mod extract;
 mod frame;
 mod listen;
@@ -33,10 +35,12 @@ mod decisions;
 mod enrolment;
 mod events;
 mod executions;
+mod factors;
 mod halt;
 mod health;
 mod messages;
 mod orders;
+mod passkeys;
 mod playbooks;
 mod policies;
 mod proof;
@@ -45,7 +49,10 @@ mod scans;
 mod sealing;
 mod secrets;
 mod session;
+mod sessions;
 mod shed;
+mod sign_in;
+mod sso;
 mod tenants;
 mod tokens;
 mod trials;
@@ -54,6 +61,7 @@ mod ways;
 
 use std::sync::Arc;
 
+use sakimori_model::Timestamp;
 use sakimori_model::ledger::Hash;
 use sakimori_store::control::{Change, audit::Entry};
 use serde::Serialize;
@@ -64,10 +72,11 @@ use self::access::Caller;
 use self::password::Hasher;
 use self::problem::Problem;
 use crate::shared::Shared;
+use crate::sign_in::ticket::Tickets;
 
 pub use self::listen::{check_listen, serve};
 pub use self::openapi::{document, document_text};
-pub use self::password::{ensure_first_user, reset_password};
+pub use self::password::{ensure_first_user, reset_factors, reset_password};
 pub(crate) use self::proof::newest_message;
 
 /// Most live feeds at a time.
@@ -86,6 +95,8 @@ pub(crate) struct App {
     pub content: bundles::Content,
     /// Whether it is ready.
     pub readiness: health::Once<health::Readiness>,
+    /// What sign-ins know from their beginning to their end.
+    pub tickets: Arc<Tickets>,
     /// Its figures.
     pub figures: health::Once<String>,
 }
@@ -117,8 +128,20 @@ impl App {
             feeds: Arc::new(Semaphore::new(FEEDS)),
             content: bundles::Content::default(),
             readiness: health::Once::default(),
+            tickets: Arc::new(Tickets::new().expect("the kernel gives random bytes")),
             figures: health::Once::default(),
         }
+    }
+
+    /// Now, and since when a browser's session must have been used to be open.
+    fn now_and_idle(&self) -> (Timestamp, Timestamp) {
+        let now = self.shared.clock.now();
+        (now, now.plus_secs(-i64::from(self.shared.config.sign_in.idle_minutes) * 60))
+    }
+
+    /// How long a session lasts at the most, in seconds.
+    fn session_seconds(&self) -> i64 {
+        i64::from(self.shared.config.sign_in.hours) * 3_600
     }
 
     /// Writes the audit entry of a change and commits both.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths};
 
-use super::access::COOKIE;
+use super::browser::COOKIE;
 use super::problem::{Fault, ProblemBody};
 use super::routes;
 

@@ -8,7 +8,9 @@ use sakimori_manager::config::Channel;
 use sakimori_manager::jobs::deliver;
 use sakimori_respond::seal::{self, Act};
 use sakimori_runtime::SystemClock;
+use sakimori_store::control::factors::{self, Totp};
 use sakimori_store::control::messages::{self, State, Stored};
+use sakimori_store::control::passkeys::{self, Passkey};
 use sakimori_store::control::users::Role;
 use serde_json::{Value, json};
 
@@ -36,6 +38,9 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         | "get /readyz"
         | "get /metrics"
         | "get /api/v1/session"
+        | "get /api/v1/session/factors"
+        | "get /api/v1/sessions"
+        | "get /api/v1/sign-in"
         | "get /api/v1/users"
         | "get /api/v1/tokens"
         | "get /api/v1/tenants"
@@ -74,6 +79,47 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         "delete /api/v1/session" => attempt("/api/v1/session", Value::Null, 204),
         "put /api/v1/session/password" => {
             attempt("/api/v1/session/password", json!({"old": PASSWORD, "new": PASSWORD}), 204)
+        }
+        "put /api/v1/session/language" => attempt("/api/v1/session/language", json!({"language": "ja"}), 200),
+        "post /api/v1/session/totp" => attempt("/api/v1/session/totp", json!({"password": PASSWORD}), 200),
+        // Six digits could be right.
+        "post /api/v1/session/totp/confirm" => attempt("/api/v1/session/totp/confirm", json!({"code": "x"}), 401),
+        "post /api/v1/session/totp/remove" => {
+            attempt("/api/v1/session/totp/remove", json!({"password": PASSWORD}), 204)
+        }
+        // Nobody has set up a device.
+        "post /api/v1/session/recovery-codes" => {
+            attempt("/api/v1/session/recovery-codes", json!({"password": PASSWORD}), 404)
+        }
+        "post /api/v1/session/passkeys/options" => {
+            attempt("/api/v1/session/passkeys/options", json!({"password": PASSWORD}), 200)
+        }
+        "post /api/v1/session/passkeys" => {
+            let credential = json!({"response": {"clientDataJSON": "", "attestationObject": ""}});
+            attempt("/api/v1/session/passkeys", json!({"ticket": "x", "name": "x", "credential": credential}), 401)
+        }
+        // One's own, and this is nobody's.
+        "delete /api/v1/session/passkeys/{id}" => attempt("/api/v1/session/passkeys/x", Value::Null, 404),
+        "delete /api/v1/sessions/{id}" => attempt("/api/v1/sessions/x", Value::Null, 404),
+        "delete /api/v1/sessions" => attempt("/api/v1/sessions", Value::Null, 204),
+        "post /api/v1/sign-in/passkey/options" => attempt("/api/v1/sign-in/passkey/options", Value::Null, 200),
+        // It does not come from a page of ours.
+        "post /api/v1/sign-in/passkey" => {
+            let response = json!({"clientDataJSON": "", "authenticatorData": "", "signature": ""});
+            let body = json!({"ticket": "x", "credential": {"id": "x", "response": response}});
+            attempt("/api/v1/sign-in/passkey", body, 403)
+        }
+        "get /api/v1/sign-in/sso/{provider}" => attempt("/api/v1/sign-in/sso/nowhere", Value::Null, 404),
+        "get /api/v1/sign-in/sso/{provider}/callback" => {
+            attempt("/api/v1/sign-in/sso/nowhere/callback", Value::Null, 404)
+        }
+        "get /api/v1/users/{id}/factors" => attempt(format!("{}/factors", user(world, &fresh).await), Value::Null, 200),
+        "delete /api/v1/users/{id}/sessions" => {
+            attempt(format!("{}/sessions", user(world, &fresh).await), Value::Null, 204)
+        }
+        "delete /api/v1/users/{id}/totp" => attempt(format!("{}/totp", strong(world, &fresh).await), Value::Null, 204),
+        "delete /api/v1/users/{id}/passkeys" => {
+            attempt(format!("{}/passkeys", strong(world, &fresh).await), Value::Null, 204)
         }
         "post /api/v1/users" => attempt(
             "/api/v1/users",
@@ -234,6 +280,32 @@ async fn user(world: &World, name: &str) -> String {
     format!("/api/v1/users/{}", made["id"].as_str().unwrap())
 }
 
+/// A user with a second factor and a passkey, as rows.
+async fn strong(world: &World, name: &str) -> String {
+    let path = user(world, name).await;
+    let (id, now) = (path.rsplit('/').next().unwrap().to_owned(), world.now());
+    let (tenant, credential) = ("default".to_owned(), id.clone().into_bytes());
+    let mut change = world.running.shared.control.begin().await.unwrap();
+    let sealed = world.running.shared.sealing.seal_totp(&tenant, &id, &[7; 20]).unwrap();
+    let totp = Totp { tenant: tenant.clone(), user_id: id.clone(), sealed, confirmed: true, step: 0, created: now };
+    factors::put_totp(change.connection(), &totp).await.unwrap();
+    let passkey = Passkey {
+        tenant,
+        id: sakimori_model::id::row_id(),
+        user_id: id,
+        name: "x".into(),
+        credential,
+        public_key: vec![0],
+        counter: 0,
+        backed_up: false,
+        created: now,
+        last_used: None,
+    };
+    passkeys::create(change.connection(), &passkey).await.unwrap();
+    change.commit().await.unwrap();
+    path
+}
+
 async fn agent(world: &World) -> String {
     format!("/api/v1/agents/{}", world.agent("default").await)
 }
@@ -267,9 +339,21 @@ impl Person {
 /// Does an operation change anything? (A POST that asks changes nothing.)
 fn changes(operation: &str) -> bool {
     !operation.starts_with("get ")
-        && !["events/sql", "cloud/check", "playbooks/check", "playbooks/{id}/rehearse"]
-            .iter()
-            .any(|one| operation.ends_with(one))
+        && ![
+            "events/sql",
+            "cloud/check",
+            "playbooks/check",
+            "playbooks/{id}/rehearse",
+            // What these would change is not there.
+            "session/totp/confirm",
+            "session/recovery-codes",
+            "session/passkeys/options",
+            "session/passkeys",
+            "session/passkeys/{id}",
+            "sessions/{id}",
+        ]
+        .iter()
+        .any(|one| operation.ends_with(one))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
