@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use sakimori_model::Timestamp;
 use sakimori_store::control::users::{self, Role, User};
-use sakimori_store::control::{ALL_TENANTS, Change, tenants};
+use sakimori_store::control::{ALL_TENANTS, Change, provider_accounts, tenants};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -163,6 +163,10 @@ pub async fn set_password(
     let password = app.hasher.hash(&new.password).await?;
     let mut change = app.shared.control.begin().await?;
     let user = users::get(change.connection(), &caller.scope(), &id).await?;
+    if provider_accounts::provider(change.connection(), &user.tenant, &user.id).await?.is_some() {
+        // A way in beside the provider would stay open when the provider closes its own.
+        return Err(Problem::new(problem::FACTOR_UNAVAILABLE).detail("the user signs in at a provider"));
+    }
     write_password(&app, change, &caller, user, password).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -254,6 +254,10 @@ async fn somebody_signs_in_at_a_provider_and_has_the_role_that_it_says_now() {
         let login = site.world.send("POST", "/api/v1/session", "", &json!({"name": "mia", "password": password})).await;
         assert_eq!(told(&login), (401, "auth/failed"));
     }
+    let mia = site.users().await.into_iter().find(|user| user["name"] == "mia").unwrap();
+    let path = format!("/api/v1/users/{}/password", mia["id"].as_str().unwrap());
+    let given = site.world.send("PUT", &path, &site.world.admin, &json!({"password": PASSWORD})).await;
+    assert_eq!(told(&given), (409, "factors/unavailable"), "nor is one given");
     // No group any more, and a verified address: the role is another, and former sessions end.
     let mut later = Browser::new(&site.world);
     let changed = |claims: &mut Value| {
