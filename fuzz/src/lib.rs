@@ -6,6 +6,7 @@ pub mod agent;
 pub mod content;
 pub mod detect;
 pub mod host;
+pub mod identity;
 pub mod journal;
 pub mod malware;
 pub mod model;
@@ -32,6 +33,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("event_json", model::event_json),
     ("forwarded", detect::forwarded),
     ("hash_list", malware::hash_list),
+    ("id_token", identity::id_token),
     ("journal_entry", agent::journal_entry),
     ("journal_open", journal::journal_open),
     ("keeper_message", host::keeper_message),
@@ -54,6 +56,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("network_thresholds", network::thresholds),
     ("network_tls", network::tls),
     ("nginx_line", detect::nginx_line),
+    ("passkey", identity::passkey),
     ("playbook_parse", respond::playbook_parse),
     ("policy_json", model::policy_json),
     ("public_key", content::public_key),

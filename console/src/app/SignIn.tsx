@@ -29,7 +29,7 @@ export function SignIn() {
     setBusy(true);
     setError(undefined);
     try {
-      await ask(api.POST("/api/v1/session", { body: { name, password } }));
+      await ask(api.POST("/api/v1/session", { body: { name, password, browser: true } }));
       await queries.invalidateQueries({ queryKey: ["session"] });
     } catch (problem) {
       setError(problem);

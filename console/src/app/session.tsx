@@ -40,7 +40,7 @@ export function SessionProvider({ children, outside, waiting }: { children: Reac
 
   if (who === undefined && !error) return waiting;
   if (!who) return outside;
-  carried.csrf = (who as { csrf?: string }).csrf ?? "";
+  carried.csrf = who.csrf ?? "";
   const session: Session = {
     who,
     can: (permission) => who.permissions.includes(permission),

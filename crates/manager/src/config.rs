@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::WRITER;
 use crate::backup::{CONTROL, LAKE};
 use crate::ingest::settings::Ways;
+use crate::sign_in::settings::SignIn;
 
 /// All of it.
 #[derive(Clone, Debug, Deserialize)]
@@ -26,6 +27,8 @@ pub struct Config {
     pub log: Log,
     /// The REST API.
     pub api: Api,
+    /// How people sign in.
+    pub sign_in: SignIn,
     /// The agents' channel.
     pub link: Link,
     /// Control state.
@@ -275,6 +278,7 @@ impl Default for Config {
             seal_key: None,
             log: Log::default(),
             api: Api::default(),
+            sign_in: SignIn::default(),
             link: Link::default(),
             store: Store::default(),
             lake: LakeConfig::default(),
@@ -353,6 +357,7 @@ impl Default for LakeConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sakimori_store::control::users::Role;
 
     #[test]
     fn the_guide_shows_the_defaults() {
@@ -385,6 +390,8 @@ mod tests {
             assert!(all.notify.iter().any(|channel| channel.kind == kind.id), "{} is shown", kind.id);
         }
         assert!(all.seal_key.is_some());
+        assert_eq!((all.sign_in.oidc.len(), all.sign_in.check(all.api.public_url.as_deref())), (1, Ok(())));
+        assert!(all.sign_in.needs_factor("acme", Role::Admin) && !all.sign_in.needs_factor("default", Role::Admin));
         assert_eq!((all.ingest.names().count(), all.ingest.check()), (4, Ok(())));
     }
 }

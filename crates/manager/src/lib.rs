@@ -36,6 +36,7 @@ pub mod respond;
 pub mod sealing;
 mod seals;
 pub mod shared;
+pub mod sign_in;
 mod stream;
 
 use std::net::SocketAddr;
@@ -156,6 +157,8 @@ impl Manager {
         make_private(&state)?;
         api::check_listen(&config).map_err(anyhow::Error::msg)?;
         config.ingest.check().map_err(anyhow::Error::msg)?;
+        config.sign_in.check(config.api.public_url.as_deref()).map_err(anyhow::Error::msg)?;
+        let providers = sign_in::providers::Providers::open(&config.sign_in)?;
         let stop = Stop::new();
         backup::remove_drafts(&state);
         let since = backup::since::Since::load(&state)?;
@@ -210,6 +213,7 @@ impl Manager {
             waf,
             accounts,
             channels,
+            providers,
             live: broadcast::channel(LIVE).0,
             actions_changed: Notify::new(),
             executions_changed: Notify::new(),

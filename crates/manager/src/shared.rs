@@ -27,6 +27,7 @@ use crate::ingest::ways::Open;
 use crate::metrics::Metrics;
 use crate::presence::Copies;
 use crate::sealing::Sealing;
+use crate::sign_in::providers::Providers;
 
 /// Handles of a running manager.
 pub struct Shared {
@@ -68,6 +69,8 @@ pub struct Shared {
     pub accounts: Accounts,
     /// Where messages go.
     pub channels: Channels,
+    /// Providers of single sign-on.
+    pub providers: Providers,
     /// New events, for those who watch.
     pub live: broadcast::Sender<Arc<LiveEvent>>,
     /// What floods of alerts may write.

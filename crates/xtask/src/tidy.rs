@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Hands hostile bytes to workers and knows which engine judges them, for every binary that scans.
     ("scan", &["sys", "malware", "content"]),
     ("network", &[]),
+    ("identity", &[]),
     ("content", &["detect", "sys", "journal", "wire", "runtime"]),
     ("respond", &["detect", "sys", "journal", "wire", "runtime"]),
     // Adapters implement the ports of `respond`; they know no rules.
@@ -36,7 +37,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         "agent",
         &["sys", "journal", "wire", "runtime", "detect", "malware", "network", "content", "respond", "host", "scan"],
     ),
-    ("manager", &["sys", "journal", "wire", "runtime", "detect", "network", "content", "respond", "cloud", "store"]),
+    (
+        "manager",
+        &["sys", "journal", "wire", "runtime", "detect", "identity", "network", "content", "respond", "cloud", "store"],
+    ),
     // The command line runs `sakimori-agent` as a program of its own.
     (
         "cli",
@@ -62,7 +66,7 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
 ];
 
 /// Engines: pure, and never using one another.
-const ENGINES: &[&str] = &["detect", "malware", "network"];
+const ENGINES: &[&str] = &["detect", "malware", "network", "identity"];
 /// What an engine must not have as a direct dependency.
 const NOT_FOR_ENGINES: &[&str] = &["tokio", "reqwest", "hyper", "hyper-util", "tonic", "axum", "rustix", "libc"];
 /// What the sources of an engine must not name: files, threads, sockets, clocks, the environment.

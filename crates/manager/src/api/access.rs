@@ -6,7 +6,7 @@
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use sakimori_model::Timestamp;
@@ -16,12 +16,10 @@ use sakimori_store::control::{ALL_TENANTS, DEFAULT_TENANT, Scope, sessions, tena
 
 use super::listen::Peer;
 use super::problem::{self, Problem};
-use super::{App, RequestId, secret};
+use super::{App, RequestId, browser, secret};
 
 /// The header by which somebody over all tenants names one of them.
 pub const TENANT_HEADER: &str = "sakimori-tenant";
-/// The cookie of a session.
-pub const COOKIE: &str = "sakimori_session";
 /// How exactly the last use of a token is kept, in seconds: more would write at every request.
 const USE_SECONDS: i64 = 300;
 
@@ -50,6 +48,11 @@ impl Permission {
         PERMISSIONS.iter().find(|permission| permission.name == name)
     }
 
+    /// Is it about oneself and one's own session?
+    pub fn is_own(&self) -> bool {
+        self.name.starts_with("session:")
+    }
+
     /// Does a role over one tenant, or over all, hold it?
     pub fn held(&self, role: Role, over_all: bool) -> bool {
         role >= self.least && (over_all || !self.everywhere)
@@ -61,6 +64,8 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission::of("session:read", Role::Viewer),
     Permission::of("session:end", Role::Viewer),
     Permission::of("session:password", Role::Viewer),
+    Permission::of("session:language", Role::Viewer),
+    Permission::of("session:factors", Role::Viewer),
     Permission::of("events:read", Role::Viewer),
     Permission::of("searches:read", Role::Viewer),
     Permission::of("searches:write", Role::Operator),
@@ -122,7 +127,9 @@ pub struct Caller {
     /// The tenant that the request named, where it did.
     named: Option<String>,
     /// The session, where it is one.
-    pub session: Option<String>,
+    pub session: Option<Opened>,
+    /// May it do nothing but set up a second factor?
+    pub limited: bool,
     /// When the session or token ends.
     pub ends: Option<Timestamp>,
     /// Where the request came from.
@@ -131,7 +138,29 @@ pub struct Caller {
     pub request: String,
 }
 
+/// The session of a request.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Its id.
+    pub id: String,
+    /// How it was opened: `password`, `passkey`, `sso:<provider>`.
+    pub way: String,
+    /// Was more shown than a password?
+    pub strong: bool,
+    /// What changes by cookie carry, where it is a browser's.
+    pub csrf: Option<String>,
+}
+
 impl Caller {
+    /// The user's id.
+    ///
+    /// # Errors
+    /// It is an API token.
+    pub fn person(&self) -> Result<&str, Problem> {
+        let none = || Problem::new(problem::USER_MISSING).detail("an API token is no user");
+        self.user.as_deref().ok_or_else(none)
+    }
+
     /// Is it somebody over all tenants?
     pub fn over_all(&self) -> bool {
         self.home == ALL_TENANTS
@@ -177,6 +206,9 @@ pub(super) async fn check(
         let need = format!("{} needs the role {}{over}", permission.name, permission.least.name());
         return Err(Problem::new(problem::AUTH_FORBIDDEN).detail(need));
     }
+    if caller.limited && !permission.is_own() {
+        return Err(Problem::new(problem::AUTH_FACTOR_REQUIRED));
+    }
     if let Some(named) = parts.headers.get(TENANT_HEADER) {
         let named = named.to_str().unwrap_or_default();
         let known = if caller.over_all() {
@@ -200,32 +232,45 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
     let headers = &parts.headers;
     let (text, from_cookie) = match bearer(headers) {
         Some(text) => (text, false),
-        None => (cookie(headers).ok_or_else(required)?, true),
+        None => (browser::cookie(parts).ok_or_else(required)?, true),
     };
-    if from_cookie && !same_origin(parts) {
-        return Err(Problem::new(problem::AUTH_ORIGIN));
-    }
     let (kind, hash) = secret::read(text).ok_or_else(required)?;
+    // A cookie is not good as a token, nor a token as a cookie.
+    if from_cookie != (kind == secret::Kind::Browser) {
+        return Err(required());
+    }
+    if from_cookie {
+        browser::check(parts, text, app.shared.config.api.public_url.as_deref())?;
+    }
     let (control, now) = (&app.shared.control, app.shared.clock.now());
     let address = parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
     let id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     match kind {
-        secret::Kind::Session => {
-            let (session, user) = sessions::by_secret(control.read(), &hash, now).await?.ok_or_else(required)?;
+        secret::Kind::Session | secret::Kind::Browser => {
+            let (now, idle) = app.now_and_idle();
+            let found = sessions::by_secret(control.read(), &hash, now, idle).await?;
+            let (session, user) = found.ok_or_else(required)?;
+            if now.since(session.seen) > sessions::SEEN_SECONDS * 1_000_000 {
+                let mut change = control.begin().await?;
+                sessions::seen(change.connection(), &session.tenant, &session.id, now).await?;
+                change.commit().await?;
+            }
+            let csrf = from_cookie.then(|| browser::csrf(text));
             Ok(Caller {
                 actor: format!("user:{}", user.name),
                 name: user.name,
                 user: Some(user.id),
+                limited: !session.strong && app.shared.config.sign_in.needs_factor(&user.tenant, user.role),
                 home: user.tenant,
                 role: user.role,
                 named: None,
-                session: Some(session.id),
+                session: Some(Opened { id: session.id, way: session.way, strong: session.strong, csrf }),
                 ends: Some(session.expires),
                 address,
                 request: id,
             })
         }
-        secret::Kind::Token if !from_cookie => {
+        secret::Kind::Token => {
             let token = tokens::by_secret(control.read(), &hash, now).await?.ok_or_else(required)?;
             if token.last_used.is_none_or(|last| now.since(last) > USE_SECONDS * 1_000_000) {
                 let mut change = control.begin().await?;
@@ -240,12 +285,13 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
                 role: token.role,
                 named: None,
                 session: None,
+                limited: false,
                 ends: token.expires,
                 address,
                 request: id,
             })
         }
-        secret::Kind::Token | secret::Kind::Bouncer => Err(required()),
+        secret::Kind::Bouncer => Err(required()),
     }
 }
 
@@ -255,31 +301,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| text.trim())
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(';')).find_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        (name == COOKIE).then_some(value)
-    })
-}
-
-/// A browser sends its cookie along with what other sites make it send: a change must come from our own.
-/// (`SameSite=Strict` keeps most of that away already.)
-fn same_origin(parts: &Parts) -> bool {
-    if matches!(parts.method, Method::GET | Method::HEAD) {
-        return true;
-    }
-    let headers = &parts.headers;
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).or_else(|| parts.uri.host());
-    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::body::Body;
 
     #[test]
     fn permissions_are_unique_and_higher_roles_hold_what_lower_ones_do() {
@@ -289,19 +313,5 @@ mod tests {
             assert!(!permission.everywhere || !permission.held(Role::Admin, false));
             assert!(!permission.held(Role::Viewer, false) || permission.held(Role::Operator, false));
         }
-    }
-
-    #[test]
-    fn a_cookie_from_another_site_changes_nothing() {
-        let request = |method: Method, origin: Option<&str>| {
-            let mut builder = Request::builder().method(method).header("host", "sakimori.example:7600");
-            if let Some(origin) = origin {
-                builder = builder.header("origin", origin);
-            }
-            same_origin(&builder.body(Body::empty()).unwrap().into_parts().0)
-        };
-        assert!(request(Method::POST, None) && request(Method::POST, Some("https://sakimori.example:7600")));
-        assert!(request(Method::GET, Some("https://evil.example")));
-        assert!(!request(Method::POST, Some("https://evil.example")) && !request(Method::DELETE, Some("null")));
     }
 }

@@ -16,14 +16,25 @@ const LONGEST: Duration = Duration::from_secs(75);
 /// The header that carries the request's id.
 const ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Headers of every answer that does not say otherwise itself, as pages do: a browser may do nothing with an answer
-/// but read it as what it says it is.
+/// What a browser may do on pages of ours: nothing of a device but use passkeys.
+const ALLOWED: &str = "accelerometer=(), bluetooth=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \
+                       magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-create=(self), \
+                       publickey-credentials-get=(self), serial=(), usb=()";
+
+/// Headers of every answer.
 const CAREFUL: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
-    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (HeaderName::from_static("permissions-policy"), ALLOWED),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// Headers of every answer that does not say it more exactly, as a page does ([`super::console`]): a browser may do
+/// nothing with it but read it as what it says it is, and keeps nothing.
+const USUAL: [(HeaderName, &str); 2] = [
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     (header::CACHE_CONTROL, "no-store"),
 ];
 
@@ -46,6 +57,9 @@ pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Ne
     tracing::debug!(%method, path, status = response.status().as_u16(), request = id, "answered");
     let headers = response.headers_mut();
     for (name, value) in CAREFUL {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    for (name, value) in USUAL {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     if let Ok(value) = HeaderValue::from_str(&id) {

@@ -50,7 +50,7 @@ pub fn check_listen(config: &Config) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the API would listen on {} without TLS: passwords and tokens would cross the network in the clear; \
+        "the API and the console would be served on {} without TLS (api.listen): passwords and tokens would cross the network in the clear; \
          set api.tls = true for a certificate of the manager's own CA, or api.certificate and api.key for one of \
          yours, or listen on 127.0.0.1",
         api.listen

@@ -8,6 +8,8 @@
 //! There is no CORS: a page of another site can read nothing, and change nothing with a cookie.
 
 pub mod access;
+mod authenticate;
+pub mod browser;
 mod extract;
 mod frame;
 mod listen;
@@ -35,6 +37,7 @@ mod event;
 mod events;
 mod executions;
 mod export;
+mod factors;
 mod fields;
 mod halt;
 mod health;
@@ -43,6 +46,7 @@ mod live;
 mod messages;
 mod now;
 mod orders;
+mod passkeys;
 mod playbooks;
 mod policies;
 mod proof;
@@ -53,7 +57,10 @@ mod search;
 mod searches;
 mod secrets;
 mod session;
+mod sessions;
 mod shed;
+mod sign_in;
+mod sso;
 mod tenants;
 mod tokens;
 mod trials;
@@ -63,6 +70,7 @@ mod why;
 
 use std::sync::Arc;
 
+use sakimori_model::Timestamp;
 use sakimori_model::ledger::Hash;
 use sakimori_store::control::{Change, audit::Entry};
 use serde::Serialize;
@@ -73,10 +81,11 @@ use self::access::Caller;
 use self::password::Hasher;
 use self::problem::Problem;
 use crate::shared::Shared;
+use crate::sign_in::ticket::Tickets;
 
 pub use self::listen::{check_listen, serve};
 pub use self::openapi::{document, document_text};
-pub use self::password::{ensure_first_user, reset_password};
+pub use self::password::{ensure_first_user, reset_factors, reset_password};
 pub(crate) use self::proof::newest_message;
 
 /// Most live feeds at a time.
@@ -101,6 +110,8 @@ pub(crate) struct App {
     pub content: bundles::Content,
     /// Whether it is ready.
     pub readiness: health::Once<health::Readiness>,
+    /// What sign-ins know from their beginning to their end.
+    pub tickets: Arc<Tickets>,
     /// Its figures.
     pub figures: health::Once<String>,
 }
@@ -135,8 +146,20 @@ impl App {
             now: now::Kept::default(),
             content: bundles::Content::default(),
             readiness: health::Once::default(),
+            tickets: Arc::new(Tickets::new().expect("the kernel gives random bytes")),
             figures: health::Once::default(),
         }
+    }
+
+    /// Now, and since when a browser's session must have been used to be open.
+    fn now_and_idle(&self) -> (Timestamp, Timestamp) {
+        let now = self.shared.clock.now();
+        (now, now.plus_secs(-i64::from(self.shared.config.sign_in.idle_minutes) * 60))
+    }
+
+    /// How long a session lasts at the most, in seconds.
+    fn session_seconds(&self) -> i64 {
+        i64::from(self.shared.config.sign_in.hours) * 3_600
     }
 
     /// Writes the audit entry of a change and commits both.

@@ -9,14 +9,15 @@ use utoipa::ToSchema;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths};
 
-use super::access::COOKIE;
+use super::browser::COOKIE;
 use super::problem::{Fault, ProblemBody};
 use super::routes;
 
 const ABOUT: &str = "Detects attacks, answers them, and takes the answer back when its time is up. Errors are \
 application/problem+json with a stable code; titles are in English or Japanese by Accept-Language. Lists are paged \
 by an opaque cursor. x-permission and x-least-role say what an operation needs. Somebody over all tenants names one \
-by the header Sakimori-Tenant.";
+by the header Sakimori-Tenant. A page of ours is signed in by a cookie; what it changes carries the header Sakimori-CSRF, \
+whose value GET /api/v1/session tells.";
 
 /// The document.
 pub fn document() -> OpenApi {

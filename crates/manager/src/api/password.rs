@@ -12,7 +12,7 @@ use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, Salt
 use sakimori_model::Timestamp;
 use sakimori_runtime::Clock;
 use sakimori_store::control::users::{self, Role, User};
-use sakimori_store::control::{ALL_TENANTS, Control, ControlError, DEFAULT_TENANT, audit, sessions};
+use sakimori_store::control::{ALL_TENANTS, Control, ControlError, DEFAULT_TENANT, audit, factors, passkeys, sessions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::{self, Problem};
@@ -77,6 +77,8 @@ impl Turn {
     pub async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, Problem> {
         let password = password.to_owned();
         self.run(move || {
+            // A user of single sign-on has no hash that is one.
+            let hash = hash.filter(|hash| PasswordHash::new(hash).is_ok());
             let known = hash.is_some();
             let hash = hash.unwrap_or_else(|| NOBODY.clone());
             let fits = PasswordHash::new(&hash)
@@ -113,6 +115,12 @@ pub fn unfit(password: &str) -> Option<String> {
 /// Seconds that a user's name waits after so many failures. Short: others must not lock the owner out.
 pub fn user_wait(failures: i64) -> i64 {
     wait(failures, 5, 60)
+}
+
+/// Seconds that codes of a user wait after so many wrong ones. Who is asked for a code knows the password, so it is not
+/// others who lock the owner out.
+pub fn code_wait(failures: i64) -> i64 {
+    wait(failures, 5, 900)
 }
 
 /// Seconds that an address waits after so many failures.
@@ -178,6 +186,28 @@ pub async fn reset_password(
     Ok(password)
 }
 
+/// Removes the codes and passkeys of a user on the manager's own machine, whoever has lost the device and the recovery
+/// codes; the user's sessions end. `tenant` is as for [`reset_password`].
+///
+/// # Errors
+/// `Missing` where there is no such user; the database failed.
+pub async fn reset_factors(
+    control: &Control,
+    clock: &dyn Clock,
+    tenant: Option<&str>,
+    name: &str,
+) -> Result<(), ControlError> {
+    let user = find(control, tenant, name).await?.ok_or(ControlError::Missing("user"))?;
+    let mut change = control.begin().await?;
+    factors::remove_totp(change.connection(), &user.tenant, &user.id).await?;
+    passkeys::delete_all(change.connection(), &user.tenant, &user.id).await?;
+    sessions::delete_all(change.connection(), &user.tenant, &user.id).await?;
+    for action in ["users:totp-reset", "users:passkeys-reset"] {
+        change.audit(&by_machine(&user, action, clock.now())).await?;
+    }
+    change.commit().await
+}
+
 /// The user whom a login means.
 pub(super) async fn find(control: &Control, tenant: Option<&str>, name: &str) -> Result<Option<User>, ControlError> {
     match tenant {
@@ -231,6 +261,7 @@ mod tests {
     fn waits_grow_and_end_somewhere() {
         assert_eq!([4, 5, 6, 10, 11, 900, i64::MAX].map(user_wait), [0, 1, 2, 32, 60, 60, 60]);
         assert_eq!([9, 10, 19, 20].map(address_wait), [0, 1, 512, 900]);
+        assert_eq!([4, 5, 15, 900].map(code_wait), [0, 1, 900, 900]);
         assert_eq!(address_wait(i64::MIN), 0);
     }
 
@@ -242,7 +273,9 @@ mod tests {
         let turn = hasher.turn().await.unwrap();
         assert!(turn.verify("correct horse battery", Some(hash.clone())).await.unwrap());
         assert!(!turn.verify("correct horse batterx", Some(hash)).await.unwrap());
-        assert!(!turn.verify("correct horse battery", None).await.unwrap());
+        for nothing in [None, Some("!".to_owned())] {
+            assert!(!turn.verify("correct horse battery", nothing).await.unwrap());
+        }
         assert_eq!(hasher.hash("short").await.unwrap_err().code.code, "users/invalid");
         assert_eq!(hasher.hash(&"x".repeat(257)).await.unwrap_err().code.code, "users/invalid");
     }
@@ -261,9 +294,23 @@ mod tests {
         let new = reset_password(&control, &clock, None, "admin", None).await.unwrap();
         let user = find(&control, Some("*"), "admin").await.unwrap().unwrap();
         assert!(!turn.verify(&first, Some(user.password.clone())).await.unwrap());
-        assert!(turn.verify(&new, Some(user.password)).await.unwrap());
+        assert!(turn.verify(&new, Some(user.password.clone())).await.unwrap());
         assert!(matches!(reset_password(&control, &clock, None, "bob", None).await, Err(ControlError::Missing(_))));
+        let totp = factors::Totp {
+            tenant: "*".into(),
+            user_id: user.id.clone(),
+            sealed: "x".into(),
+            confirmed: true,
+            step: 0,
+            created: clock.now(),
+        };
+        let mut change = control.begin().await.unwrap();
+        factors::put_totp(change.connection(), &totp).await.unwrap();
+        change.commit().await.unwrap();
+        reset_factors(&control, &clock, None, "admin").await.unwrap();
+        assert!(factors::totp(control.read(), "*", &user.id).await.unwrap().is_none());
+        assert!(matches!(reset_factors(&control, &clock, None, "bob").await, Err(ControlError::Missing(_))));
         let verdicts = audit::verify(control.read(), &sakimori_store::control::Scope::All).await.unwrap();
-        assert_eq!((verdicts[0].entries, verdicts[0].broken_at), (2, None));
+        assert_eq!((verdicts[0].entries, verdicts[0].broken_at), (4, None));
     }
 }

@@ -49,6 +49,21 @@ codes! {
     AUTH_BUSY "auth/busy" 503 "Too many logins at the moment; try again" "ログインが混み合っています。もう一度試してください";
     AUTH_FORBIDDEN "auth/forbidden" 403 "Your role does not allow this" "この操作はあなたの役割では許可されていません";
     AUTH_ORIGIN "auth/origin" 403 "The request comes from another site" "別のサイトからのリクエストです";
+    AUTH_CSRF "auth/csrf" 403 "The request lacks the token of its session" "リクエストにセッションのトークンがありません";
+    AUTH_CODE_NEEDED "auth/code-needed" 401 "A code of your device is needed as well" "認証コードも必要です";
+    AUTH_CODE "auth/code" 401 "The code is wrong, or was used before" "認証コードが違うか、既に使用されています";
+    AUTH_FACTOR_REQUIRED "auth/factor-required" 403 "Set up a second factor first" "先に二要素認証を設定してください";
+    AUTH_PASSKEY "auth/passkey" 401 "The passkey is not accepted" "このパスキーは受け付けられません";
+    AUTH_SSO "auth/sso" 403 "The answer of the provider is not accepted" "認証プロバイダーの応答を受け付けられません";
+    AUTH_ACCOUNT "auth/account" 403 "This account may not sign in here" "このアカウントではサインインできません";
+    AUTH_PROVIDER "auth/provider" 404 "There is no such provider" "該当する認証プロバイダーがありません";
+    AUTH_PROVIDER_AWAY "auth/provider-away" 503 "The provider cannot be reached" "認証プロバイダーに接続できません";
+    SESSION_MISSING "sessions/missing" 404 "There is no such session" "該当するセッションがありません";
+    FACTOR_MISSING "factors/missing" 404 "Nothing of the kind is set up" "該当する認証手段が設定されていません";
+    FACTOR_EXISTS "factors/exists" 409 "This is set up already" "既に設定されています";
+    FACTOR_FULL "factors/full" 409 "The user has as many passkeys as there may be" "このユーザーのパスキーは上限に達しています";
+    FACTOR_INVALID "factors/invalid" 422 "The passkey cannot be like this" "パスキーの内容に誤りがあります";
+    FACTOR_UNAVAILABLE "factors/unavailable" 409 "This cannot be used here" "ここでは利用できません";
     TENANT_MISSING "tenants/missing" 404 "There is no such tenant" "該当するテナントがありません";
     TENANT_EXISTS "tenants/exists" 409 "A tenant of this id exists already" "この ID のテナントは既にあります";
     TENANT_INVALID "tenants/invalid" 422 "This cannot be the id of a tenant" "テナントの ID として使えません";
@@ -275,6 +290,9 @@ impl From<ControlError> for Problem {
             ControlError::Missing("execution") => EXECUTION_MISSING,
             ControlError::Missing("message") => MESSAGE_MISSING,
             ControlError::Missing("tenant") => TENANT_MISSING,
+            ControlError::Missing("passkey") => FACTOR_MISSING,
+            ControlError::Exists("passkey") => FACTOR_EXISTS,
+            ControlError::Full("passkey") => FACTOR_FULL,
             ControlError::Missing("secret") => SECRET_MISSING,
             ControlError::Full("secret") => SECRET_FULL,
             ControlError::Missing("search") => SEARCH_MISSING,

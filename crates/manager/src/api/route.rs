@@ -145,11 +145,18 @@ impl Route {
         self.respond(204, "", None)
     }
 
+    /// Answers by sending the browser elsewhere.
+    #[must_use]
+    pub fn redirects(self) -> Self {
+        self.respond(303, "", None)
+    }
+
     fn respond(mut self, status: u16, content_type: &str, schema: Option<RefOr<Schema>>) -> Self {
         let mut response = ResponseBuilder::new().description(match status {
             201 => "made",
             202 => "taken; it is carried out soon",
             204 => "done",
+            303 => "elsewhere",
             _ => "found",
         });
         if let Some(schema) = schema {

@@ -6,13 +6,13 @@ use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
 use super::{
-    App, actions, agents, alerts, audit, backups, bouncers, bundles, cloud, console, decisions, enrolment, event,
-    events, executions, export, extract, fields, frame, halt, health, histogram, live, messages, now, search, searches,
-    why,
+    App, actions, agents, alerts, audit, authenticate, backups, bouncers, bundles, cloud, console, decisions,
+    enrolment, event, events, executions, export, extract, factors, fields, frame, halt, health, histogram, live,
+    messages, now, search, searches, why,
 };
 use super::{
-    orders, playbooks, policies, proof, rules, scans, sealing, secrets, session, shed, tenants, tokens, trials, users,
-    ways,
+    orders, passkeys, playbooks, policies, proof, rules, scans, sealing, secrets, session, sessions, shed, sign_in,
+    sso, tenants, tokens, trials, users, ways,
 };
 
 /// Open to everybody.
@@ -26,10 +26,29 @@ pub fn table() -> Vec<Route> {
         get("/readyz", OPEN, health::ready).does("Can it do its work?").answers::<health::Readiness>(200).answers::<health::Readiness>(503),
         get("/metrics", OPEN, health::metrics).does("Figures in Prometheus form").answers_text("text/plain"),
 
-        post("/api/v1/session", OPEN, session::open).does("Logs in").takes::<session::Login>().answers::<session::Opened>(201),
+        post("/api/v1/session", OPEN, session::open).does("Logs in").takes::<session::Login>().answers::<authenticate::Opened>(201),
         get("/api/v1/session", "session:read", session::get).does("Who am I, and what may I do?").answers::<session::Who>(200),
         delete("/api/v1/session", "session:end", session::end).does("Logs out").answers_nothing(),
         put("/api/v1/session/password", "session:password", session::set_password).does("Sets my password").takes::<session::OwnPassword>().answers_nothing(),
+
+        put("/api/v1/session/language", "session:language", session::set_language).does("Sets my language").takes::<session::OwnLanguage>().answers::<session::OwnLanguage>(200),
+        get("/api/v1/session/factors", "session:read", factors::own).does("How I may show who I am").answers::<factors::Factors>(200),
+        post("/api/v1/session/totp", "session:factors", factors::begin_totp).does("Makes a secret for codes of a device; it is shown once").takes::<factors::Again>().answers::<factors::TotpBegun>(200),
+        post("/api/v1/session/totp/confirm", "session:factors", factors::confirm_totp).does("Shows the first code; recovery codes are shown once").takes::<factors::Code>().answers::<factors::RecoveryCodes>(200),
+        post("/api/v1/session/totp/remove", "session:factors", factors::remove_totp).does("Removes my codes of a device").takes::<factors::Again>().answers_nothing(),
+        post("/api/v1/session/recovery-codes", "session:factors", factors::renew_codes).does("Makes new recovery codes; they are shown once").takes::<factors::Again>().answers::<factors::RecoveryCodes>(200),
+        post("/api/v1/session/passkeys/options", "session:factors", passkeys::options).does("What a browser makes a passkey from").takes::<factors::Again>().answers::<passkeys::NewPasskeyOptions>(200),
+        post("/api/v1/session/passkeys", "session:factors", passkeys::create).does("Keeps a passkey that a browser made").takes::<passkeys::NewPasskey>().answers::<passkeys::PasskeyView>(201),
+        delete("/api/v1/session/passkeys/{id}", "session:factors", passkeys::delete).does("Removes one of my passkeys").answers_nothing(),
+        get("/api/v1/sessions", "session:read", sessions::list).does("Where I am signed in").answers::<sessions::Sessions>(200),
+        delete("/api/v1/sessions", "session:end", sessions::end_all).does("Signs me out everywhere").answers_nothing(),
+        delete("/api/v1/sessions/{id}", "session:end", sessions::end).does("Signs me out there").answers_nothing(),
+
+        get("/api/v1/sign-in", OPEN, sign_in::ways).does("Which ways there are to sign in").answers::<sign_in::SignInWays>(200),
+        post("/api/v1/sign-in/passkey/options", OPEN, sign_in::passkey_options).does("What a browser signs in by a passkey from").answers::<sign_in::PasskeyChallenge>(200),
+        post("/api/v1/sign-in/passkey", OPEN, sign_in::passkey).does("Signs a browser in by a passkey").takes::<sign_in::PasskeyAnswer>().answers::<authenticate::Opened>(201),
+        get("/api/v1/sign-in/sso/{provider}", OPEN, sso::begin).does("Sends a browser to a provider of single sign-on").query::<sso::Begin>().redirects(),
+        get("/api/v1/sign-in/sso/{provider}/callback", OPEN, sso::callback).does("Takes a browser back from its provider").query::<sso::End>().redirects(),
 
         get("/api/v1/users", "users:read", users::list).does("Lists users").query::<extract::PageQuery>().answers_page::<users::UserView>(),
         post("/api/v1/users", "users:write", users::create).does("Makes a user").takes::<users::NewUser>().answers::<users::UserView>(201),
@@ -37,6 +56,11 @@ pub fn table() -> Vec<Route> {
         patch("/api/v1/users/{id}", "users:write", users::patch).does("Changes a user's role, or disables the user").takes::<users::UserPatch>().answers::<users::UserView>(200),
         put("/api/v1/users/{id}/password", "users:write", users::set_password).does("Sets a user's password").takes::<users::NewPassword>().answers_nothing(),
         delete("/api/v1/users/{id}", "users:write", users::delete).does("Deletes a user").answers_nothing(),
+
+        get("/api/v1/users/{id}/factors", "users:read", factors::of_user).does("How a user may show who they are").answers::<factors::Factors>(200),
+        delete("/api/v1/users/{id}/totp", "users:write", factors::reset_totp).does("Resets a user's codes of a device").answers_nothing(),
+        delete("/api/v1/users/{id}/passkeys", "users:write", factors::reset_passkeys).does("Removes a user's passkeys").answers_nothing(),
+        delete("/api/v1/users/{id}/sessions", "users:write", sessions::end_of_user).does("Signs a user out everywhere").answers_nothing(),
 
         get("/api/v1/tokens", "tokens:read", tokens::list).does("Lists API tokens").query::<extract::PageQuery>().answers_page::<tokens::TokenView>(),
         post("/api/v1/tokens", "tokens:write", tokens::create).does("Makes an API token").takes::<tokens::NewToken>().answers::<tokens::MadeToken>(201),
@@ -189,6 +213,11 @@ mod tests {
                 "/readyz",
                 "/metrics",
                 "/api/v1/session",
+                "/api/v1/sign-in",
+                "/api/v1/sign-in/passkey/options",
+                "/api/v1/sign-in/passkey",
+                "/api/v1/sign-in/sso/{provider}",
+                "/api/v1/sign-in/sso/{provider}/callback",
                 "/answer/{token}",
                 "/answer/{token}",
                 "/v1/decisions",

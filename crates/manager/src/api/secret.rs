@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! skt_<32 random bytes, base64url>    an API token
-//! sks_<32 random bytes, base64url>    a session
+//! sks_<32 random bytes, base64url>    a session of a program
+//! skc_<32 random bytes, base64url>    a session of a browser, good as a cookie alone
 //! skb_<32 random bytes, base64url>    the key of a bouncer, which opens decisions and nothing else
 //! ```
 //!
@@ -20,8 +21,10 @@ use sha2::{Digest, Sha256};
 pub enum Kind {
     /// An API token.
     Token,
-    /// A login session.
+    /// A session of a program.
     Session,
+    /// A session of a browser.
+    Browser,
     /// Decisions.
     Bouncer,
 }
@@ -31,6 +34,7 @@ impl Kind {
         match self {
             Self::Token => "skt_",
             Self::Session => "sks_",
+            Self::Browser => "skc_",
             Self::Bouncer => "skb_",
         }
     }
@@ -52,7 +56,7 @@ pub fn make(kind: Kind) -> (String, Hash) {
 
 /// What this text would open, and its hash; none where it cannot be a secret.
 pub fn read(text: &str) -> Option<(Kind, Hash)> {
-    let kind = [Kind::Token, Kind::Session].into_iter().find(|kind| text.starts_with(kind.prefix()))?;
+    let kind = [Kind::Token, Kind::Session, Kind::Browser].into_iter().find(|kind| text.starts_with(kind.prefix()))?;
     (text.len() == 4 + 43).then(|| (kind, hash(text)))
 }
 

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use sakimori_model::Timestamp;
 use sakimori_store::control::users::{self, Role, User};
-use sakimori_store::control::{ALL_TENANTS, Change, tenants};
+use sakimori_store::control::{ALL_TENANTS, Change, provider_accounts, tenants};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,6 +13,7 @@ use super::access::Caller;
 use super::extract::{Body, Page, PageQuery, Query, limit, place};
 use super::problem::{self, Problem};
 use super::{App, Done};
+use crate::sign_in::settings::is_name;
 
 /// A user.
 #[derive(Debug, Serialize, ToSchema)]
@@ -105,9 +106,7 @@ pub async fn create(
     caller: Caller,
     Body(new): Body<NewUser>,
 ) -> Result<(StatusCode, Json<UserView>), Problem> {
-    let fit = (1..=64).contains(&new.name.len())
-        && new.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte));
-    if !fit {
+    if !is_name(&new.name) {
         let reason = "a name has 1 to 64 letters, digits and . _ - @";
         return Err(Problem::new(problem::USER_INVALID).fault("name", reason));
     }
@@ -164,6 +163,10 @@ pub async fn set_password(
     let password = app.hasher.hash(&new.password).await?;
     let mut change = app.shared.control.begin().await?;
     let user = users::get(change.connection(), &caller.scope(), &id).await?;
+    if provider_accounts::provider(change.connection(), &user.tenant, &user.id).await?.is_some() {
+        // A way in beside the provider would stay open when the provider closes its own.
+        return Err(Problem::new(problem::FACTOR_UNAVAILABLE).detail("the user signs in at a provider"));
+    }
     write_password(&app, change, &caller, user, password).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -205,7 +208,7 @@ pub async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<Strin
 }
 
 /// An installation keeps an admin over all tenants who can log in.
-async fn keep_an_admin(change: &mut Change, tenant: &str) -> Result<(), Problem> {
+pub(super) async fn keep_an_admin(change: &mut Change, tenant: &str) -> Result<(), Problem> {
     if tenant == ALL_TENANTS && users::enabled_admins(change.connection(), tenant).await? == 0 {
         return Err(Problem::new(problem::USER_LAST_ADMIN));
     }

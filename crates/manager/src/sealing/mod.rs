@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | private keys of the manager | files of the state folder ([`files::FILES`]) | `key`, `*`, name of the file |
 //! | named secrets of tenants | table `secrets` | `secret`, tenant, name |
+//! | secrets of users' codes | table `totp` | `totp`, tenant, id of the user |
 //! | the configuration, which may hold a password | in a backup | `backup`, `*`, name of the entry |
 //!
 //! A start opens the key ([`keyfile`]), seals what an older version left in plain, and seals anew what is under an older
@@ -227,6 +228,24 @@ impl Sealing {
     /// A secret that is too large.
     pub fn seal_named(&self, tenant: &str, name: &str, secret: &[u8]) -> Result<String> {
         Ok(self.ring().seal(rows::place(tenant, name), secret)?)
+    }
+
+    /// Seals the secret of a user's codes, within the change that writes it.
+    ///
+    /// # Errors
+    /// A secret that is too large.
+    pub fn seal_totp(&self, tenant: &str, user: &str, secret: &[u8]) -> Result<String> {
+        Ok(self.ring().seal(rows::totp_place(tenant, user), secret)?)
+    }
+
+    /// Opens the secret of a user's codes.
+    ///
+    /// # Errors
+    /// It does not open.
+    pub fn open_totp(&self, tenant: &str, user: &str, sealed: &str) -> Result<Secret<Vec<u8>>> {
+        let ring = self.ring();
+        let opener = Opener { ring: &ring, place: self.place.path() };
+        opener.open(rows::totp_place(tenant, user), &rows::totp_words(tenant, user), sealed)
     }
 
     /// Opens a tenant's secret; `None` where nobody set it.

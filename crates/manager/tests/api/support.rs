@@ -276,6 +276,10 @@ impl World {
             "users",
             "api_tokens",
             "sessions",
+            "totp",
+            "recovery_codes",
+            "passkeys",
+            "provider_accounts",
             "tenants",
             "policies",
             "settings",
@@ -294,7 +298,7 @@ impl World {
         ];
         let pool = self.running.shared.control.read();
         for table in tables {
-            let sql = format!("SELECT name FROM pragma_table_info('{table}') WHERE name <> 'last_used'");
+            let sql = format!("SELECT name FROM pragma_table_info('{table}') WHERE name NOT IN ('last_used', 'seen')");
             let columns: Vec<String> = sql::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(pool).await.unwrap();
             let whole = columns.iter().map(|column| format!("quote({column})")).collect::<Vec<_>>().join(" || ',' || ");
             let sql = format!("SELECT '{table}: ' || {whole} FROM {table} ORDER BY 1");

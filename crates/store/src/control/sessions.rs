@@ -33,7 +33,20 @@ pub struct Session {
     pub created: Timestamp,
     /// When it ends.
     pub expires: Timestamp,
+    /// A browser's: it ends when it is idle, too.
+    pub browser: bool,
+    /// Its last request, to within [`SEEN_SECONDS`].
+    pub seen: Timestamp,
+    /// How it was opened: `password`, `passkey`, `sso:<provider>`.
+    pub way: String,
+    /// Was more shown than a password?
+    pub strong: bool,
+    /// What the browser or program calls itself.
+    pub agent: String,
 }
+
+/// How exactly the last request is kept, in seconds: more would write at every request.
+pub const SEEN_SECONDS: i64 = 60;
 
 impl FromRow for Session {
     fn from_row(row: &Row) -> Result<Self, sqlx::Error> {
@@ -44,6 +57,11 @@ impl FromRow for Session {
             address: row.try_get("address")?,
             created: time(row, "created")?,
             expires: time(row, "expires")?,
+            browser: row.try_get("browser")?,
+            seen: time(row, "seen")?,
+            way: row.try_get("way")?,
+            strong: row.try_get("strong")?,
+            agent: row.try_get("agent")?,
         })
     }
 }
@@ -65,8 +83,8 @@ pub async fn create(connection: &mut Connection, session: &Session, secret_hash:
         .bind(MOST_SESSIONS - 1)
         .execute(&mut *connection)
         .await?;
-    let sql = "INSERT INTO sessions (tenant, id, user_id, secret_hash, address, created, expires) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let sql = "INSERT INTO sessions (tenant, id, user_id, secret_hash, address, created, expires, browser, seen, way, \
+               strong, agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     sql::query(sql)
         .bind(&session.tenant)
         .bind(&session.id)
@@ -75,18 +93,29 @@ pub async fn create(connection: &mut Connection, session: &Session, secret_hash:
         .bind(&session.address)
         .bind(session.created.micros())
         .bind(session.expires.micros())
+        .bind(session.browser)
+        .bind(session.seen.micros())
+        .bind(&session.way)
+        .bind(session.strong)
+        .bind(&session.agent)
         .execute(connection)
         .await?;
     Ok(())
 }
 
-/// The session whose secret hashes to this, with its user, where neither has ended.
+/// The session whose secret hashes to this, with its user, where neither has ended. A browser's has ended where nothing
+/// was asked for since `idle`.
 ///
 /// # Errors
 /// The database failed.
-pub async fn by_secret(pool: &Pool, secret_hash: &Hash, now: Timestamp) -> Result<Option<(Session, User)>> {
-    let sql = "SELECT * FROM sessions WHERE secret_hash = $1 AND expires > $2";
-    let query = sql::query_as(sql).bind(secret_hash.as_slice()).bind(now.micros());
+pub async fn by_secret(
+    pool: &Pool,
+    secret_hash: &Hash,
+    now: Timestamp,
+    idle: Timestamp,
+) -> Result<Option<(Session, User)>> {
+    let sql = "SELECT * FROM sessions WHERE secret_hash = $1 AND expires > $2 AND (NOT browser OR seen > $3)";
+    let query = sql::query_as(sql).bind(secret_hash.as_slice()).bind(now.micros()).bind(idle.micros());
     let Some(session): Option<Session> = query.fetch_optional(pool).await? else { return Ok(None) };
     let sql = "SELECT * FROM users WHERE tenant = $1 AND id = $2 AND NOT disabled";
     let user = sql::query_as(sql).bind(&session.tenant).bind(&session.user_id).fetch_optional(pool).await?;
@@ -118,6 +147,66 @@ pub async fn addresses(pool: &Pool, tenant: &str, now: Timestamp, most: i64) -> 
 /// The database failed.
 pub async fn delete(connection: &mut Connection, tenant: &str, id: &str) -> Result<()> {
     sql::query("DELETE FROM sessions WHERE tenant = $1 AND id = $2").bind(tenant).bind(id).execute(connection).await?;
+    Ok(())
+}
+
+/// Notes that something was asked for in a session.
+///
+/// # Errors
+/// The database failed.
+pub async fn seen(connection: &mut Connection, tenant: &str, id: &str, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE sessions SET seen = $3 WHERE tenant = $1 AND id = $2";
+    sql::query(sql).bind(tenant).bind(id).bind(now.micros()).execute(connection).await?;
+    Ok(())
+}
+
+/// Notes that more than a password was shown in a session.
+///
+/// # Errors
+/// The database failed.
+pub async fn strengthen(connection: &mut Connection, tenant: &str, id: &str) -> Result<()> {
+    let sql = "UPDATE sessions SET strong = TRUE WHERE tenant = $1 AND id = $2";
+    sql::query(sql).bind(tenant).bind(id).execute(connection).await?;
+    Ok(())
+}
+
+/// A user's sessions that have not ended, the newest first; [`MOST_SESSIONS`] at the most.
+///
+/// # Errors
+/// The database failed.
+pub async fn of_user(pool: &Pool, tenant: &str, user: &str, now: Timestamp, idle: Timestamp) -> Result<Vec<Session>> {
+    let sql = "SELECT * FROM sessions WHERE tenant = $1 AND user_id = $2 AND expires > $3 \
+               AND (NOT browser OR seen > $4) ORDER BY id DESC";
+    let query = sql::query_as(sql).bind(tenant).bind(user).bind(now.micros()).bind(idle.micros());
+    Ok(query.fetch_all(pool).await?)
+}
+
+/// Ends one session of a user; false where the user has none of this id.
+///
+/// # Errors
+/// The database failed.
+pub async fn delete_of(connection: &mut Connection, tenant: &str, user: &str, id: &str) -> Result<bool> {
+    let sql = "DELETE FROM sessions WHERE tenant = $1 AND user_id = $2 AND id = $3";
+    Ok(sql::query(sql).bind(tenant).bind(user).bind(id).execute(connection).await? > 0)
+}
+
+/// Ends the session whose secret hashes to this: a browser that signs in again has no use for it.
+///
+/// # Errors
+/// The database failed.
+pub async fn delete_secret(connection: &mut Connection, secret_hash: &Hash) -> Result<()> {
+    let sql = "DELETE FROM sessions WHERE secret_hash = $1";
+    sql::query(sql).bind(secret_hash.as_slice()).execute(connection).await?;
+    Ok(())
+}
+
+/// Ends all sessions of a user.
+///
+/// # Errors
+/// The database failed.
+pub async fn delete_all(connection: &mut Connection, tenant: &str, user: &str) -> Result<()> {
+    let sql = "DELETE FROM sessions WHERE tenant = $1 AND user_id = $2";
+    sql::query(sql).bind(tenant).bind(user).execute(connection).await?;
     Ok(())
 }
 
@@ -212,27 +301,47 @@ mod tests {
             address: "127.0.0.1".into(),
             created: Timestamp::from_secs(10),
             expires: Timestamp::from_secs(100),
+            browser: number == 20,
+            seen: Timestamp::from_secs(10),
+            way: "password".into(),
+            strong: false,
+            agent: String::new(),
         };
         (session, [number; 32])
     }
 
     async fn sessions_end_with_time_user_and_number(base: Base) {
         let (_dir, control, mut user) = with_user(base).await;
-        let at = Timestamp::from_secs(50);
+        let (at, start) = (Timestamp::from_secs(50), Timestamp::from_secs(0));
         let mut change = control.begin().await.unwrap();
         for number in 0..40 {
             let (session, secret) = session(number);
             create(change.connection(), &session, &secret).await.unwrap();
         }
         change.commit().await.unwrap();
-        assert!(by_secret(control.read(), &[7; 32], at).await.unwrap().is_none(), "the oldest are gone");
-        assert_eq!(by_secret(control.read(), &[8; 32], at).await.unwrap().unwrap().1.name, "ann");
-        assert!(by_secret(control.read(), &[39; 32], Timestamp::from_secs(100)).await.unwrap().is_none());
+        assert!(by_secret(control.read(), &[7; 32], at, start).await.unwrap().is_none(), "the oldest are gone");
+        assert_eq!(by_secret(control.read(), &[8; 32], at, start).await.unwrap().unwrap().1.name, "ann");
+        assert!(by_secret(control.read(), &[39; 32], Timestamp::from_secs(100), start).await.unwrap().is_none());
+        let idle = Timestamp::from_secs(10);
+        assert!(by_secret(control.read(), &[20; 32], at, start).await.unwrap().is_some());
+        assert!(by_secret(control.read(), &[20; 32], at, idle).await.unwrap().is_none(), "a browser's ends when idle");
+        assert!(by_secret(control.read(), &[21; 32], at, idle).await.unwrap().is_some(), "a program's does not");
+        assert_eq!(of_user(control.read(), "default", "u", at, idle).await.unwrap().len(), 31);
+        let mut change = control.begin().await.unwrap();
+        seen(change.connection(), "default", "020", at).await.unwrap();
+        strengthen(change.connection(), "default", "020").await.unwrap();
+        assert!(!delete_of(change.connection(), "default", "other", "021").await.unwrap());
+        assert!(delete_of(change.connection(), "default", "u", "021").await.unwrap());
+        delete_secret(change.connection(), &[22; 32]).await.unwrap();
+        change.commit().await.unwrap();
+        let left = of_user(control.read(), "default", "u", at, idle).await.unwrap();
+        assert_eq!((left.len(), left[0].id.as_str()), (30, "039"));
+        assert!(left.iter().any(|one| one.id == "020" && one.strong && one.seen == at));
         user.disabled = true;
         let mut change = control.begin().await.unwrap();
         users::update(change.connection(), &user).await.unwrap();
         change.commit().await.unwrap();
-        assert!(by_secret(control.read(), &[39; 32], at).await.unwrap().is_none());
+        assert!(by_secret(control.read(), &[39; 32], at, start).await.unwrap().is_none());
     }
 
     async fn the_throttle_backs_off_forgives_and_stays_bounded(base: Base) {

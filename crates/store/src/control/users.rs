@@ -183,14 +183,33 @@ pub async fn any(connection: &mut Connection) -> Result<bool> {
     Ok(count > 0)
 }
 
+/// The language that a user chose; none where it is the browser's to say.
+///
+/// # Errors
+/// The database failed.
+pub async fn language(pool: &Pool, tenant: &str, id: &str) -> Result<Option<String>> {
+    let sql = "SELECT language FROM users WHERE tenant = $1 AND id = $2 AND language <> ''";
+    Ok(sql::query_scalar(sql).bind(tenant).bind(id).fetch_optional(pool).await?)
+}
+
+/// Sets it; empty leaves it to the browser.
+///
+/// # Errors
+/// The user is not there.
+pub async fn set_language(connection: &mut Connection, tenant: &str, id: &str, language: &str) -> Result<()> {
+    let sql = "UPDATE users SET language = $3 WHERE tenant = $1 AND id = $2";
+    met(sql::query(sql).bind(tenant).bind(id).bind(language).execute(connection).await?, "user")
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::tests::{Base, on_both};
     use super::*;
 
     on_both!(a_user_is_found_in_its_tenant_only,);
 
-    fn user(tenant: &str, id: &str, name: &str) -> User {
+    /// An admin, for tests of what users have.
+    pub(in crate::control) fn user(tenant: &str, id: &str, name: &str) -> User {
         let now = Timestamp::from_secs(1);
         User {
             tenant: tenant.into(),
@@ -222,10 +241,14 @@ mod tests {
         assert_eq!(get(change.connection(), &Scope::All, "1").await.unwrap().tenant, "default");
         assert!(delete(change.connection(), "acme", "1").await.is_err());
         assert_eq!(enabled_admins(change.connection(), "acme").await.unwrap(), 1);
+        set_language(change.connection(), "acme", "2", "ja").await.unwrap();
+        assert!(set_language(change.connection(), "acme", "1", "ja").await.is_err());
         change.commit().await.unwrap();
         assert_eq!(list(control.read(), &acme, "", 9).await.unwrap().len(), 1);
         assert_eq!(list(control.read(), &Scope::All, "1", 9).await.unwrap().len(), 1);
         assert!(by_name(control.read(), "default", "bob").await.unwrap().is_none());
+        assert_eq!(language(control.read(), "acme", "2").await.unwrap().as_deref(), Some("ja"));
+        assert_eq!(language(control.read(), "default", "1").await.unwrap(), None);
     }
 
     #[test]
