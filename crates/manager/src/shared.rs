@@ -21,6 +21,7 @@ use crate::backup::StandStill;
 use crate::ca::Authority;
 use crate::channels::Channels;
 use crate::config::Config;
+use crate::exceptions::Table as Exceptions;
 use crate::flood::Floods;
 use crate::ingest::IngestHandle;
 use crate::ingest::ways::Open;
@@ -68,6 +69,8 @@ pub struct Shared {
     pub accounts: Accounts,
     /// Where messages go.
     pub channels: Channels,
+    /// Which alerts are expected.
+    pub exceptions: Exceptions,
     /// New events, for those who watch.
     pub live: broadcast::Sender<Arc<LiveEvent>>,
     /// What floods of alerts may write.

@@ -33,25 +33,33 @@ mod decisions;
 mod enrolment;
 mod event;
 mod events;
+mod exceptions;
 mod executions;
 mod export;
 mod fields;
 mod halt;
 mod health;
 mod histogram;
+mod lint;
 mod live;
+mod log_sources;
 mod messages;
+mod noisy;
 mod now;
 mod orders;
 mod playbooks;
 mod policies;
+mod policy_changes;
 mod proof;
+mod rollouts;
+mod rule_state;
 mod rules;
 mod scans;
 mod sealing;
 mod search;
 mod searches;
 mod secrets;
+mod servers;
 mod session;
 mod shed;
 mod tenants;
@@ -72,6 +80,7 @@ use tokio::sync::Semaphore;
 use self::access::Caller;
 use self::password::Hasher;
 use self::problem::Problem;
+use crate::lint::Linter;
 use crate::shared::Shared;
 
 pub use self::listen::{check_listen, serve};
@@ -103,6 +112,10 @@ pub(crate) struct App {
     pub readiness: health::Once<health::Readiness>,
     /// Its figures.
     pub figures: health::Once<String>,
+    /// How often rules fired.
+    pub counts: rules::Counts,
+    /// Checks the text of rules.
+    pub linter: Linter,
 }
 
 /// Id of a request, in logs, errors and audit entries.
@@ -136,6 +149,8 @@ impl App {
             content: bundles::Content::default(),
             readiness: health::Once::default(),
             figures: health::Once::default(),
+            counts: rules::Counts::default(),
+            linter: Linter::default(),
         }
     }
 

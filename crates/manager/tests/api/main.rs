@@ -3,10 +3,14 @@
 
 mod cloud;
 mod connections;
+mod exceptions;
 mod login;
 mod permissions;
+mod policies;
 mod resources;
+mod rules;
 mod searching;
 mod secrets;
+mod servers;
 mod support;
 mod trials;

@@ -68,6 +68,11 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         | "get /api/v1/sealing"
         | "get /api/v1/rules"
         | "get /api/v1/rules/trials"
+        | "get /api/v1/rules/noisy"
+        | "get /api/v1/exceptions"
+        | "get /api/v1/log-sources"
+        | "get /api/v1/policies/schema"
+        | "get /api/v1/policies/rollouts"
         | "get /api/v1/bundles/current"
         | "get /api/v1/proof"
         | "get /api/v1/proof/channels"
@@ -120,6 +125,44 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
         }
         "get /api/v1/policies/layers/{layer}/history" => {
             attempt(format!("{}/history", layer(world).await), Value::Null, 200)
+        }
+        "get /api/v1/policies/layers/{layer}/versions/{number}" => {
+            let path = layer(world).await;
+            let written = world.ask("PUT", &path, json!({"tree": {}})).await;
+            attempt(format!("{path}/versions/{}", written["number"]), Value::Null, 200)
+        }
+        "get /api/v1/policies/layers/{layer}/diff" => attempt(format!("{}/diff", layer(world).await), Value::Null, 200),
+        "post /api/v1/policies/layers/{layer}/rollback" => {
+            attempt(format!("{}/rollback", layer(world).await), json!({"to": 0}), 200)
+        }
+        "post /api/v1/policies/preview" => {
+            attempt("/api/v1/policies/preview", json!({"layer": "tenant", "tree": {}}), 200)
+        }
+        "post /api/v1/policies/rollouts" => attempt("/api/v1/policies/rollouts", rollout(world, &fresh).await, 201),
+        "get /api/v1/policies/rollouts/{id}" => attempt(begun(world, &fresh).await, Value::Null, 200),
+        "post /api/v1/policies/rollouts/{id}/continue" => {
+            attempt(format!("{}/continue", begun(world, &fresh).await), json!({}), 200)
+        }
+        "post /api/v1/policies/rollouts/{id}/withdraw" => {
+            attempt(format!("{}/withdraw", begun(world, &fresh).await), json!({}), 200)
+        }
+        "get /api/v1/agents/{id}/overview" => attempt(format!("{}/overview", agent(world).await), Value::Null, 200),
+        "get /api/v1/enrolment-tokens/{id}" => {
+            let made = world.ask("POST", "/api/v1/enrolment-tokens", json!({"name": fresh})).await;
+            attempt(format!("/api/v1/enrolment-tokens/{}", made["enrolment"]["id"].as_str()?), Value::Null, 200)
+        }
+        "post /api/v1/exceptions" => attempt("/api/v1/exceptions", json!({"rule": fresh, "reason": "a test"}), 201),
+        "post /api/v1/exceptions/preview" => attempt("/api/v1/exceptions/preview", json!({"rule": fresh}), 200),
+        "get /api/v1/exceptions/{id}" => attempt(exception(world, &fresh).await, Value::Null, 200),
+        "patch /api/v1/exceptions/{id}" => attempt(exception(world, &fresh).await, json!({"days": 3}), 200),
+        "delete /api/v1/exceptions/{id}" => attempt(exception(world, &fresh).await, Value::Null, 204),
+        "get /api/v1/rules/{id}" => attempt("/api/v1/rules/made-up", Value::Null, 404),
+        // This program is no worker: what is checked here ends it (the program's own tests check more).
+        "post /api/v1/rules/lint" => attempt("/api/v1/rules/lint", json!({"language": "policy", "text": ""}), 422),
+        "post /api/v1/rules/{id}/test" => attempt("/api/v1/rules/made-up/test", json!({}), 404),
+        "put /api/v1/rules/{id}/state" => {
+            let body = json!({"layer": "tenant", "state": if serial % 2 == 0 { "off" } else { "detect" }});
+            attempt("/api/v1/rules/7000001/state", body, 200)
         }
         "post /api/v1/events/sql" => attempt("/api/v1/events/sql", json!({"sql": "SELECT 1"}), 200),
         "post /api/v1/events/search" => attempt("/api/v1/events/search", json!({"q": "*", "count": true}), 200),
@@ -215,6 +258,7 @@ async fn request(world: &World, operation: &str, serial: u32) -> Option<Try> {
             let number = world.running.shared.bundle.load().number + 1;
             let mut files = sakimori_content::files::builtin();
             files.insert("playbooks/asks.yml".to_owned(), super::support::ASKS.into());
+            files.insert("network/own.rules".to_owned(), super::support::OWN_RULES.into());
             let bytes = sakimori_content::bundle::build(&files, number, key).unwrap();
             attempt("/api/v1/bundles/current", Value::String(hex::encode(bytes)), 200)
         }
@@ -271,6 +315,23 @@ async fn saved(world: &World, name: &str) -> String {
     format!("/api/v1/searches/{}", made["id"].as_str().unwrap())
 }
 
+/// A roll-out of a group's layer, with two hosts of which one gets it first.
+async fn rollout(world: &World, group: &str) -> Value {
+    let (first, _) = (world.agent_of("default", &[group]).await, world.agent_of("default", &[group]).await);
+    json!({"layer": format!("group:{group}"), "tree": {}, "first": {"agents": [first]}})
+}
+
+async fn begun(world: &World, group: &str) -> String {
+    let body = rollout(world, group).await;
+    let made = world.ask("POST", "/api/v1/policies/rollouts", body).await;
+    format!("/api/v1/policies/rollouts/{}", made["id"].as_str().unwrap())
+}
+
+async fn exception(world: &World, rule: &str) -> String {
+    let made = world.ask("POST", "/api/v1/exceptions", json!({"rule": rule, "reason": "a test"})).await;
+    format!("/api/v1/exceptions/{}", made["id"].as_str().unwrap())
+}
+
 async fn agent(world: &World) -> String {
     format!("/api/v1/agents/{}", world.agent("default").await)
 }
@@ -304,9 +365,19 @@ impl Person {
 /// Does an operation change anything? (A POST that asks changes nothing.)
 fn changes(operation: &str) -> bool {
     !operation.starts_with("get ")
-        && !["events/sql", "events/search", "cloud/check", "playbooks/check", "playbooks/{id}/rehearse"]
-            .iter()
-            .any(|one| operation.ends_with(one))
+        && ![
+            "events/sql",
+            "events/search",
+            "cloud/check",
+            "playbooks/check",
+            "playbooks/{id}/rehearse",
+            "policies/preview",
+            "exceptions/preview",
+            "rules/lint",
+            "rules/{id}/test",
+        ]
+        .iter()
+        .any(|one| operation.ends_with(one))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -365,7 +436,7 @@ async fn every_route_as_every_role_does_what_the_table_says() {
                 let wanted = match held {
                     false => 403,
                     // Playbooks are the bundle's, and the bundle is everybody's.
-                    true if path.contains("/playbooks/{id}") => continue,
+                    true if path.contains("/playbooks/{id}") || path.contains("/rules/{id}") => continue,
                     true if first.path.contains("/layers/host:") || path.contains("{id}") => 404,
                     true => continue,
                 };
@@ -401,8 +472,12 @@ async fn a_tenant_sees_nothing_of_another_in_any_list() {
     message(&world, State::Sent).await;
     world.ask("POST", "/api/v1/bouncers", json!({"name": "x"})).await;
     world.ask("POST", "/api/v1/searches", json!({"name": "x", "q": "*", "shared": true})).await;
+    world.ask("POST", "/api/v1/exceptions", json!({"rule": "x", "reason": "y"})).await;
+    let body = rollout(&world, "web").await;
+    world.ask("POST", "/api/v1/policies/rollouts", body).await;
     let of_tenant = ["agents", "actions", "alerts", "enrolment-tokens", "tokens", "secrets", "messages", "bouncers"];
-    for list in of_tenant.into_iter().chain(["searches", "events/search?q=event.kind:alert"]) {
+    let further = ["searches", "events/search?q=event.kind:alert", "exceptions", "policies/rollouts"];
+    for list in of_tenant.into_iter().chain(further) {
         let path = format!("/api/v1/{list}");
         let own = world.send("GET", &path, &world.admin, &Value::Null).await;
         assert!(!own.body["items"].as_array().unwrap().is_empty(), "{list}");
