@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(history.iter().map(|version| version.number).collect::<Vec<_>>(), [3, 1]);
         let one = version(control.read(), "default", "tenant", 1).await.unwrap().unwrap();
         assert_eq!((one.tree, one.reason.as_str()), (tree(1), "why"));
-        for (tenant, layer, number) in [("default", "tenant", 2), ("acme", "tenant", 1), ("default", "host:x", 1)] {
+        for (tenant, layer, number) in [("default", "tenant", 2), ("acme", "tenant", 3), ("default", "host:x", 1)] {
             assert_eq!(version(control.read(), tenant, layer, number).await.unwrap(), None);
         }
         assert_eq!(number(control.read(), "default").await.unwrap(), 3);
