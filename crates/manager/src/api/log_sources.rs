@@ -165,7 +165,7 @@ async fn heard(app: &App, caller: &Caller, now: Timestamp) -> Result<BTreeMap<Ke
          SUM(CASE WHEN {recent} THEN 1 ELSE 0 END), SUM(CASE WHEN {recent} THEN 0 ELSE 1 END), \
          SUM(CASE WHEN {recent} AND \"error.message\" IS NOT NULL THEN 1 ELSE 0 END), \
          AVG(CASE WHEN {recent} THEN CAST(\"sakimori.received\" AS BIGINT) - CAST(\"sakimori.time\" AS BIGINT) END), \
-         MAX(\"sakimori.time\") FROM events WHERE \"sakimori.source\" IS NOT NULL AND \"event.kind\" <> 'alert' \
+         MAX(\"sakimori.time\") FROM events WHERE \"sakimori.source\" IS NOT NULL AND (\"event.kind\" IS NULL OR \"event.kind\" <> 'alert') \
          AND \"sakimori.time\" >= TIMESTAMP '{day}' GROUP BY \"sakimori.origin\", \"sakimori.stream\", \"sakimori.source\""
     );
     let table = app.shared.lake.sql(caller.tenant(), &statement).await?;
