@@ -9,6 +9,7 @@ pub mod host;
 pub mod identity;
 pub mod journal;
 pub mod malware;
+pub mod manager;
 pub mod model;
 pub mod network;
 pub mod respond;
@@ -62,6 +63,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("public_key", content::public_key),
     ("quarantine_item", host::quarantine_item),
     ("query_parse", store::query_parse),
+    ("rule_list", manager::rule_list),
     ("rule_load", detect::rule_load),
     ("scan_message", malware::scan_message),
     ("sealed_open", runtime::sealed_open),

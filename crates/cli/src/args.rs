@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    actions, agents, alerts, audit, backup, bouncers, bundle, cloud, config, doctor, events, halt, hunt, logs, manager,
-    net, notify, operator, playbook, policy, rules, scan, searches, secrets, token, user,
+    actions, agents, alerts, audit, backup, bouncers, bundle, cloud, config, doctor, events, exceptions, halt, hunt,
+    logs, manager, net, notify, operator, playbook, policy, rules, scan, searches, secrets, token, user,
 };
 use crate::platform;
 
@@ -115,6 +115,9 @@ pub enum Command {
     /// Show and set policy
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Alerts that are expected: list, make and remove exceptions
+    #[command(subcommand)]
+    Exceptions(exceptions::ExceptionsCommand),
     /// Write the whole installation into one file, while it works
     Backup(backup::BackupArgs),
     /// Bring a backup back into an empty place

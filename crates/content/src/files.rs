@@ -63,6 +63,11 @@ pub fn builtin() -> Files {
     BUILTIN.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.to_vec())).collect()
 }
 
+/// One file of it; `None` where it has none of this path.
+pub fn builtin_file(path: &str) -> Option<&'static [u8]> {
+    BUILTIN.iter().find(|(known, _)| *known == path).map(|(_, bytes)| *bytes)
+}
+
 /// Is this path safe and portable?
 pub fn check_path(path: &str) -> Result<(), FilesError> {
     let wrong = |reason| Err(FilesError::Path { path: path.chars().take(MAX_PATH).collect(), reason });

@@ -51,6 +51,19 @@ pub struct Detector {
     lists: Vec<Vec<String>>,
 }
 
+/// A rule and where it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed<'a> {
+    /// Its envelope.
+    pub info: &'a RuleInfo,
+    /// Its file.
+    pub file: &'a str,
+    /// The line where it begins, from 1.
+    pub line: usize,
+    /// Does it count what other rules found?
+    pub correlation: bool,
+}
+
 /// What a rule or correlation is needed for.
 #[derive(Clone, Copy, Debug, Default)]
 struct Uses {
@@ -167,14 +180,21 @@ impl Detector {
         }
     }
 
-    /// Envelopes of all rules that make alerts here.
-    pub fn rules(&self) -> impl Iterator<Item = &RuleInfo> {
+    /// Where each rule that makes alerts here stands in its files, and whether it counts what others found.
+    pub fn places(&self) -> impl Iterator<Item = Placed<'_>> {
         let here = |uses: &Uses, info: &RuleInfo| {
             uses.alerts && (self.options.place != Place::Agent || info.scope == Scope::Host)
         };
-        let single = self.rules.iter().zip(&self.rule_uses).map(|(rule, uses)| (&rule.meta.info, uses));
-        let counting = self.correlations.iter().zip(&self.correlation_uses).map(|(one, uses)| (&one.meta.info, uses));
-        single.chain(counting).filter(move |(info, uses)| here(uses, info)).map(|(info, _)| info)
+        let single = self.rules.iter().zip(&self.rule_uses).map(|(rule, uses)| (&rule.meta, uses, false));
+        let counted = self.correlations.iter().zip(&self.correlation_uses);
+        let counted = counted.map(|(correlation, uses)| (&correlation.meta, uses, true));
+        let all = single.chain(counted).filter(move |(meta, uses, _)| here(uses, &meta.info));
+        all.map(|(meta, _, correlation)| Placed { info: &meta.info, file: &meta.file, line: meta.line, correlation })
+    }
+
+    /// Envelopes of all rules that make alerts here.
+    pub fn rules(&self) -> impl Iterator<Item = &RuleInfo> {
+        self.places().map(|placed| placed.info)
     }
 
     /// Judges one event; alerts are appended.

@@ -42,7 +42,7 @@ mod window;
 mod witness;
 
 pub use chrono_tz::Tz;
-pub use detector::Detector;
+pub use detector::{Detector, Placed};
 pub use error::ContentError;
 pub use normalise::{LineContext, Normaliser};
 pub use options::{Counters, Options, Place};

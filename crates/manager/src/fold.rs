@@ -120,14 +120,18 @@ impl Fold {
                 event.set(field::SAKIMORI_DETECT_BUNDLE, header.bundle.cast_signed());
             }
         }
+        for event in &mut batch.events {
+            if is_alert(event) {
+                shared.exceptions.mark(&record.tenant, event, record.received);
+            }
+        }
         let mut found = Vec::new();
         let mut alerts = Vec::new();
         let mut host_actions = Vec::new();
         let (mut findings, mut asked) = (Vec::new(), Vec::new());
         for (index, event) in batch.events.iter().enumerate() {
-            let is_alert =
-                event.get(field::SAKIMORI_ALERT_ID).is_some() && event.str(field::EVENT_KIND) == Some("alert");
-            if is_alert {
+            // What an exception holds back is kept and led to nothing.
+            if is_alert(event) && event.get(field::SAKIMORI_ALERT_EXCEPTION).is_none() {
                 alerts.push(event.clone());
             }
             if self.looks_at_findings && event.str(field::EVENT_KIND) == Some("state") {
@@ -282,6 +286,11 @@ impl Fold {
         }
         Ok(())
     }
+}
+
+/// Is it an alert that can be asked for by its id?
+fn is_alert(event: &Event) -> bool {
+    event.get(field::SAKIMORI_ALERT_ID).is_some() && event.str(field::EVENT_KIND) == Some("alert")
 }
 
 /// A host's action as its agent tells it: only of its own place.

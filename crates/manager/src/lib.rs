@@ -16,6 +16,7 @@ pub mod config;
 mod crowd;
 mod descriptors;
 mod disk;
+pub mod exceptions;
 pub mod executions;
 pub mod flood;
 pub mod fold;
@@ -25,7 +26,9 @@ mod impact;
 pub mod ingest;
 pub mod jobs;
 pub mod link;
+pub mod lint;
 pub mod metrics;
+pub mod noisy;
 pub mod notices;
 mod orders;
 pub mod policy;
@@ -33,10 +36,13 @@ pub mod presence;
 mod recover;
 pub mod release;
 pub mod respond;
+pub mod rollouts;
+pub mod rules;
 pub mod sealing;
 mod seals;
 pub mod shared;
 pub mod sign_in;
+pub mod sources;
 mod stream;
 
 use std::net::SocketAddr;
@@ -214,6 +220,7 @@ impl Manager {
             accounts,
             channels,
             providers,
+            exceptions: exceptions::Table::default(),
             live: broadcast::channel(LIVE).0,
             actions_changed: Notify::new(),
             executions_changed: Notify::new(),
@@ -231,6 +238,7 @@ impl Manager {
             link_address: OnceLock::from(link_addr),
             config,
         });
+        shared.exceptions.load(&shared.control, shared.clock.now()).await?;
         let journal = Arc::clone(&recovered.journal);
         let task =
             recovered.replay(&shared, fold, Ways { batches: receiver, asked }).await.map_err(anyhow::Error::msg)?;

@@ -21,6 +21,7 @@ use crate::backup::StandStill;
 use crate::ca::Authority;
 use crate::channels::Channels;
 use crate::config::Config;
+use crate::exceptions::Table as Exceptions;
 use crate::flood::Floods;
 use crate::ingest::IngestHandle;
 use crate::ingest::ways::Open;
@@ -71,6 +72,8 @@ pub struct Shared {
     pub channels: Channels,
     /// Providers of single sign-on.
     pub providers: Providers,
+    /// Which alerts are expected.
+    pub exceptions: Exceptions,
     /// New events, for those who watch.
     pub live: broadcast::Sender<Arc<LiveEvent>>,
     /// What floods of alerts may write.

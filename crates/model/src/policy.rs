@@ -8,6 +8,7 @@
 mod antimalware;
 mod keep;
 mod scan;
+pub mod schema;
 mod skew;
 
 use std::collections::BTreeMap;

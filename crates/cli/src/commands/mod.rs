@@ -11,17 +11,21 @@ pub mod cloud;
 pub mod config;
 pub mod doctor;
 pub mod events;
+pub mod exceptions;
 pub mod halt;
 pub mod hunt;
+mod lint;
 pub mod logs;
 pub mod manager;
 pub mod net;
 mod net_keep;
+pub mod noisy;
 pub mod notify;
 pub mod operator;
 pub mod playbook;
 pub mod policy;
 pub mod proof;
+mod rollout;
 pub mod rules;
 pub mod scan;
 pub mod scans;
@@ -65,6 +69,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rules(command) => rules::run(&shared, &command),
         Command::Playbook(command) => playbook::run(&shared, command),
         Command::Policy(command) => with_api(&shared, async |api| policy::run(&api, command, shared.json).await),
+        Command::Exceptions(command) => {
+            with_api(&shared, async |api| exceptions::run(&api, command, shared.json).await)
+        }
         Command::Backup(args) => backup::run(&shared, &args),
         Command::Restore(args) => backup::restore(&shared, &args),
         Command::Secrets(command) => secrets::run(&shared, command),
@@ -93,6 +100,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Worker { name: scan::WorkerName::Ingest } => {
             sakimori_manager::ingest::worker::run()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Worker { name: scan::WorkerName::Lint } => {
+            lint::run()?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {

@@ -13,7 +13,7 @@ use sakimori_detect::{ContentError, Detector, LogSource, Normaliser, Options, ca
 use sakimori_respond::playbook::Playbook;
 use serde_json::json;
 
-use super::{trials, with_api};
+use super::{noisy, trials, with_api};
 use crate::args::Shared;
 use crate::output;
 
@@ -34,6 +34,9 @@ pub enum RulesCommand {
     /// Show network rules on trial: what each would have stopped, whether a server answered it, and what is proposed
     #[command(after_help = "Examples:\n  sakimori rules trial\n  sakimori rules trial --rule 9100111 --days 7")]
     Trial(trials::TrialArgs),
+    /// Show rules that speak too often, each with an exception that would help
+    #[command(after_help = "Examples:\n  sakimori rules noisy\n  sakimori rules noisy --days 1 --limit 3")]
+    Noisy(noisy::NoisyArgs),
 }
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -44,6 +47,9 @@ pub fn run(shared: &Shared, command: &RulesCommand) -> Result<ExitCode> {
         RulesCommand::Test { dir } => (dir, true),
         RulesCommand::Trial(args) => {
             return with_api(shared, async |api| trials::run(&api, args, shared.json).await);
+        }
+        RulesCommand::Noisy(args) => {
+            return with_api(shared, async |api| noisy::run(&api, args, shared.json).await);
         }
     };
     let own = files::read_dir(dir)?;

@@ -53,6 +53,8 @@ pub enum WorkerName {
     Malware,
     /// Reads what others sent to a way in of the manager.
     Ingest,
+    /// Checks the text of rules for the manager.
+    Lint,
 }
 
 /// Scans; whatever keeps it from scanning is exit code 2, since 1 says that something was found.

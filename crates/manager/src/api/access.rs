@@ -92,6 +92,8 @@ pub const PERMISSIONS: &[Permission] = &[
     Permission::of("bouncers:read", Role::Operator),
     Permission::of("bouncers:write", Role::Admin),
     Permission::of("rules:read", Role::Viewer),
+    Permission::of("exceptions:read", Role::Viewer),
+    Permission::of("exceptions:write", Role::Operator),
     Permission::of("playbooks:read", Role::Viewer),
     Permission::of("playbooks:run", Role::Operator),
     Permission::of("executions:read", Role::Viewer),

@@ -56,7 +56,7 @@ pub struct AgentView {
     pub revoked: Option<Timestamp>,
 }
 
-fn view(app: &App, agent: Agent) -> AgentView {
+pub(super) fn view(app: &App, agent: Agent) -> AgentView {
     let json = |text: &str| serde_json::from_str(text).unwrap_or(Json_::Null);
     let state = crate::presence::shown(&agent, app.shared.links.connected(&agent.id));
     AgentView {

@@ -14,6 +14,7 @@ use super::events::{SearchQuery, expression, find};
 use super::extract::{Body, Page, Query};
 use super::problem::{self, Problem};
 use super::{App, Done};
+use crate::exceptions::SUPPRESSED;
 use crate::jobs::deliver;
 
 /// Longest comment, in bytes.
@@ -25,7 +26,7 @@ const COMMENT: usize = 4_096;
 pub struct AlertView {
     /// `sakimori.alert.id`.
     pub id: String,
-    /// `open`, `acknowledged` or `closed`.
+    /// `open`, `acknowledged` or `closed`; `suppressed` where an exception holds it back.
     pub status: &'static str,
     /// What somebody says of it.
     pub comment: String,
@@ -64,8 +65,13 @@ impl From<Event> for Found {
     }
 }
 
-fn view(mut event: Event, note: Option<&Note>) -> AlertView {
-    let status = note.map_or(Status::Open, |note| note.status).name();
+pub(super) fn view(mut event: Event, note: Option<&Note>) -> AlertView {
+    let held_back = event.get(field::SAKIMORI_ALERT_EXCEPTION).is_some();
+    let status = match note {
+        Some(note) => note.status.name(),
+        None if held_back => SUPPRESSED,
+        None => Status::Open.name(),
+    };
     event.set(field::SAKIMORI_ALERT_STATUS, status);
     AlertView {
         id: event.str(field::SAKIMORI_ALERT_ID).unwrap_or_default().to_owned(),
@@ -83,7 +89,10 @@ pub async fn list(
     caller: Caller,
     Query(query): Query<SearchQuery>,
 ) -> Result<Json<Page<AlertView>>, Problem> {
-    let wanted = Expr::and(vec![query::parse("event.kind:alert")?, expression(query.q.as_deref())?]);
+    // Who asks for what exceptions hold back names them: sakimori.alert.exception:*
+    let asks = query.q.as_deref().is_some_and(|text| text.contains("sakimori.alert.exception"));
+    let kind = if asks { "event.kind:alert" } else { "event.kind:alert and not sakimori.alert.exception:*" };
+    let wanted = Expr::and(vec![query::parse(kind)?, expression(query.q.as_deref())?]);
     let page: Page<Found> = find(&app, &caller, &wanted, &query).await?;
     let ids: Vec<&str> = page.items.iter().filter_map(|found| found.0.str(field::SAKIMORI_ALERT_ID)).collect();
     let notes = alerts::of(app.shared.control.read(), caller.tenant(), &ids).await?;

@@ -1,14 +1,13 @@
 //! Rule bundles: the one in force, and taking a newer one that was built elsewhere with the same key.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use sakimori_content::bundle::{self, Bundle};
-use sakimori_content::files::Files;
-use sakimori_detect::{Detector, LogSource, Options, Place};
+use sakimori_content::files::{Files, builtin_file};
 use sakimori_model::Timestamp;
-use sakimori_model::rule::RuleInfo;
 use sakimori_store::control::ALL_TENANTS;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -20,6 +19,7 @@ use super::extract::Raw;
 use super::problem::{self, Problem};
 use super::{App, Done};
 use crate::release;
+use crate::rules::{self, Listed};
 
 /// Largest bundle that is taken, in bytes.
 pub const MOST: usize = 64 << 20;
@@ -32,8 +32,10 @@ pub struct Content(Arc<Mutex<Option<(u64, Arc<Opened>)>>>);
 pub struct Opened {
     /// The bundle.
     pub bundle: Bundle,
-    /// Its rules that could be loaded.
-    pub rules: Vec<RuleInfo>,
+    /// Its rules, of all languages.
+    pub listed: Vec<Listed>,
+    /// Files of rules that are none of this release's.
+    pub own: HashSet<String>,
     size: usize,
     sha256: String,
 }
@@ -51,9 +53,10 @@ impl Content {
         let key = app.shared.bundle_key;
         let opened = tokio::task::spawn_blocking(move || {
             let bundle = bundle::verify(&release.bytes, &key, release.number.saturating_sub(1))?;
-            let rules = rules(&bundle.files);
+            let listed = rules::list(&bundle.files);
+            let own = own(&bundle.files, &listed);
             let (size, sha256) = (release.bytes.len(), hex::encode(Sha256::digest(release.bytes.as_slice())));
-            Ok::<_, bundle::BundleError>(Arc::new(Opened { bundle, rules, size, sha256 }))
+            Ok::<_, bundle::BundleError>(Arc::new(Opened { bundle, listed, own, size, sha256 }))
         });
         let opened = opened.await.map_err(|error| Problem::failed(&error))?.map_err(|error| Problem::failed(&error))?;
         *kept = Some((opened.bundle.number, Arc::clone(&opened)));
@@ -61,11 +64,10 @@ impl Content {
     }
 }
 
-fn rules(files: &Files) -> Vec<RuleInfo> {
-    let (sources, _) = LogSource::load_all(files);
-    let options = Options { place: Place::Manager, ..Options::default() }.with_sources(&sources);
-    let (detector, _) = Detector::from_files(files, options);
-    detector.rules().cloned().collect()
+fn own(files: &Files, listed: &[Listed]) -> HashSet<String> {
+    let of_rules: HashSet<&String> = listed.iter().map(|rule| &rule.file).collect();
+    let differs = |path: &&&String| builtin_file(path) != files.get(**path).map(Vec::as_slice);
+    of_rules.iter().filter(differs).map(|path| (*path).clone()).collect()
 }
 
 /// A bundle.
@@ -81,7 +83,7 @@ pub struct BundleView {
     pub notes: String,
     /// Files in it.
     pub files: usize,
-    /// Rules in it that could be loaded.
+    /// Rules in it, of all languages.
     pub rules: usize,
     /// Its size in bytes.
     pub size: usize,
@@ -95,7 +97,7 @@ fn view(opened: &Opened) -> BundleView {
         created: opened.bundle.created,
         notes: opened.bundle.notes.clone(),
         files: opened.bundle.files.len(),
-        rules: opened.rules.len(),
+        rules: opened.listed.len(),
         size: opened.size,
         sha256: opened.sha256.clone(),
     }

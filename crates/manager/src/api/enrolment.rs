@@ -2,6 +2,8 @@
 //! CA, so the host's first connection is verified already. It works once, or for a group as often as it says: launch
 //! templates and images carry such a one, bound by count, time and network.
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -9,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sakimori_model::{Network, Timestamp};
 use sakimori_store::control::enrolment::{self, Token};
-use sakimori_store::control::{ControlError, Scope};
+use sakimori_store::control::{ControlError, Scope, agents};
 use sakimori_wire::token::EnrolmentToken;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -26,6 +28,8 @@ const HOURS: i64 = 24 * 30;
 const GROUP_HOURS: i64 = 24 * 366;
 /// Most hosts of one token.
 const MOST_USES: i64 = 10_000;
+/// Hosts that are shown of one token.
+const MOST_SHOWN: i64 = 1_000;
 /// Most networks of one token.
 const MOST_NETWORKS: usize = 32;
 
@@ -106,8 +110,56 @@ pub struct NewEnrolment {
 pub struct MadeEnrolment {
     /// What is given to `sakimori-agent enroll`: shown now and never again.
     pub token: String,
+    /// What is typed on a Debian host, line by line: the package, which lies beside, is installed, and the host enrolled.
+    pub commands: Vec<String>,
+    /// Does the token lead to this machine only? Then other hosts need another address: `link.advertise`.
+    pub only_here: bool,
     /// The token.
     pub enrolment: EnrolmentView,
+}
+
+/// A token and the hosts that joined by it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnrolmentStatus {
+    /// The token.
+    pub enrolment: EnrolmentView,
+    /// Can it still enrol a host?
+    pub open: bool,
+    /// Hosts that joined by it, the newest 1000.
+    pub hosts: Vec<EnrolledHost>,
+}
+
+/// A host that joined.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnrolledHost {
+    /// Its agent.
+    pub agent: String,
+    /// Host name.
+    pub host: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub enrolled: Timestamp,
+    /// As its agent's state is listed.
+    pub state: String,
+}
+
+/// `GET /enrolment-tokens/{id}`
+pub async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<EnrolmentStatus>, Problem> {
+    let pool = app.shared.control.read();
+    let token = enrolment::get(pool, caller.tenant(), &id).await?;
+    let hosts = agents::of_token(pool, caller.tenant(), &id, MOST_SHOWN).await?;
+    let hosts = hosts.into_iter().map(|agent| EnrolledHost {
+        state: crate::presence::shown(&agent, app.shared.links.connected(&agent.id)),
+        agent: agent.id,
+        host: agent.name,
+        enrolled: agent.enrolled,
+    });
+    let open = token.uses < token.most_uses && token.expires > app.shared.clock.now();
+    Ok(Json(EnrolmentStatus { enrolment: token.into(), open, hosts: hosts.collect() }))
 }
 
 /// `GET /enrolment-tokens`
@@ -176,7 +228,12 @@ pub async fn create(
     app.done(change, &caller, done).await?;
     let text =
         EnrolmentToken { address: crate::link::advertised(shared), ca_sha256: shared.authority.ca_sha256(), secret };
-    Ok((StatusCode::CREATED, Json(MadeEnrolment { token: text.to_string(), enrolment })))
+    let address = text.host_port().and_then(|(host, _)| host.parse::<IpAddr>().ok());
+    let only_here = address.is_some_and(|address| address.is_loopback() || address.is_unspecified());
+    let token = text.to_string();
+    let commands =
+        vec!["sudo dpkg --install sakimori-agent_*.deb".to_owned(), format!("sudo sakimori-agent enroll {token}")];
+    Ok((StatusCode::CREATED, Json(MadeEnrolment { token, commands, only_here, enrolment })))
 }
 
 /// `DELETE /enrolment-tokens/{id}`: a token that was used goes from the list; its agent stays.

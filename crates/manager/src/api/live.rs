@@ -41,7 +41,8 @@ const PULSE: u32 = 5;
 /// Most executions that are sent at a time.
 const EXECUTIONS: i64 = 50;
 /// The events that are told of.
-const WANTED: &str = "event.kind:alert or event.dataset:(sakimori.action or sakimori.audit)";
+const WANTED: &str =
+    "(event.kind:alert and not sakimori.alert.exception:*) or event.dataset:(sakimori.action or sakimori.audit)";
 
 /// Connections by who has them.
 #[derive(Clone, Debug, Default)]

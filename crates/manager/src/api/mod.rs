@@ -35,6 +35,7 @@ mod decisions;
 mod enrolment;
 mod event;
 mod events;
+mod exceptions;
 mod executions;
 mod export;
 mod factors;
@@ -42,20 +43,27 @@ mod fields;
 mod halt;
 mod health;
 mod histogram;
+mod lint;
 mod live;
+mod log_sources;
 mod messages;
+mod noisy;
 mod now;
 mod orders;
 mod passkeys;
 mod playbooks;
 mod policies;
+mod policy_changes;
 mod proof;
+mod rollouts;
+mod rule_state;
 mod rules;
 mod scans;
 mod sealing;
 mod search;
 mod searches;
 mod secrets;
+mod servers;
 mod session;
 mod sessions;
 mod shed;
@@ -80,6 +88,7 @@ use tokio::sync::Semaphore;
 use self::access::Caller;
 use self::password::Hasher;
 use self::problem::Problem;
+use crate::lint::Linter;
 use crate::shared::Shared;
 use crate::sign_in::ticket::Tickets;
 
@@ -114,6 +123,10 @@ pub(crate) struct App {
     pub tickets: Arc<Tickets>,
     /// Its figures.
     pub figures: health::Once<String>,
+    /// How often rules fired.
+    pub counts: rules::Counts,
+    /// Checks the text of rules.
+    pub linter: Linter,
 }
 
 /// Id of a request, in logs, errors and audit entries.
@@ -148,6 +161,8 @@ impl App {
             readiness: health::Once::default(),
             tickets: Arc::new(Tickets::new().expect("the kernel gives random bytes")),
             figures: health::Once::default(),
+            counts: rules::Counts::default(),
+            linter: Linter::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use axum::extract::{Path, State};
 use sakimori_model::Timestamp;
 use sakimori_model::policy::{Layer, default_layer, merge};
 use sakimori_store::control::policies::{self, Version};
+use sakimori_store::control::rollouts::{self, Rollout};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -21,6 +22,9 @@ use super::problem::{self, Problem};
 use super::{App, Done, agents};
 use crate::policy::{TENANT_LAYER, of_agent};
 use crate::shared::Command;
+
+/// Longest reason, in bytes.
+const MOST_REASON: usize = 1_000;
 
 /// A version of a layer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,6 +41,8 @@ pub struct PolicyLayer {
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub created: Timestamp,
+    /// Why; may be empty.
+    pub reason: String,
 }
 
 impl From<Version> for PolicyLayer {
@@ -47,6 +53,7 @@ impl From<Version> for PolicyLayer {
             tree: version.tree,
             author: version.author,
             created: version.created,
+            reason: version.reason,
         }
     }
 }
@@ -73,6 +80,22 @@ pub struct NewLayer {
     /// The number that the layer had when it was read, 0 where it was not there: refused if it has another by now.
     /// Without it, it is written in any case.
     pub over: Option<i64>,
+    /// Why, for those who read the history; at most 1000 bytes.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// Which version a layer is to be as again.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRollback {
+    /// Number of a former version of this layer; 0: as it was before anybody wrote it, which says nothing.
+    pub to: i64,
+    /// As for writing a layer.
+    pub over: Option<i64>,
+    /// Why, at most 1000 bytes.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// What applies to a host.
@@ -107,6 +130,17 @@ pub async fn history(
     Ok(Json(Page::of(rows, limit, |version| version.number, PolicyLayer::from)))
 }
 
+/// `GET /policies/layers/{layer}/versions/{number}`
+pub async fn version(
+    State(app): State<App>,
+    caller: Caller,
+    Path((layer, number)): Path<(String, i64)>,
+) -> Result<Json<PolicyLayer>, Problem> {
+    check_layer(&app, &caller, &layer).await?;
+    let found = policies::version(app.shared.control.read(), caller.tenant(), &layer, number).await?;
+    found.map(|version| Json(version.into())).ok_or_else(|| Problem::new(problem::POLICY_VERSION))
+}
+
 /// `PUT /policies/layers/{layer}`
 pub async fn put(
     State(app): State<App>,
@@ -115,30 +149,85 @@ pub async fn put(
     Body(new): Body<NewLayer>,
 ) -> Result<Json<PolicyLayer>, Problem> {
     check_layer(&app, &caller, &layer).await?;
+    let reason = reason(&new.reason)?.to_owned();
     let over = new.over;
-    let tree = tree(&layer, new)?;
+    let tree = tree(&layer, new.tree, new.yaml)?;
+    write(&app, &caller, &layer, tree, (over, "policies:write", &reason)).await
+}
+
+/// `POST /policies/layers/{layer}/rollback`: a new version that says what a former one said.
+pub async fn rollback(
+    State(app): State<App>,
+    caller: Caller,
+    Path(layer): Path<String>,
+    Body(new): Body<NewRollback>,
+) -> Result<Json<PolicyLayer>, Problem> {
+    check_layer(&app, &caller, &layer).await?;
+    let why = reason(&new.reason)?;
+    let tree = match new.to {
+        0 => Map::new(),
+        number => {
+            let found = policies::version(app.shared.control.read(), caller.tenant(), &layer, number).await?;
+            found.ok_or_else(|| Problem::new(problem::POLICY_VERSION))?.tree
+        }
+    };
+    let why = match why {
+        "" => format!("back to {}", new.to),
+        why => format!("back to {}: {why}", new.to),
+    };
+    write(&app, &caller, &layer, tree, (new.over, "policies:rollback", &why)).await
+}
+
+/// Writes a layer that was checked to be one.
+pub(super) async fn write(
+    app: &App,
+    caller: &Caller,
+    layer: &str,
+    tree: Map<String, Value>,
+    (over, verb, reason): (Option<i64>, &str, &str),
+) -> Result<Json<PolicyLayer>, Problem> {
     let mut change = app.shared.control.begin().await?;
     let current = policies::current(change.connection(), caller.tenant()).await?;
-    let before = current.iter().find(|version| version.layer == layer);
-    let number = before.map_or(0, |version| version.number);
-    if over.is_some_and(|over| over != number) {
-        return Err(Problem::new(problem::POLICY_STALE).detail(format!("{layer} has the number {number} by now")));
-    }
-    check_merge(&layer, &tree, &current)?;
-    let before = before.cloned().map(PolicyLayer::from);
-    let now = app.shared.clock.now();
-    let after = policies::put(change.connection(), caller.tenant(), &layer, tree, &caller.actor, now).await?;
+    check_over(layer, over, &current)?;
+    check_free(layer, &rollouts::open(change.connection(), caller.tenant()).await?)?;
+    check_merge(layer, &tree, &current)?;
+    let before = current.iter().find(|version| version.layer == layer).cloned().map(PolicyLayer::from);
+    let (now, by) = (app.shared.clock.now(), (caller.actor.as_str(), reason));
+    let after = policies::put(change.connection(), caller.tenant(), layer, tree, by, now).await?;
     let after = PolicyLayer::from(after);
-    let done = Done {
-        tenant: caller.tenant(),
-        action: "policies:write",
-        target: &layer,
-        before: before.as_ref(),
-        after: Some(&after),
-    };
-    app.done(change, &caller, done).await?;
+    let done =
+        Done { tenant: caller.tenant(), action: verb, target: layer, before: before.as_ref(), after: Some(&after) };
+    app.done(change, caller, done).await?;
     app.shared.links.tell_all(&Command::Policy);
     Ok(Json(after))
+}
+
+/// Has the layer still the number that its writer read?
+pub(super) fn check_over(layer: &str, over: Option<i64>, current: &[Version]) -> Result<(), Problem> {
+    let number = current.iter().find(|version| version.layer == layer).map_or(0, |version| version.number);
+    match over {
+        Some(over) if over != number => {
+            Err(Problem::new(problem::POLICY_STALE).detail(format!("{layer} has the number {number} by now")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is on its way in stages is neither written over nor begun twice.
+pub(super) fn check_free(layer: &str, open: &[Rollout]) -> Result<(), Problem> {
+    match open.iter().find(|rollout| rollout.layer == layer) {
+        None => Ok(()),
+        Some(rollout) => Err(Problem::new(problem::ROLLOUT_BUSY)
+            .detail(format!("{layer} is on its way by roll-out {}; let it go on or withdraw it first", rollout.id))),
+    }
+}
+
+/// A reason within bounds.
+pub(super) fn reason(text: &str) -> Result<&str, Problem> {
+    match text.len() {
+        0..=MOST_REASON => Ok(text),
+        _ => Err(Problem::new(problem::POLICY_INVALID).fault("reason", "a reason has at most 1000 bytes")),
+    }
 }
 
 /// `GET /agents/{id}/policy`
@@ -155,7 +244,7 @@ pub async fn effective(
 }
 
 /// A layer is the tenant's, a tag's, or that of an agent that is there.
-async fn check_layer(app: &App, caller: &Caller, layer: &str) -> Result<(), Problem> {
+pub(super) async fn check_layer(app: &App, caller: &Caller, layer: &str) -> Result<(), Problem> {
     match layer.split_once(':') {
         None if layer == TENANT_LAYER => Ok(()),
         Some(("group", tag)) if slug(tag) => Ok(()),
@@ -164,8 +253,13 @@ async fn check_layer(app: &App, caller: &Caller, layer: &str) -> Result<(), Prob
     }
 }
 
-fn tree(layer: &str, new: NewLayer) -> Result<Map<String, Value>, Problem> {
-    match (new.tree, new.yaml) {
+/// The tree of one of two forms.
+pub(super) fn tree(
+    layer: &str,
+    tree: Option<Map<String, Value>>,
+    yaml: Option<String>,
+) -> Result<Map<String, Value>, Problem> {
+    match (tree, yaml) {
         (Some(tree), None) => Ok(tree),
         (None, Some(text)) => match yaml_serde::from_str::<Value>(&text) {
             Ok(Value::Object(tree)) => Ok(tree),
@@ -178,7 +272,7 @@ fn tree(layer: &str, new: NewLayer) -> Result<Map<String, Value>, Problem> {
 }
 
 /// Merges the new layer with the tenant's below it and with every layer that lies above it.
-fn check_merge(name: &str, tree: &Map<String, Value>, current: &[Version]) -> Result<(), Problem> {
+pub(super) fn check_merge(name: &str, tree: &Map<String, Value>, current: &[Version]) -> Result<(), Problem> {
     let new = Layer { name: name.to_owned(), tree: tree.clone() };
     let layer = |version: &Version| Layer { name: version.layer.clone(), tree: version.tree.clone() };
     let mut stacks = Vec::new();
@@ -224,6 +318,7 @@ mod tests {
             tree: object(json!({"response": {"allow": {"add": ["192.0.2.0/24"]}}})),
             author: "user:ann".into(),
             created: Timestamp::from_secs(1),
+            reason: String::new(),
         };
         let fine = object(json!({"modules": {"block_address": {"mode": "detect"}}}));
         check_merge("tenant", &fine, std::slice::from_ref(&host)).unwrap();

@@ -80,6 +80,16 @@ codes! {
     POLICY_LAYER "policies/layer" 422 "There is no policy layer of this kind" "その種類のポリシー層はありません";
     POLICY_INVALID "policies/invalid" 422 "The policy cannot be used" "ポリシーに誤りがあります";
     POLICY_STALE "policies/stale" 409 "The policy layer was changed by somebody else" "ポリシー層は他の人が変更しました";
+    POLICY_VERSION "policies/version" 404 "There is no such version of the layer" "その版のポリシー層はありません";
+    ROLLOUT_MISSING "rollouts/missing" 404 "There is no such roll-out" "該当する段階展開がありません";
+    ROLLOUT_INVALID "rollouts/invalid" 422 "The roll-out cannot be like this" "段階展開の内容に誤りがあります";
+    ROLLOUT_BUSY "rollouts/busy" 409 "The policy layer is on its way in stages" "ポリシー層は段階展開の途中です";
+    ROLLOUT_OVER "rollouts/over" 409 "The roll-out is over" "段階展開は既に終わっています";
+    EXCEPTION_MISSING "exceptions/missing" 404 "There is no such exception" "該当する例外がありません";
+    EXCEPTION_INVALID "exceptions/invalid" 422 "The exception cannot be like this" "例外の内容に誤りがあります";
+    EXCEPTION_FULL "exceptions/full" 409 "The tenant has as many exceptions as it may have" "このテナントの例外は上限に達しています";
+    RULE_MISSING "rules/missing" 404 "There is no such rule" "該当するルールがありません";
+    RULE_INVALID "rules/invalid" 422 "This cannot be asked of the rule" "ルールへの要求に誤りがあります";
     EVENTS_QUERY "events/query" 400 "The search text cannot be understood" "検索文を解釈できません";
     EVENTS_REFUSED "events/refused" 422 "This statement is not allowed" "この文は許可されていません";
     EVENTS_TOO_LARGE "events/too-large" 422 "The result would be too large" "結果が大きすぎます";
@@ -286,6 +296,9 @@ impl From<ControlError> for Problem {
             ControlError::Missing("token") => TOKEN_MISSING,
             ControlError::Missing("agent") => AGENT_MISSING,
             ControlError::Missing("enrolment token") => ENROLMENT_MISSING,
+            ControlError::Missing("rollout") => ROLLOUT_MISSING,
+            ControlError::Missing("exception") => EXCEPTION_MISSING,
+            ControlError::Full("exception") => EXCEPTION_FULL,
             ControlError::Missing("action") => ACTION_MISSING,
             ControlError::Missing("execution") => EXECUTION_MISSING,
             ControlError::Missing("message") => MESSAGE_MISSING,

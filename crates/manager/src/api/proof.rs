@@ -81,7 +81,7 @@ fn host(agent: &Agent, connected: bool, now: Timestamp) -> HostProof {
     HostProof { agent: agent.id.clone(), host: agent.name.clone(), connected, modules }
 }
 
-fn of_module(status: &AgentStatus, id: &str, now: Timestamp) -> ProofView {
+pub(super) fn of_module(status: &AgentStatus, id: &str, now: Timestamp) -> ProofView {
     let module = status.modules.iter().find(|module| module.id == id);
     let proof = status.proofs.iter().find(|proof| proof.module == id);
     let proven = proof.and_then(|proof| proof.proven);

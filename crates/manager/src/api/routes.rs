@@ -5,15 +5,8 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 
 use super::route::{Route, delete, get, patch, post, put};
-use super::{
-    App, actions, agents, alerts, audit, authenticate, backups, bouncers, bundles, cloud, console, decisions,
-    enrolment, event, events, executions, export, extract, factors, fields, frame, halt, health, histogram, live,
-    messages, now, search, searches, why,
-};
-use super::{
-    orders, passkeys, playbooks, policies, proof, rules, scans, sealing, secrets, session, sessions, shed, sign_in,
-    sso, tenants, tokens, trials, users, ways,
-};
+use super::*;
+use crate::lint::Outcome;
 
 /// Open to everybody.
 const OPEN: &str = "";
@@ -72,6 +65,7 @@ pub fn table() -> Vec<Route> {
         get("/api/v1/agents", "agents:read", agents::list).does("Lists agents").query::<extract::PageQuery>().answers_page::<agents::AgentView>(),
         get("/api/v1/agents/{id}", "agents:read", agents::get).does("Shows an agent").answers::<agents::AgentView>(200),
         get("/api/v1/agents/{id}/policy", "policies:read", policies::effective).does("What applies to an agent, and why").answers::<policies::EffectivePolicy>(200),
+        get("/api/v1/agents/{id}/overview", "agents:read", servers::get).does("A host in one answer: modules, proof, policy, rules, quarantine, blocks, and what happened lately").answers::<servers::ServerView>(200),
         post("/api/v1/agents/{id}/scans", "actions:order", scans::begin).does("Orders a host to scan paths, or says what it would do").takes::<scans::NewScan>().answers::<actions::Planned>(200).answers::<actions::Planned>(202),
         get("/api/v1/agents/{id}/scans/{scan}", "actions:read", scans::get).does("How a scan by order stands, and what it found").answers::<scans::ScanView>(200),
         post("/api/v1/agents/{id}/revoke", "agents:revoke", agents::revoke).does("Revokes an agent").answers::<agents::AgentView>(200),
@@ -82,11 +76,23 @@ pub fn table() -> Vec<Route> {
 
         get("/api/v1/enrolment-tokens", "enrolment-tokens:read", enrolment::list).does("Lists enrolment tokens").query::<extract::PageQuery>().answers_page::<enrolment::EnrolmentView>(),
         post("/api/v1/enrolment-tokens", "enrolment-tokens:write", enrolment::create).does("Makes an enrolment token, for one host or a group").takes::<enrolment::NewEnrolment>().answers::<enrolment::MadeEnrolment>(201),
+        get("/api/v1/enrolment-tokens/{id}", "enrolment-tokens:read", enrolment::get).does("Shows an enrolment token and the hosts that joined by it").answers::<enrolment::EnrolmentStatus>(200),
         delete("/api/v1/enrolment-tokens/{id}", "enrolment-tokens:write", enrolment::delete).does("Takes an enrolment token back").answers_nothing(),
 
         get("/api/v1/policies/layers", "policies:read", policies::list).does("Lists the policy layers in force").answers::<policies::Layers>(200),
         put("/api/v1/policies/layers/{layer}", "policies:write", policies::put).does("Writes a policy layer").takes::<policies::NewLayer>().answers::<policies::PolicyLayer>(200),
         get("/api/v1/policies/layers/{layer}/history", "policies:read", policies::history).does("Former versions of a policy layer").query::<extract::PageQuery>().answers_page::<policies::PolicyLayer>(),
+
+        get("/api/v1/policies/layers/{layer}/versions/{number}", "policies:read", policies::version).does("One version of a policy layer").answers::<policies::PolicyLayer>(200),
+        get("/api/v1/policies/layers/{layer}/diff", "policies:read", policy_changes::diff).does("What two versions of a layer say otherwise, and whom that affects").query::<policy_changes::DiffQuery>().answers::<policy_changes::PolicyDifference>(200),
+        post("/api/v1/policies/layers/{layer}/rollback", "policies:write", policies::rollback).does("Writes a layer as a former version was").takes::<policies::NewRollback>().answers::<policies::PolicyLayer>(200),
+        post("/api/v1/policies/preview", "policies:read", policy_changes::preview).does("What a layer would change, and for whom, before it is written").takes::<policy_changes::NewPreview>().answers::<policy_changes::PolicyDifference>(200),
+        get("/api/v1/policies/schema", "policies:read", policy_changes::schema).does("JSON Schema of policies, with titles, defaults and bounds").answers::<policy_changes::PolicySchema>(200),
+        get("/api/v1/policies/rollouts", "policies:read", rollouts::list).does("Lists roll-outs in stages, newest first").query::<extract::PageQuery>().answers_page::<rollouts::RolloutView>(),
+        post("/api/v1/policies/rollouts", "policies:write", rollouts::begin).does("Gives a layer to some hosts first").takes::<rollouts::NewRollout>().answers::<rollouts::RolloutView>(201),
+        get("/api/v1/policies/rollouts/{id}", "policies:read", rollouts::get).does("How a roll-out stands, host by host").answers::<rollouts::RolloutView>(200),
+        post("/api/v1/policies/rollouts/{id}/continue", "policies:write", rollouts::go_on).does("Lets all other hosts follow").takes::<rollouts::NewMove>().answers::<rollouts::RolloutView>(200),
+        post("/api/v1/policies/rollouts/{id}/withdraw", "policies:write", rollouts::withdraw).does("Takes a roll-out back from its first hosts").takes::<rollouts::NewMove>().answers::<rollouts::RolloutView>(200),
 
         get("/api/v1/secrets", "secrets:read", secrets::list).does("Lists named secrets, never their values").query::<extract::PageQuery>().answers_page::<secrets::SecretView>(),
         put("/api/v1/secrets/{name}", "secrets:write", secrets::put).does("Sets or replaces a secret").takes_bytes(secrets::MOST).answers::<secrets::SecretView>(200),
@@ -159,7 +165,21 @@ pub fn table() -> Vec<Route> {
         get("/api/v1/cloud/accounts", "cloud:read", cloud::list).does("Lists cloud accounts").answers::<cloud::CloudAccounts>(200),
         post("/api/v1/cloud/check", "cloud:check", cloud::ask).does("What the manager's role in cloud accounts may do, and lacks").takes::<cloud::CloudQuestion>().answers::<cloud::CloudChecks>(200),
 
-        get("/api/v1/rules", "rules:read", rules::list).does("Lists rules and how often they fired").answers::<rules::Rules>(200),
+        get("/api/v1/exceptions", "exceptions:read", exceptions::list).does("Lists exceptions over alerts, with how often each was used").query::<exceptions::ExceptionQuery>().answers_page::<exceptions::ExceptionView>(),
+        post("/api/v1/exceptions", "exceptions:write", exceptions::create).does("Makes an exception over alerts").takes::<exceptions::NewException>().answers::<exceptions::ExceptionView>(201),
+        post("/api/v1/exceptions/preview", "exceptions:read", exceptions::preview).does("What an exception would have held back in the last week").takes::<exceptions::NewException>().answers::<exceptions::ExceptionPreview>(200),
+        get("/api/v1/exceptions/{id}", "exceptions:read", exceptions::get).does("Shows an exception").answers::<exceptions::ExceptionView>(200),
+        patch("/api/v1/exceptions/{id}", "exceptions:write", exceptions::patch).does("Changes reason, owner or end of an exception").takes::<exceptions::ExceptionPatch>().answers::<exceptions::ExceptionView>(200),
+        delete("/api/v1/exceptions/{id}", "exceptions:write", exceptions::delete).does("Removes an exception").answers_nothing(),
+
+        get("/api/v1/log-sources", "events:read", log_sources::list).does("How log sources do: rate, lag, failures, silence, books").answers::<log_sources::LogSources>(200),
+
+        get("/api/v1/rules", "rules:read", rules::list).does("Lists rules of all languages, their state, and how often they fired").query::<rules::RuleQuery>().answers::<rules::Rules>(200),
+        post("/api/v1/rules/lint", "rules:read", lint::lint).does("Checks the text of rules, programs, playbooks and policies").takes::<lint::NewLint>().answers::<Outcome>(200),
+        get("/api/v1/rules/noisy", "rules:read", noisy::list).does("Rules that speak too often, each with an exception that would help").query::<noisy::NoisyQuery>().answers::<noisy::NoisyRules>(200),
+        get("/api/v1/rules/{id}", "rules:read", rules::get).does("Shows a rule with its text and tests").answers::<rules::RuleDetail>(200),
+        post("/api/v1/rules/{id}/test", "rules:read", lint::test).does("Runs the tests of a rule, or others on another text").takes::<lint::NewTest>().answers::<Outcome>(200),
+        put("/api/v1/rules/{id}/state", "policies:write", rule_state::put).does("Switches a network rule in a policy layer").takes::<rule_state::NewRuleState>().answers::<rule_state::RuleSwitched>(200),
         get("/api/v1/rules/trials", "rules:read", trials::list).does("Network rules on trial, with what they would have stopped").query::<trials::TrialQuery>().answers::<trials::Trials>(200),
         get("/api/v1/bundles/current", "bundles:read", bundles::current).does("Shows the rule bundle in force").answers::<bundles::BundleView>(200),
         put("/api/v1/bundles/current", "bundles:write", bundles::upload).does("Takes a newer rule bundle").takes_bytes(bundles::MOST).answers::<bundles::BundleView>(200),

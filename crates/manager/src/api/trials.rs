@@ -313,6 +313,7 @@ mod tests {
             tree: tree.as_object().unwrap().clone(),
             author: "user:ann".into(),
             created: Timestamp::from_secs(number),
+            reason: String::new(),
         }
     }
 

@@ -3,12 +3,14 @@
 
 pub mod deliver;
 mod effects;
+mod exceptions;
 mod executions;
 mod flush;
 mod notify;
 mod outbox;
 mod presence;
 pub mod proof;
+pub mod rollouts;
 pub mod upkeep;
 mod waf;
 
@@ -42,6 +44,11 @@ pub fn start(supervisor: &mut Supervisor, shared: &Arc<Shared>, journal: &Arc<Jo
     supervisor.start(Task { name: "proof", restart: Restart::USUAL }, move |_| proof::run(Arc::clone(&handles)));
     let handles = Arc::clone(shared);
     supervisor.start(Task { name: "presence", restart: Restart::USUAL }, move |_| presence::run(Arc::clone(&handles)));
+    let handles = Arc::clone(shared);
+    supervisor.start(Task { name: "rollouts", restart: Restart::USUAL }, move |_| rollouts::run(Arc::clone(&handles)));
+    let handles = Arc::clone(shared);
+    supervisor
+        .start(Task { name: "exceptions", restart: Restart::USUAL }, move |_| exceptions::run(Arc::clone(&handles)));
     let handles = Arc::clone(shared);
     supervisor.start(Task { name: "outbox", restart: Restart::USUAL }, move |_| outbox::run(Arc::clone(&handles)));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sakimori_model::Timestamp;
 use sakimori_store::control::retire::{self, Keep};
-use sakimori_store::control::{ControlError, executions, messages, shed};
+use sakimori_store::control::{ControlError, exceptions, executions, messages, rollouts, shed, tenants};
 use sakimori_store::lake::LakeError;
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -22,6 +22,10 @@ const EVERY: Duration = Duration::from_secs(3_600);
 const FIRST: Duration = Duration::from_secs(300);
 /// What changed so lately stays, in seconds, however much there is: a crash may make it be asked for again.
 const FRESH: i64 = 600;
+/// Exceptions stay in the list so long after their end, in seconds: whoever wants one back finds it.
+const ENDED_EXCEPTIONS: i64 = 90 * 86_400;
+/// Of a tenant's roll-outs that are over, so many stay.
+const MOST_ROLLOUTS: i64 = 200;
 /// Of a tenant's messages that are over, so many stay.
 const MOST_MESSAGES: i64 = 10_000;
 
@@ -46,6 +50,9 @@ pub async fn round(shared: &Shared) {
     told("events older than their retention went", expired, &metrics.lake_expired);
     let deleted = lake.vacuum(now).await.map(|files| files as u64);
     told("files that nothing reads were deleted", deleted, &metrics.lake_deleted);
+    if let Err(error) = policies(shared, now).await {
+        warn!(%error, "exceptions and roll-outs that are over stay for another hour");
+    }
     match retire(shared, now).await {
         Ok(0) => {}
         Ok(count) => {
@@ -53,6 +60,22 @@ pub async fn round(shared: &Shared) {
             info!(count, "actions that are over went");
         }
         Err(error) => warn!(%error, "actions that are over stay for another hour"),
+    }
+}
+
+/// Forgets exceptions and roll-outs that ended long ago.
+async fn policies(shared: &Shared, now: Timestamp) -> Result<(), ControlError> {
+    let mut after = String::new();
+    loop {
+        let page = tenants::list(shared.control.read(), &after, 500).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after.clone_from(&last.id);
+        let mut change = shared.control.begin().await?;
+        for tenant in &page {
+            exceptions::tidy(change.connection(), &tenant.id, now.plus_secs(-ENDED_EXCEPTIONS)).await?;
+            rollouts::tidy(change.connection(), &tenant.id, MOST_ROLLOUTS).await?;
+        }
+        change.commit().await?;
     }
 }
 

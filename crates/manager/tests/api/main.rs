@@ -4,13 +4,17 @@
 mod browser;
 mod cloud;
 mod connections;
+mod exceptions;
 mod factors;
 mod login;
 mod passkeys;
 mod permissions;
+mod policies;
 mod resources;
+mod rules;
 mod searching;
 mod secrets;
+mod servers;
 mod sessions;
 mod sso;
 mod support;

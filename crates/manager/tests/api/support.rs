@@ -38,6 +38,10 @@ pub struct Answer {
 pub const ASKS: &str = "id: asks\ntitle: { en: Asks }\ntrigger: { manual: {} }\nsteps:\n  - approval: { ask: ops, within: 1h, text: \
                     { en: May it? } }\n";
 
+/// Network rules of one's own.
+pub const OWN_RULES: &str = "drop tcp any any -> any any (msg:\"Own\"; reference:cve,2021-44228; \
+                             metadata:severity high, technique T1190; sid:7000001; rev:2;)\n";
+
 impl World {
     pub async fn start() -> Self {
         Self::start_at(Arc::new(SystemClock)).await
@@ -56,6 +60,8 @@ impl World {
         config.lake.least_free_percent = 0;
         let content = dir.path().join("content");
         std::fs::create_dir_all(content.join("playbooks")).unwrap();
+        std::fs::create_dir_all(content.join("network")).unwrap();
+        std::fs::write(content.join("network/own.rules"), OWN_RULES).unwrap();
         std::fs::write(content.join("playbooks/asks.yml"), ASKS).unwrap();
         config.content_dir = Some(content);
         change(&mut config);
@@ -111,12 +117,22 @@ impl World {
 
     /// A row as enrolment would make it.
     pub async fn agent(&self, tenant: &str) -> String {
+        self.agent_of(tenant, &["web"]).await
+    }
+
+    /// The same, of these groups.
+    pub async fn agent_of(&self, tenant: &str, groups: &[&str]) -> String {
+        self.joined(tenant, groups, "").await
+    }
+
+    /// The same, by this enrolment token.
+    pub async fn joined(&self, tenant: &str, groups: &[&str], token: &str) -> String {
         let id = sakimori_model::id::row_id();
         let agent = agents::Agent {
             tenant: tenant.into(),
             id: id.clone(),
             name: "web-1".into(),
-            tags: vec!["web".into()],
+            tags: groups.iter().map(ToString::to_string).collect(),
             host: "{}".into(),
             versions: "{}".into(),
             status: "{}".into(),
@@ -124,7 +140,7 @@ impl World {
             last_seen: None,
             serial: "1".into(),
             revoked: None,
-            token: String::new(),
+            token: token.into(),
             machine: "{}".into(),
             presence: String::new(),
             presence_since: None,
@@ -282,6 +298,9 @@ impl World {
             "provider_accounts",
             "tenants",
             "policies",
+            "rollouts",
+            "rollout_agents",
+            "exceptions",
             "settings",
             "secrets",
             "audit",

@@ -112,6 +112,15 @@ pub async fn list(pool: &Pool, scope: &Scope, after: &str, limit: i64) -> Result
     Ok(sql::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
 }
 
+/// Agents that a token enrolled, the newest first.
+///
+/// # Errors
+/// The database failed.
+pub async fn of_token(pool: &Pool, tenant: &str, token: &str, limit: i64) -> Result<Vec<Agent>> {
+    let sql = "SELECT * FROM agents WHERE tenant = $1 AND token = $2 ORDER BY enrolled DESC, id LIMIT $3";
+    Ok(sql::query_as(sql).bind(tenant).bind(token).bind(limit).fetch_all(pool).await?)
+}
+
 /// Agents that are neither revoked nor retired and have said nothing since this time, in the order of their ids.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use sakimori_model::ledger::Hash;
 use sakimori_model::{Network, Timestamp};
 
 use super::sql::{self, Connection, FromRow, Pool, Row};
-use super::{Result, Scope, maybe_time, met, time};
+use super::{ControlError, Result, Scope, maybe_time, met, time};
 
 /// A token, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +118,16 @@ pub async fn consume(connection: &mut Connection, secret: &Hash, agent: &str, no
 pub async fn list(pool: &Pool, scope: &Scope, after: &str, limit: i64) -> Result<Vec<Token>> {
     let sql = "SELECT * FROM enrolment_tokens WHERE ($1 = '' OR tenant = $1) AND id > $2 ORDER BY id LIMIT $3";
     Ok(sql::query_as(sql).bind(scope.bound()).bind(after).bind(limit).fetch_all(pool).await?)
+}
+
+/// One of a tenant's.
+///
+/// # Errors
+/// `Missing`, or the database failed.
+pub async fn get(pool: &Pool, tenant: &str, id: &str) -> Result<Token> {
+    let sql = "SELECT * FROM enrolment_tokens WHERE tenant = $1 AND id = $2";
+    let found = sql::query_as(sql).bind(tenant).bind(id).fetch_optional(pool).await?;
+    found.ok_or(ControlError::Missing("enrolment token"))
 }
 
 /// Takes a token back.

@@ -24,6 +24,8 @@ pub struct Version {
     pub author: String,
     /// When.
     pub created: Timestamp,
+    /// Why, in somebody's words; may be empty.
+    pub reason: String,
 }
 
 impl FromRow for Version {
@@ -36,6 +38,7 @@ impl FromRow for Version {
             tree: serde_json::from_str(&tree).map_err(|error| sqlx::Error::Decode(error.into()))?,
             author: row.try_get("author")?,
             created: time(row, "created")?,
+            reason: row.try_get("reason")?,
         })
     }
 }
@@ -49,11 +52,12 @@ pub async fn put(
     tenant: &str,
     layer: &str,
     tree: Map<String, Json>,
-    author: &str,
+    (author, reason): (&str, &str),
     now: Timestamp,
 ) -> Result<Version> {
     let number = next(connection, tenant, "policy").await?;
-    let sql = "INSERT INTO policies (tenant, layer, number, tree, author, created) VALUES ($1, $2, $3, $4, $5, $6)";
+    let sql = "INSERT INTO policies (tenant, layer, number, tree, author, created, reason) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7)";
     let text = Json::Object(tree.clone()).to_string();
     sql::query(sql)
         .bind(tenant)
@@ -62,9 +66,28 @@ pub async fn put(
         .bind(text)
         .bind(author)
         .bind(now.micros())
+        .bind(reason)
         .execute(connection)
         .await?;
-    Ok(Version { tenant: tenant.into(), layer: layer.into(), number, tree, author: author.into(), created: now })
+    let (author, reason) = (author.to_owned(), reason.to_owned());
+    Ok(Version { tenant: tenant.into(), layer: layer.into(), number, tree, author, created: now, reason })
+}
+
+/// A number of its own, greater than all that were given out to a tenant's policy.
+///
+/// # Errors
+/// The database failed.
+pub async fn take_number(connection: &mut Connection, tenant: &str) -> Result<i64> {
+    next(connection, tenant, "policy").await
+}
+
+/// One version of a layer; `None` where there is none of this number.
+///
+/// # Errors
+/// The database failed.
+pub async fn version<'a>(on: impl Into<On<'a>>, tenant: &str, layer: &str, number: i64) -> Result<Option<Version>> {
+    let sql = "SELECT * FROM policies WHERE tenant = $1 AND layer = $2 AND number = $3";
+    Ok(sql::query_as(sql).bind(tenant).bind(layer).bind(number).fetch_optional(on).await?)
 }
 
 /// Lets a tenant's numbers go on so far above those that were given out: the layer of all its hosts is written again as
@@ -78,7 +101,7 @@ pub async fn step(connection: &mut Connection, tenant: &str, by: i64, now: Times
     sql::query(sql).bind(tenant).bind(by).execute(&mut *connection).await?;
     let current = current(&mut *connection, tenant).await?;
     let tree = current.into_iter().find(|version| version.layer == "tenant").map(|version| version.tree);
-    put(connection, tenant, "tenant", tree.unwrap_or_default(), "system", now).await
+    put(connection, tenant, "tenant", tree.unwrap_or_default(), ("system", "restored from a backup"), now).await
 }
 
 /// The version in force of every layer of a tenant, in the order of their names.
@@ -127,7 +150,7 @@ mod tests {
         for (tenant, layer, value) in
             [("default", "tenant", 1), ("default", "host:x", 2), ("default", "tenant", 3), ("acme", "tenant", 4)]
         {
-            put(change.connection(), tenant, layer, tree(value), "user:ann", now).await.unwrap();
+            put(change.connection(), tenant, layer, tree(value), ("user:ann", "why"), now).await.unwrap();
         }
         let current = current(change.connection(), "default").await.unwrap();
         change.commit().await.unwrap();
@@ -136,6 +159,11 @@ mod tests {
         assert_eq!(shown, [("host:x", 2, &tree(2)), ("tenant", 3, &tree(3))]);
         let history = history(control.read(), "default", "tenant", i64::MAX, 9).await.unwrap();
         assert_eq!(history.iter().map(|version| version.number).collect::<Vec<_>>(), [3, 1]);
+        let one = version(control.read(), "default", "tenant", 1).await.unwrap().unwrap();
+        assert_eq!((one.tree, one.reason.as_str()), (tree(1), "why"));
+        for (tenant, layer, number) in [("default", "tenant", 2), ("acme", "tenant", 3), ("default", "host:x", 1)] {
+            assert_eq!(version(control.read(), tenant, layer, number).await.unwrap(), None);
+        }
         assert_eq!(number(control.read(), "default").await.unwrap(), 3);
         assert_eq!(number(control.read(), "nobody").await.unwrap(), 0);
     }
