@@ -418,6 +418,11 @@ pub enum FromUplink {
         /// Seals over it.
         signatures: Vec<Vec<u8>>,
     },
+    /// Addresses of the manager's name, before the next connection.
+    Resolved {
+        /// They.
+        addresses: Vec<std::net::IpAddr>,
+    },
     /// Addresses from which operators are signed in.
     Operators {
         /// They.
@@ -455,6 +460,19 @@ pub struct Reply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
+    /// Order an action of the catalog by hand, through guard and ledger like any other.
+    Order {
+        /// Slug of the action.
+        action: String,
+        /// What to act on, as text.
+        target: String,
+        /// Until when, where it ends by itself and not as the policy says.
+        expiry: Option<Timestamp>,
+        /// Inputs.
+        inputs: std::collections::BTreeMap<String, String>,
+        /// Who asks.
+        by: String,
+    },
     /// State of modules, inputs and link.
     Status,
     /// Actions of the host's ledger.
