@@ -51,7 +51,7 @@ use clap::{Parser, Subcommand};
 use sakimori_model::{Network, Timestamp};
 use sakimori_runtime::telemetry::{self, LogFormat};
 use sakimori_runtime::{Clock, SystemClock};
-use sakimori_wire::ipc::{Answer, Ask};
+use sakimori_wire::ipc::{Answer, Ask, Wanted};
 
 use config::Config;
 
@@ -298,8 +298,8 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
                 Ok((name.to_owned(), value.to_owned()))
             };
             let inputs = inputs.iter().map(split).collect::<Result<_>>()?;
-            let ask = Ask::Order { action, target, expiry, inputs, by: who() };
-            return show::done(control::ask(&socket, &ask)?, "ordered", cli.json);
+            let wanted = Wanted { action, target, expiry, inputs, by: who() };
+            return show::done(control::ask(&socket, &Ask::Order(wanted))?, "ordered", cli.json);
         }
         Command::Actions { command: ActionsCommand::Verify } => stop_answers::verify(&config, cli.json)?,
         Command::Block { networks, seconds } => {

@@ -8,7 +8,7 @@ use sakimori_model::action::{Cause, Target};
 use sakimori_model::{ActionState, Network, Order, Timestamp, id};
 use sakimori_respond::actions::{self, Runs};
 use sakimori_respond::mandate::Authority;
-use sakimori_wire::ipc::{Answer, Ask, Farewell, QuarantineAsk};
+use sakimori_wire::ipc::{Answer, Ask, Farewell, QuarantineAsk, Wanted};
 
 use super::{Message, Supervisor};
 
@@ -59,8 +59,8 @@ impl Supervisor {
                 let _ = reply.send(Answer::Done { count: done as u64, refused });
                 self.spool_actions(told)?;
             }
-            Ask::Order { action, target, expiry, inputs, by } => {
-                let order = match ordered(&action, &target, expiry, inputs, &by) {
+            Ask::Order(wanted) => {
+                let order = match ordered(wanted) {
                     Ok(order) => order,
                     Err(reason) => {
                         let _ = reply.send(Answer::Done { count: 0, refused: vec![reason] });
@@ -161,14 +161,9 @@ fn by_hand(network: Network, expiry: Timestamp, by: &str) -> Order {
 }
 
 /// An order of an action of the catalog, from words.
-fn ordered(
-    action: &str,
-    target: &str,
-    expiry: Option<Timestamp>,
-    inputs: BTreeMap<String, String>,
-    by: &str,
-) -> Result<Order, String> {
-    let known = actions::find(action).filter(|known| known.runs == Runs::Host);
+fn ordered(wanted: Wanted) -> Result<Order, String> {
+    let Wanted { action, target, expiry, inputs, by } = wanted;
+    let known = actions::find(&action).filter(|known| known.runs == Runs::Host);
     let known = known.ok_or_else(|| {
         let here = actions::CATALOG.iter().filter(|known| known.runs == Runs::Host).map(|known| known.id);
         format!("expected an action of hosts: {}", here.collect::<Vec<_>>().join(", "))
@@ -176,7 +171,7 @@ fn ordered(
     if expiry.is_some() && !known.expires {
         return Err(format!("{action} does not end by itself"));
     }
-    Ok(order(known.id, known.target.read(target)?, expiry, inputs, by))
+    Ok(order(known.id, known.target.read(&target)?, expiry, inputs, &by))
 }
 
 fn order(action: &str, target: Target, expiry: Option<Timestamp>, inputs: BTreeMap<String, String>, by: &str) -> Order {

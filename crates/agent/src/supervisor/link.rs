@@ -249,7 +249,7 @@ impl Supervisor {
                 self.tell_versions();
                 self.report()
             }
-            FromUplink::Resolved { addresses } => {
+            FromUplink::Resolved(addresses) => {
                 // An isolated host lets only known addresses pass.
                 for address in addresses.into_iter().take(super::actions::MOST_MANAGERS) {
                     let events = self.actions.set_manager(address, self.now())?;
