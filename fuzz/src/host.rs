@@ -1,10 +1,24 @@
-//! What the host's adapters read: the keeper's messages, quarantined items, the table of mounts.
+//! What the host's adapters read: tables of accounts, the keeper's messages, quarantined items, the table of mounts.
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
 use sakimori_host::keeper::message::{FromKeeper, ToKeeper};
+use sakimori_host::lock_user::accounts as tables;
 use sakimori_host::quarantine::{Bounds, Quarantine};
 use sakimori_sys::mounts;
+
+/// A table of accounts: of the name in its first line all but two fields stays, and a lock is taken back to what was there.
+pub fn accounts(bytes: &[u8]) {
+    let (name, table) = bytes.split_at(bytes.iter().position(|byte| *byte == b'\n').unwrap_or(0));
+    let Ok(name) = std::str::from_utf8(name) else { return };
+    let _ =
+        (tables::user(table, name), tables::admins(table, table), tables::another_admin(table, table, table, name, 1));
+    let Ok(Some(former)) = tables::former(table, name) else { return };
+    let there = tables::locked(table, name).expect("its line was read");
+    assert!(tables::is_locked(&there, name).expect("it is there still"));
+    let (back, others) = tables::unlocked(&there, name, &former).expect("it is there still");
+    assert!(back == table && others.is_empty(), "nobody else changed it");
+}
 
 /// A message to or from the keeper: what is understood is written as it came.
 pub fn keeper_message(bytes: &[u8]) {

@@ -24,6 +24,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by the name of its program and corpus.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("accounts", host::accounts),
     ("agent_config", agent::config),
     ("agent_messages", wire::agent_messages),
     ("arrival", detect::arrival),

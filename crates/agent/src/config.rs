@@ -254,6 +254,11 @@ impl Config {
         self.agent.state.join("packets")
     }
 
+    /// Name of the nftables table that isolates this host, while it is isolated.
+    pub fn isolation_table(&self) -> String {
+        format!("{}_isolation", self.block_address.table)
+    }
+
     /// Files that probes write: what is found there is a probe's.
     pub fn proof_folder(&self) -> PathBuf {
         self.agent.state.join("proof")

@@ -51,7 +51,7 @@ use clap::{Parser, Subcommand};
 use sakimori_model::{Network, Timestamp};
 use sakimori_runtime::telemetry::{self, LogFormat};
 use sakimori_runtime::{Clock, SystemClock};
-use sakimori_wire::ipc::{Answer, Ask};
+use sakimori_wire::ipc::{Answer, Ask, Wanted};
 
 use config::Config;
 
@@ -83,7 +83,7 @@ enum Command {
     },
     /// Show modules, inputs, link and spool of the running agent
     Status,
-    /// Show and take back the blocks of this host
+    /// Show, take back and order actions of this host
     Actions {
         #[command(subcommand)]
         command: ActionsCommand,
@@ -172,7 +172,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ActionsCommand {
-    /// List blocks in effect
+    /// List actions in effect: blocks, isolations, locked users, quarantined files
     List {
         /// Ended ones too
         #[arg(long)]
@@ -187,11 +187,27 @@ enum ActionsCommand {
         #[arg(long, conflicts_with = "ids")]
         all: bool,
     },
-    /// Let provisional actions stay: blocks of networks, switches to prevent
+    /// Let provisional actions stay: isolations, blocks of networks, switches to prevent
     Confirm {
         /// Ids of actions
         #[arg(required = true)]
         ids: Vec<String>,
+    },
+    /// Order an action of this host by hand, through guard and ledger like any other
+    #[command(
+        after_help = "Examples:\n  sakimori-agent actions order isolate_host this --seconds 3600 --input allow='[\"192.0.2.7\"]'\n  sakimori-agent actions order lock_user mallory --input end_sessions=true"
+    )]
+    Order {
+        /// The action: isolate_host, lock_user, scan_paths and the like
+        action: String,
+        /// What it acts on
+        target: String,
+        /// For how many seconds; as policy says where absent
+        #[arg(long)]
+        seconds: Option<u32>,
+        /// An input of the action
+        #[arg(long = "input", value_name = "NAME=VALUE")]
+        inputs: Vec<String>,
     },
     /// Read the ledger from the disk and hold it against what the manager saw; exit code 1 where it was altered or cut
     Verify,
@@ -274,6 +290,16 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         }
         Command::Actions { command: ActionsCommand::Confirm { ids } } => {
             return show::done(control::ask(&socket, &Ask::Confirm { ids, by: who() })?, "confirmed", cli.json);
+        }
+        Command::Actions { command: ActionsCommand::Order { action, target, seconds, inputs } } => {
+            let expiry = seconds.map(|seconds| SystemClock.now().plus_secs(i64::from(seconds)));
+            let split = |text: &String| {
+                let (name, value) = text.split_once('=').with_context(|| format!("{text}: expected name=value"))?;
+                Ok((name.to_owned(), value.to_owned()))
+            };
+            let inputs = inputs.iter().map(split).collect::<Result<_>>()?;
+            let wanted = Wanted { action, target, expiry, inputs, by: who() };
+            return show::done(control::ask(&socket, &Ask::Order(wanted))?, "ordered", cli.json);
         }
         Command::Actions { command: ActionsCommand::Verify } => stop_answers::verify(&config, cli.json)?,
         Command::Block { networks, seconds } => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sakimori_host::block_address::Blocker;
+use sakimori_host::isolate_host::Isolation;
 use sakimori_host::opens::{Opens, Silence};
 use sakimori_host::queue_packets;
 use sakimori_respond::ledger::{Keep, Ledger};
@@ -41,6 +42,7 @@ pub fn halt(config: &Config, undo: bool, reason: String, by: &str, json: bool) -
         }
         if undo {
             Blocker::remove(&config.block_address.table).context("cannot remove the nftables table")?;
+            Isolation::remove(&config.isolation_table()).context("cannot remove the table that isolates this host")?;
         }
     }
     if json {
@@ -49,7 +51,7 @@ pub fn halt(config: &Config, undo: bool, reason: String, by: &str, json: bool) -
     }
     anstream::println!("all automatic answers on this host are stopped");
     match (undo, agent) {
-        (true, true) => anstream::println!("the agent takes back every block"),
+        (true, true) => anstream::println!("the agent takes back every block and isolation"),
         (true, false) => anstream::println!(
             "the agent does not answer; the nftables table {} is removed, and the agent notes it when it is back",
             config.block_address.table

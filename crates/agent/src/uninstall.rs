@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use sakimori_host::block_address::Blocker;
+use sakimori_host::isolate_host::Isolation;
+use sakimori_respond::actions::lock_user;
 use sakimori_runtime::{Clock, SystemClock};
 use sakimori_sys::rights;
 use sakimori_wire::ipc::Ask;
@@ -46,9 +48,13 @@ pub fn run(config: &Config, purge: bool) -> Result<()> {
     if config.agent.state.join("ledger").is_dir() {
         // In the ledger too, so that an agent that is started again does not block them anew.
         let now = SystemClock.now();
-        let mut actions = Actions::open(config, "", &config.local_policy()?, now)?;
+        let mut actions = Actions::open(config, ("", None), &config.local_policy()?, now)?;
         blocks = actions.live();
         actions.end(now)?;
+        for action in actions.list(false).iter().filter(|action| action.order.action == lock_user::ID) {
+            let user = action.order.target.name_of(lock_user::KIND).unwrap_or_default();
+            anstream::println!("the user {user} stays locked, by action {}; usermod -U -e '' {user}", action.order.id);
+        }
     }
     keeper::end(&config.keeper_socket());
     match Blocker::remove(&config.block_address.table) {
@@ -56,6 +62,13 @@ pub fn run(config: &Config, purge: bool) -> Result<()> {
         // An agent without this right could not make one, and its ledger says that it did not.
         Err(_) if blocks == 0 && !rights::holds(rights::NET_ADMIN) => {}
         Err(error) => return Err(error).context("cannot remove the nftables table; run it with sudo"),
+    }
+    match Isolation::remove(&config.isolation_table()) {
+        Err(error) if rights::holds(rights::NET_ADMIN) => {
+            return Err(error).context("cannot remove the nftables table that isolates this host");
+        }
+        // Without this right none could be made.
+        Ok(()) | Err(_) => {}
     }
     let table = &config.intrusion_prevention.table;
     match sakimori_host::queue_packets::remove(table) {

@@ -15,19 +15,23 @@ use proptest::test_runner::{Config, TestRunner};
 use sakimori_cloud::aws::Account;
 use sakimori_cloud::aws::waf::{WafConfig, WafSets};
 use sakimori_host::block_address::Blocker;
+use sakimori_host::isolate_host::{Isolation, Known};
+use sakimori_host::lock_user::Locker;
 use sakimori_host::quarantine::{Bounds, Cause as FileCause, Quarantine};
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::{Mode, Policy, Switch, default_layer, merge};
 use sakimori_model::{ActionState, Network, Order, Timestamp};
 use sakimori_respond::actions::{
-    CATALOG, Runs, block_address, notify, prevent_mode, quarantine_file, scan_paths, waf_block,
+    CATALOG, Runs, block_address, isolate_host, lock_user, notify, prevent_mode, quarantine_file, scan_paths, waf_block,
 };
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{HostActions, Which};
-use sakimori_respond::ports::AddressSet;
+use sakimori_respond::mandate::Authority;
+use sakimori_respond::ports::{AddressBlocker, AddressSet, BlockEntry, HostEffect, PortError};
 use sakimori_respond::wide::{self, Limits, Undo};
 use sakimori_runtime::{Clock, SystemClock};
 use sakimori_sys::harness;
+use sakimori_sys::lab::Lab;
 
 /// Marks this test's own child, which has credentials for the simulator in its environment.
 const CHILD: &str = "SAKIMORI_UNDO_CHILD";
@@ -42,6 +46,9 @@ fn every_action_of_the_catalog_is_taken_back_to_what_was_before() {
             quarantine_file::ID => {}
             waf_block::ID => waf(),
             prevent_mode::ID => settings(),
+            isolate_host::ID if std::env::var_os(CHILD).is_none() => isolation(),
+            isolate_host::ID => {}
+            lock_user::ID => locks(),
             // A message that was sent stays sent, and says so.
             notify::ID => assert_eq!(descriptor.undo, None),
             // A scan only reads, and says so: what it finds is taken by actions of their own.
@@ -291,6 +298,104 @@ fn reads_only() {
         let change = wide::undo(&action, Undo::Person("test"), now, &limits);
         assert_eq!(change.map(|change| change.state), undo, "under way it is ended");
     }
+}
+
+/// A host whose blocks are none of the test's business.
+struct NoBlocks;
+
+impl AddressBlocker for NoBlocks {
+    fn block(&mut self, _entries: &[BlockEntry]) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn unblock(&mut self, _networks: &[Network]) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Does and takes back one order through ledger and effect, and gives what a reader saw before, meanwhile and after.
+fn there_and_back(order: Order, effect: Box<dyn HostEffect>, seen: impl Fn() -> String) -> [String; 3] {
+    let (dir, now) = (tempfile::tempdir().unwrap(), SystemClock.now());
+    let opened = HostActions::open(dir.path(), "host", &policy(), Surroundings::default(), NoBlocks, now).unwrap().0;
+    let known = if order.action == lock_user::ID { lock_user::ID } else { isolate_host::ID };
+    let (mut host, id) = (opened.with_effect(known, effect), order.id.clone());
+    let before = seen();
+    let done = host.submit_as(vec![order], Authority::Root, now).unwrap();
+    assert!(done.actions().iter().all(|action| action.state == ActionState::Done), "{done:?}");
+    let meanwhile = seen();
+    host.undo(&Which::Ids(vec![id.clone()]), Undo::Person("test"), now).unwrap();
+    assert_eq!(host.action(&id).unwrap().state, ActionState::Undone);
+    [before, meanwhile, seen()]
+}
+
+/// The whole ruleset of a network namespace, somebody else's tables in it.
+fn isolation() {
+    let has_nft = Command::new("nft").arg("--version").output().is_ok();
+    if !harness::root() || !harness::needs(has_nft, "the program nft") {
+        return;
+    }
+    let mut lab = Lab::new("skundo").unwrap();
+    lab.add("host").unwrap();
+    let nft = |arguments: &[&str]| {
+        let out = lab.command("host", "nft").unwrap().args(arguments).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    nft(&[
+        "table inet theirs { set s { type ipv4_addr; elements = { 192.0.2.1 }; }; chain c { type filter hook input priority 0; ip saddr @s accept; }; }",
+    ]);
+    let stations =
+        (any::<u8>(), any::<u16>()).prop_map(|(v4, v6)| format!("[\"198.51.100.{v4}\",\"2001:db8::{v6:x}\"]"));
+    let outcome = TestRunner::new(Config { cases: 8, ..Config::default() }).run(&stations, |allow| {
+        let mut order = order(0, "192.0.2.1".parse().unwrap());
+        (order.action, order.target) = (isolate_host::ID.into(), Target::resource(isolate_host::KIND, "this"));
+        order.inputs.insert(isolate_host::ALLOW.into(), allow);
+        let [before, meanwhile, after] = lab
+            .inside("host", || {
+                let effect = Isolation::new("skm_undo_isolation", Known::default());
+                there_and_back(order, Box::new(effect), || nft(&["list", "ruleset"]))
+            })
+            .unwrap();
+        prop_assert!(meanwhile.contains("skm_undo_isolation") && meanwhile.contains(before.trim()));
+        prop_assert_eq!(after, before);
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// A table of passwords, byte for byte, with what `stat` and `sha256sum` tell of it.
+fn locks() {
+    let hashes = ("[!*]{0,2}[$a-z0-9]{0,20}", "[0-9]{0,5}", "[a-y#:\n]{0,30}");
+    let outcome = TestRunner::new(Config { cases: 12, ..Config::default() }).run(&hashes, |(hash, day, rest)| {
+        let root = tempfile::tempdir().unwrap();
+        let etc = root.path().join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        std::fs::write(etc.join("passwd"), "zed:x:4242:4242::/:/bin/sh\n").unwrap();
+        std::fs::write(etc.join("group"), "zed:x:4242:\n").unwrap();
+        let shadow = etc.join("shadow");
+        std::fs::write(&shadow, format!("zed:{hash}:1:2:3:4:5:{day}:\n{rest}")).unwrap();
+        std::fs::set_permissions(&shadow, std::fs::Permissions::from_mode(0o640)).unwrap();
+        if hash.starts_with('!') && day == "1" {
+            return Ok(());
+        }
+        let mut order = order(0, "192.0.2.1".parse().unwrap());
+        (order.action, order.target) = (lock_user::ID.into(), Target::resource(lock_user::KIND, "zed"));
+        // All but when it was written.
+        let seen = || {
+            let stat = Command::new("stat").args(["-c", "%a %u %g %s %h %F %n"]).arg(&shadow).output().unwrap();
+            let sum = Command::new("sha256sum").arg(&shadow).output().unwrap();
+            String::from_utf8_lossy(&[stat.stdout, sum.stdout].concat()).into_owned()
+        };
+        let [before, meanwhile, after] = there_and_back(order, Box::new(Locker::new(root.path(), &[])), seen);
+        prop_assert_ne!(meanwhile, before.clone());
+        prop_assert_eq!(after, before);
+        Ok(())
+    });
+    outcome.unwrap();
 }
 
 /// A switch to prevent has its effect in what applies; the agent's tests show the host's side of it.

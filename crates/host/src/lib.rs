@@ -1,7 +1,7 @@
 //! Adapter to the protected host: sensors see, enforcers act. Neither knows a rule.
 //!
-//! - [`enforcers`]: what carries out a decision: [`block_address`] on nftables, [`quarantine`] of files,
-//!   [`queue_packets`] to where they are inspected
+//! - [`enforcers`]: what carries out a decision: [`block_address`] and [`isolate_host`] on nftables, [`lock_user`] in
+//!   the tables of accounts, [`quarantine`] of files, [`queue_packets`] to where they are inspected
 //! - [`keeper`]: holds the fanotify group, and [`keeper::pump`] a packet queue, so that the kernel is always answered
 //! - [`sensors`]: what sees: [`journald`], [`opens`] of files, [`holders`] of a file
 //! - [`surroundings`]: what must never be blocked on this host ([`guard_facts`])
@@ -12,6 +12,6 @@ pub mod keeper;
 pub mod sensors;
 pub mod surroundings;
 
-pub use enforcers::{block_address, quarantine, queue_packets};
+pub use enforcers::{block_address, isolate_host, lock_user, quarantine, queue_packets};
 pub use sensors::{holders, journald, opens};
 pub use surroundings::guard_facts;

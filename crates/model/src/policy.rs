@@ -7,6 +7,7 @@
 
 mod antimalware;
 mod keep;
+mod lasting;
 mod scan;
 pub mod schema;
 mod skew;
@@ -20,6 +21,7 @@ use crate::address::Network;
 
 pub use antimalware::{Absent, Antimalware, Excluded, Unjudged};
 pub use keep::KeepPackets;
+pub use lasting::{IsolateHost, LockUser};
 pub use scan::{Found, Left, Missed, Scan};
 pub use skew::read;
 
@@ -267,6 +269,12 @@ pub struct Response {
     /// Playbooks that do not run here, by their slugs.
     #[serde(default)]
     pub playbooks_off: Vec<String>,
+    /// Hosts cut off from all but their manager.
+    #[serde(default)]
+    pub isolate_host: IsolateHost,
+    /// Users of a host that may not sign in.
+    #[serde(default)]
+    pub lock_user: LockUser,
 }
 
 impl Response {
@@ -354,6 +362,8 @@ pub fn default_layer() -> Layer {
             trusted_proxies: Vec::new(),
             playbooks_on: Vec::new(),
             playbooks_off: Vec::new(),
+            isolate_host: IsolateHost::default(),
+            lock_user: LockUser::default(),
         },
         presence: Presence::default(),
     };

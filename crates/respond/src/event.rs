@@ -5,6 +5,8 @@ use std::sync::Arc;
 use sakimori_model::action::Target;
 use sakimori_model::{Action, ActionState, Event, Timestamp, Value, field};
 
+use crate::actions::lock_user;
+
 /// The state of one action, as an event of this moment. `event.kind` is `event`; the whole action is in
 /// `sakimori.action.record`, so that the newest event of an action is all that is known of it.
 pub fn of(action: &Action, now: Timestamp) -> Event {
@@ -27,7 +29,13 @@ pub fn of(action: &Action, now: Timestamp) -> Event {
         }
         Target::Network(network) => event.set(field::SOURCE_ADDRESS, network.to_string()),
         Target::File(path) => event.set(field::FILE_PATH, path.clone()),
-        Target::Channel(_) | Target::Setting(_) | Target::Resource(_) => {}
+        Target::Resource(_) => {
+            if let Some(user) = action.order.target.name_of(lock_user::KIND) {
+                event.set(field::USER_NAME, user.to_owned());
+                event.push(field::RELATED_USER, user.to_owned());
+            }
+        }
+        Target::Channel(_) | Target::Setting(_) => {}
     }
     if !action.order.cause.rule.is_empty() {
         event.set(field::RULE_ID, action.order.cause.rule.clone());

@@ -16,13 +16,17 @@
 //! Files have the same life with another effect ([`files`]): they are taken and given back one by one, and stay until a
 //! person wants them back. What takes "all" back means blocks. Scans ([`scans`]) run as long as their record does.
 //!
-//! What could lock people out (a network, a switch to prevent) is provisional: written with a deadline at which it is
-//! taken back by itself, by the kernel's own timeout too, unless [`HostActions::confirm`] came before.
+//! Isolations and locked users ([`lasting`]) go through effects that look, change and put back. "All" means those of them
+//! that end by themselves, too.
+//!
+//! What could lock people out (a network, an isolation, a switch to prevent) is provisional: written with a deadline at
+//! which it is taken back by itself, by the kernel's own timeout too, unless [`HostActions::confirm`] came before.
 
 mod admit;
 mod effects;
 mod files;
 mod index;
+mod lasting;
 mod scans;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -33,20 +37,20 @@ use std::sync::Arc;
 use sakimori_journal::Recovery;
 use sakimori_model::action::Target;
 use sakimori_model::ledger::Hash;
-use sakimori_model::policy::{Antimalware, BlockAddress, Mode, Policy, Switch};
+use sakimori_model::policy::{Antimalware, BlockAddress, Mode, Policy, Response, Switch};
 use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
 
 pub use crate::event::Changes;
 use crate::guard::{GuardContext, MOST_OPERATORS, Rate, Surroundings, never};
 use crate::ledger::{Keep, Ledger, LedgerError};
 use crate::mandate::{Authority, Mandate};
-use crate::ports::{AddressBlocker, FileVault, PathScanner, PortError};
+use crate::ports::{AddressBlocker, FileVault, HostEffect, PathScanner, PortError};
 use crate::wide::{self, Limits, Undo};
 
 /// Which actions to take back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// All blocks that are in effect. Files stay: who wants them back names them.
+    /// All blocks and isolations that are in effect. Files and locked users stay: who wants them back names them.
     All,
     /// These, by id. One that is not known, or has ended, is passed over.
     Ids(Vec<String>),
@@ -81,6 +85,15 @@ pub struct HostActions<B> {
     scanning: BTreeSet<Arc<str>>,
     /// Scans that alerts began lately.
     scans: Rate,
+    response: Response,
+    /// Who carries out what changes something and puts it back, by action.
+    effects: BTreeMap<&'static str, Box<dyn HostEffect>>,
+    /// Actions of those that are approved, running or done.
+    lasting: BTreeSet<Arc<str>>,
+    /// Actions of those whose time in the kernel is older than the ledger's end.
+    renewals: BTreeSet<Arc<str>>,
+    /// Users that were locked lately.
+    locks: Rate,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +148,11 @@ impl<B: AddressBlocker> HostActions<B> {
             scanner: None,
             scanning: BTreeSet::new(),
             scans: Rate::default(),
+            response: policy.response.clone(),
+            effects: BTreeMap::new(),
+            lasting: BTreeSet::new(),
+            renewals: BTreeSet::new(),
+            locks: Rate::default(),
         };
         let known: Vec<Arc<Action>> = host.ledger.actions().cloned().collect();
         let minute = now.plus_secs(-60);
@@ -194,7 +212,7 @@ impl<B: AddressBlocker> HostActions<B> {
     /// Takes actions back before their time.
     pub fn undo(&mut self, which: &Which, by: Undo<'_>, now: Timestamp) -> Result<Changes, LedgerError> {
         let ids: Vec<Arc<str>> = match which {
-            Which::All => self.live.values().flatten().cloned().collect(),
+            Which::All => self.live.values().flatten().cloned().chain(self.ending()).collect(),
             Which::Ids(ids) => ids.iter().map(|id| Arc::from(id.as_str())).collect(),
         };
         let mut touched = Touched::default();
@@ -310,14 +328,19 @@ impl<B: AddressBlocker> HostActions<B> {
         let mut touched = Touched::default();
         self.settle(now, true, &mut touched)?;
         self.missed_files(now, &mut touched)?;
-        let failure = self.reconcile(now).err();
+        let failure = self.reconcile(now).err().or(self.keep_lasting(now).err());
         changes.append(self.changes(touched, now));
         Ok((changes, failure))
     }
 
-    /// Takes everything back, since the module goes off or the agent is uninstalled.
+    /// Takes all blocks back, since the module goes off.
     pub fn stop(&mut self, now: Timestamp) -> Result<Changes, LedgerError> {
-        self.undo(&Which::All, Undo::Policy("block_address is off"), now)
+        self.unblock_all("block_address is off", now)
+    }
+
+    fn unblock_all(&mut self, why: &str, now: Timestamp) -> Result<Changes, LedgerError> {
+        let blocks = self.live.values().flatten().map(|id| id.to_string()).collect();
+        self.undo(&Which::Ids(blocks), Undo::Policy(why), now)
     }
 
     /// Applies a new policy: off or detect takes everything back, and a target that is now on the allow-list.
@@ -327,7 +350,10 @@ impl<B: AddressBlocker> HostActions<B> {
         self.guard.allow.clone_from(&policy.response.allow);
         self.guard.trusted_proxies.clone_from(&policy.response.trusted_proxies);
         self.guard.playbooks_off.clone_from(&policy.response.playbooks_off);
-        self.enforce(now)
+        self.response.clone_from(&policy.response);
+        let mut changes = self.enforce_lasting(now)?;
+        changes.append(self.enforce(now)?);
+        Ok(changes)
     }
 
     /// Applies a mandate: what it excepts is unblocked.
@@ -389,7 +415,7 @@ impl<B: AddressBlocker> HostActions<B> {
             return self.stop(now);
         }
         if self.policy.mode == Mode::Detect {
-            return self.undo(&Which::All, Undo::Policy("block_address only detects now"), now);
+            return self.unblock_all("block_address only detects now", now);
         }
         let mut hit: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (network, ids) in &self.live {

@@ -54,6 +54,32 @@ pub trait FileVault: Send {
     fn held(&mut self, action: &Action, former: &str) -> Held;
 }
 
+/// One kind of action on this host that finds something, changes it and puts it back: an isolation, a locked user.
+///
+/// The driver looks first, and the ledger holds what was there ([`Action::former`]) before the effect; a crash anywhere
+/// then repeats [`HostEffect::apply`] or [`HostEffect::undo`]. Both converge: repeating what took effect is no error.
+pub trait HostEffect: Send {
+    /// Reads: can it be done, what is there now, and what would change? Changes nothing.
+    fn look(&mut self, action: &Action) -> Result<Look, PortError>;
+
+    /// Makes it so, for so many milliseconds from now where it ends by itself; asked again it has that time anew. Gives
+    /// what a person should know beside it.
+    fn apply(&mut self, action: &Action, left_ms: Option<u64>) -> Result<Option<String>, PortError>;
+
+    /// Reads whether it is in effect: `None` where it is, else what is not so.
+    fn verify(&mut self, action: &Action) -> Result<Option<String>, PortError>;
+
+    /// Puts back what was there before, whatever part of the effect there is. Gives what a person should know.
+    fn undo(&mut self, action: &Action) -> Result<Option<String>, PortError>;
+
+    /// What is in effect by the ledger, with the time that it has left: makes it so again where a restart of the host or
+    /// somebody's hand took it away, and takes away what no action of these is. For what lasts by itself, nothing.
+    fn keep(&mut self, live: &[(&Action, Option<u64>)]) -> Result<(), PortError> {
+        let _ = live;
+        Ok(())
+    }
+}
+
 /// Scans paths of this host for malware, one scan at a time.
 pub trait PathScanner: Send {
     /// Lets the scan of this action wait for its turn; its report comes later. Idempotent: one that waits, is under way

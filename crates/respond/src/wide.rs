@@ -7,7 +7,7 @@ use sakimori_model::action::{Cause, Target};
 use sakimori_model::ledger::Change;
 use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
 
-use crate::actions::{self, scan_paths};
+use crate::actions::{self, isolate_host, scan_paths};
 
 /// How long an action of one kind lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,8 @@ pub fn needs_confirmation(order: &Order) -> bool {
     match &order.target {
         Target::Network(network) => !network.is_host(),
         Target::Setting(_) => true,
-        Target::Channel(_) | Target::File(_) | Target::Resource(_) => false,
+        Target::Resource(_) => order.action == isolate_host::ID,
+        Target::Channel(_) | Target::File(_) => false,
     }
 }
 
@@ -242,6 +243,11 @@ pub fn network(order: &Order) -> Option<Network> {
 /// Does it take a file away? (A scan only reads.)
 pub fn is_of_file(order: &Order) -> bool {
     matches!(order.target, Target::File(_)) && order.action != scan_paths::ID
+}
+
+/// Does it change something on a host that is put back later, through a [`crate::ports::HostEffect`]?
+pub fn is_lasting(order: &Order) -> bool {
+    actions::LASTING.contains(&order.action.as_str())
 }
 
 /// Was it ordered by a person rather than by an alert?

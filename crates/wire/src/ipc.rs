@@ -9,6 +9,7 @@ use sakimori_model::{Network, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Loss;
+pub use crate::by_hand::{QuarantineAsk, Wanted};
 
 /// To the `logs` worker. Descriptors travel beside the message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -418,6 +419,8 @@ pub enum FromUplink {
         /// Seals over it.
         signatures: Vec<Vec<u8>>,
     },
+    /// Addresses of the manager's name, before the next connection.
+    Resolved(Vec<std::net::IpAddr>),
     /// Addresses from which operators are signed in.
     Operators {
         /// They.
@@ -455,6 +458,8 @@ pub struct Reply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
+    /// Order an action of the catalog by hand, through guard and ledger like any other.
+    Order(Wanted),
     /// State of modules, inputs and link.
     Status,
     /// Actions of the host's ledger.
@@ -503,28 +508,6 @@ pub enum Ask {
         /// Since it is taken off the host.
         #[serde(default)]
         uninstall: bool,
-    },
-}
-
-/// What to do with a file in quarantine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "snake_case")]
-pub enum QuarantineAsk {
-    /// Put it back.
-    Restore {
-        /// Id of the item.
-        id: String,
-        /// Here instead of at its place.
-        to: Option<std::path::PathBuf>,
-        /// Who asks.
-        by: String,
-    },
-    /// Delete it for good.
-    Delete {
-        /// Id of the item.
-        id: String,
-        /// Who asks.
-        by: String,
     },
 }
 

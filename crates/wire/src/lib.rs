@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod by_hand;
 pub mod ipc;
 pub mod ipc_network;
 pub mod machine;

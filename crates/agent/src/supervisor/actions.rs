@@ -26,9 +26,11 @@ use sakimori_wire::status::ModuleStatus;
 use serde::{Deserialize, Serialize};
 
 use super::blocker::LazyBlocker;
+use super::lasting::Way;
 use super::scans::Wishes;
 use super::vault::{Elsewhere, Evidence, Vault};
 use crate::config::Config;
+use crate::enroll::Enrolled;
 use crate::modules::block_address::DESCRIPTOR;
 
 /// Facts about the surroundings that are younger than this are fresh enough for a block.
@@ -37,6 +39,8 @@ const FRESH: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A change may have been written this much before the position that is compared with, in seconds.
 const SLACK: i64 = 5;
+/// Most addresses of a manager that are known: the last ones.
+pub const MOST_MANAGERS: usize = 8;
 /// Most orders that wait for the surroundings to be known.
 const MAX_HELD: usize = 10_000;
 
@@ -63,6 +67,8 @@ pub struct Position {
 pub struct Actions {
     host: HostActions<LazyBlocker>,
     managers: Vec<std::net::IpAddr>,
+    /// What an isolated host needs to reach its manager.
+    way: Way,
     /// Are the surroundings known? Until then nothing is blocked, and orders wait.
     known: bool,
     held: Vec<(Order, Authority)>,
@@ -78,12 +84,21 @@ impl Actions {
     ///
     /// # Errors
     /// Where the ledger cannot be opened.
-    pub fn open(config: &Config, agent: &str, policy: &Policy, now: Timestamp) -> Result<Self> {
+    pub fn open(
+        config: &Config,
+        (agent, enrolled): (&str, Option<&Enrolled>),
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<Self> {
         let mut blocker = LazyBlocker::new(&config.block_address.table, &config.agent.state);
         // Nothing is open yet, so this cannot fail.
         let _ = blocker.set_allow(allow_of(policy));
         let dir = config.agent.state.join("ledger");
+        let way = Way::of(config, enrolled);
+        let managers: Vec<std::net::IpAddr> = way.literal().into_iter().collect();
         let facts = guard_facts(&[]);
+        way.allow(policy);
+        way.update(&managers, facts.as_ref().unwrap_or(&Surroundings::default()));
         let problem = facts.as_ref().err().map(ToString::to_string);
         let known = facts.is_ok();
         let (host, recovery) = HostActions::open(&dir, agent, policy, facts.unwrap_or_default(), blocker, now)
@@ -92,13 +107,14 @@ impl Actions {
         let vault = Vault::new(&config.quarantine(), &config.given_back(), evidence.clone(), Arc::clone(&elsewhere));
         let wishes = Wishes::default();
         let host = host.with_vault(Box::new(vault)).with_scanner(Box::new(wishes.clone()));
+        let host = way.with_effects(host, config);
         if recovery.torn_bytes > 0 {
             tracing::info!(bytes = recovery.torn_bytes, "the end of the action ledger was torn and is cut off");
         }
-        let managers = Vec::new();
         Ok(Self {
             host,
             managers,
+            way,
             known,
             held: Vec::new(),
             looked: Instant::now(),
@@ -345,7 +361,7 @@ impl Actions {
     /// # Errors
     /// The ledger's.
     pub fn end(&mut self, now: Timestamp) -> Result<()> {
-        self.host.stop(now)?;
+        self.host.undo(&Which::All, Undo::Policy("the agent is uninstalled"), now)?;
         Ok(())
     }
 
@@ -377,7 +393,11 @@ impl Actions {
     /// The ledger's.
     pub fn set_policy(&mut self, policy: &Policy, now: Timestamp) -> Result<Told> {
         let allowed = self.host.blocker().set_allow(allow_of(policy));
+        let allows = self.way.allow(policy);
         let changes = self.host.set_policy(policy, now)?;
+        if allows {
+            self.host.renew_isolations(now)?;
+        }
         let removed = if (DESCRIPTOR.is_on)(policy) { Ok(()) } else { self.host.blocker().remove() };
         if let Err(error) = allowed.and(removed) {
             self.problem = Some(error.to_string());
@@ -390,13 +410,15 @@ impl Actions {
     /// # Errors
     /// The ledger's.
     pub fn set_manager(&mut self, address: std::net::IpAddr, now: Timestamp) -> Result<Told> {
-        if !self.managers.contains(&address) {
-            // A manager behind several addresses: the last few.
-            if self.managers.len() >= 8 {
-                self.managers.remove(0);
-            }
-            self.managers.push(address);
+        if self.managers.last() == Some(&address) && self.looked.elapsed() < LOOK_EVERY {
+            return Ok(self.told(&Changes::default(), now));
         }
+        // A manager behind several addresses: the last few.
+        self.managers.retain(|known| *known != address);
+        if self.managers.len() >= MOST_MANAGERS {
+            self.managers.remove(0);
+        }
+        self.managers.push(address);
         let changes = self.refresh(now)?;
         Ok(self.told(&changes, now))
     }
@@ -477,7 +499,13 @@ impl Actions {
         };
         self.known = true;
         surroundings.manager.extend(self.managers.iter().copied());
+        if self.way.update(&self.managers, &surroundings) {
+            self.host.renew_isolations(now)?;
+        }
         let mut changes = self.host.set_surroundings(surroundings, now)?;
+        if let Some(error) = self.host.watch(now) {
+            tracing::warn!(%error, "what is in effect on this host cannot be looked after");
+        }
         if self.problem.is_some() {
             // Something did not answer before: make the kernel agree with the ledger again.
             let (again, problem) = self.host.start(now)?;

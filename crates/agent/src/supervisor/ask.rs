@@ -1,13 +1,14 @@
 //! Answers to the control socket.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::mpsc::Sender;
 
 use anyhow::Result;
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::{ActionState, Network, Order, Timestamp, id};
+use sakimori_respond::actions::{self, Runs};
 use sakimori_respond::mandate::Authority;
-use sakimori_wire::ipc::{Answer, Ask, Farewell, QuarantineAsk};
+use sakimori_wire::ipc::{Answer, Ask, Farewell, QuarantineAsk, Wanted};
 
 use super::{Message, Supervisor};
 
@@ -56,6 +57,24 @@ impl Supervisor {
                     })
                     .collect();
                 let _ = reply.send(Answer::Done { count: done as u64, refused });
+                self.spool_actions(told)?;
+            }
+            Ask::Order(wanted) => {
+                let order = match ordered(wanted) {
+                    Ok(order) => order,
+                    Err(reason) => {
+                        let _ = reply.send(Answer::Done { count: 0, refused: vec![reason] });
+                        return Ok(());
+                    }
+                };
+                let id = order.id.clone();
+                let told = self.actions.submit_as(vec![order], Authority::Root, now)?;
+                let refused = match self.actions.action(&id) {
+                    Some(known) if matches!(known.state, ActionState::Done | ActionState::Running) => Vec::new(),
+                    Some(known) => vec![known.reason.clone().unwrap_or_else(|| known.state.name().to_owned())],
+                    None => vec!["the surroundings of this host are not known yet; it is carried out then".to_owned()],
+                };
+                let _ = reply.send(Answer::Done { count: u64::from(refused.is_empty()), refused });
                 self.spool_actions(told)?;
             }
             Ask::Proof { run } => {
@@ -138,15 +157,33 @@ impl Supervisor {
 }
 
 fn by_hand(network: Network, expiry: Timestamp, by: &str) -> Order {
+    order("block_address", Target::Network(network), Some(expiry), BTreeMap::new(), by)
+}
+
+/// An order of an action of the catalog, from words.
+fn ordered(wanted: Wanted) -> Result<Order, String> {
+    let Wanted { action, target, expiry, inputs, by } = wanted;
+    let known = actions::find(&action).filter(|known| known.runs == Runs::Host);
+    let known = known.ok_or_else(|| {
+        let here = actions::CATALOG.iter().filter(|known| known.runs == Runs::Host).map(|known| known.id);
+        format!("expected an action of hosts: {}", here.collect::<Vec<_>>().join(", "))
+    })?;
+    if expiry.is_some() && !known.expires {
+        return Err(format!("{action} does not end by itself"));
+    }
+    Ok(order(known.id, known.target.read(&target)?, expiry, inputs, &by))
+}
+
+fn order(action: &str, target: Target, expiry: Option<Timestamp>, inputs: BTreeMap<String, String>, by: &str) -> Order {
     Order {
         id: id::row_id(),
-        action: "block_address".into(),
-        target: Target::Network(network),
-        expiry: Some(expiry),
+        action: action.to_owned(),
+        target,
+        expiry,
         cause: Cause { by: by.to_owned(), title: "by hand".into(), ..Cause::default() },
         via: None,
         probe: false,
-        inputs: std::collections::BTreeMap::new(),
+        inputs,
         signatures: Vec::new(),
     }
 }

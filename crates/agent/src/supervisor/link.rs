@@ -249,6 +249,14 @@ impl Supervisor {
                 self.tell_versions();
                 self.report()
             }
+            FromUplink::Resolved(addresses) => {
+                // An isolated host lets only known addresses pass.
+                for address in addresses.into_iter().take(super::actions::MOST_MANAGERS) {
+                    let events = self.actions.set_manager(address, self.now())?;
+                    self.spool_actions(events)?;
+                }
+                Ok(())
+            }
             FromUplink::Disconnected { reason } => {
                 tracing::debug!(reason, "no connection to the manager");
                 link.disconnected();

@@ -25,6 +25,7 @@ pub mod find;
 pub mod heads;
 mod inputs;
 pub mod intrusion_prevention;
+mod lasting;
 mod link;
 mod logs;
 mod outliving;
@@ -211,7 +212,7 @@ impl Supervisor {
         let power = power::Power::open(state, &config.agent.mandate, &agent, enrolled.as_ref())?;
         policy.apply(power.mandate(), |_| false, false);
         let bundles = Bundles::open(state, enrolled.as_ref())?;
-        let actions = Actions::open(&config, &agent, &policy.policy, clock.now())?;
+        let actions = Actions::open(&config, (&agent, enrolled.as_ref()), &policy.policy, clock.now())?;
         let halted = crate::halt::read(state).is_some();
         policy.apply(power.mandate(), |module| actions.is_reverted(module), halted);
         let heads = heads::Heads::load(state);

@@ -265,6 +265,11 @@ impl Session {
 
     async fn connect(&self, peer: Arc<Mutex<Option<IpAddr>>>) -> Result<Channel> {
         let config = tls::mutual(&self.identity)?;
+        // A host that is isolated lets addresses pass that are known before they are connected to.
+        let addresses = tls::addresses(&self.start.address, self.start.proxy.as_deref()).await;
+        if !addresses.is_empty() {
+            self.tell(FromUplink::Resolved(addresses)).await;
+        }
         tls::open(&self.start.address, self.start.proxy.as_deref(), config, peer).await
     }
 

@@ -26,6 +26,8 @@ use tower::Service;
 
 use super::identity::Identity;
 
+/// Most addresses of a name that are told.
+const MOST_ADDRESSES: usize = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Client side of the mutual TLS of the agent channel.
@@ -64,6 +66,26 @@ pub fn pinned(ca_sha256: [u8; 32]) -> Result<ClientConfig> {
 fn with_http2(mut config: ClientConfig) -> ClientConfig {
     config.alpn_protocols = vec![b"h2".to_vec()];
     config
+}
+
+/// Addresses of the name that will be connected to, the proxy's where there is one; none where it is an address, or the name
+/// servers do not say.
+pub async fn addresses(address: &str, proxy: Option<&str>) -> Vec<IpAddr> {
+    let (host, port) = match proxy.and_then(|proxy| proxy.parse::<tonic::codegen::http::Uri>().ok()) {
+        Some(proxy) => (proxy.host().unwrap_or_default().to_owned(), proxy.port_u16().unwrap_or(80)),
+        None => match sakimori_wire::token::split_address(address) {
+            Some((host, port)) => (host.to_owned(), port),
+            None => return Vec::new(),
+        },
+    };
+    if host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok() {
+        return Vec::new();
+    }
+    let looked = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((host, port))).await;
+    let Ok(Ok(found)) = looked else { return Vec::new() };
+    let mut all: Vec<IpAddr> = found.map(|one| one.ip().to_canonical()).take(MOST_ADDRESSES).collect();
+    all.dedup();
+    all
 }
 
 /// Opens a gRPC channel to `host:port`. The address that was connected to (the proxy's, where there is one) is

@@ -23,8 +23,8 @@ pub struct Host {
     /// Network namespace that it runs in, as `ip netns` knows it.
     pub namespace: Option<String>,
     child: Option<Child>,
-    /// A file that the agent sees as its /etc/machine-id.
-    machine_id: Option<PathBuf>,
+    /// What the agent sees in the place of another file or folder.
+    over: Option<(PathBuf, &'static str)>,
 }
 
 impl Host {
@@ -48,7 +48,7 @@ impl Host {
             web = dir.path().join("web.log").display(),
         );
         fs::write(dir.path().join("agent.toml"), text).unwrap();
-        Self { dir, table, namespace: None, child: None, machine_id: None }
+        Self { dir, table, namespace: None, child: None, over: None }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -63,22 +63,27 @@ impl Host {
     pub fn on_machine(&mut self, id: &str) {
         let path = self.path(&format!("machine-id-{id}"));
         fs::write(&path, format!("{id}\n")).unwrap();
-        self.machine_id = Some(path);
+        self.over = Some((path, "/etc/machine-id"));
+    }
+
+    /// From now on its commands see this folder as /etc, by a mount of their own.
+    pub fn with_etc(&mut self, folder: PathBuf) {
+        self.over = Some((folder, "/etc"));
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
         let program = env!("CARGO_BIN_EXE_sakimori-agent");
-        let mut command = match (&self.namespace, &self.machine_id) {
+        let mut command = match (&self.namespace, &self.over) {
             (None, None) => Command::new(program),
             (Some(name), _) => {
                 let mut command = Command::new("ip");
                 command.args(["netns", "exec", name, program]);
                 command
             }
-            (None, Some(path)) => {
+            (None, Some((path, place))) => {
                 let mut command = Command::new("unshare");
-                command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/machine-id && exec \"$@\""]);
-                command.arg(path).arg(program);
+                let script = format!("mount --bind \"$0\" {place} && exec \"$@\"");
+                command.args(["--mount", "sh", "-c", &script]).arg(path).arg(program);
                 command
             }
         };

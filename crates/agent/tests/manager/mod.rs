@@ -84,6 +84,11 @@ struct Service {
 
 impl Manager {
     pub fn start() -> Self {
+        Self::on(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    /// One that listens here, in whichever network namespace that is.
+    pub fn on(listener: std::net::TcpListener) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let ca_key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -93,7 +98,10 @@ impl Manager {
         let (ca_pem, ca_der) = (ca.pem(), ca.der().to_vec());
         let issuer = Issuer::new(params, ca_key);
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let leaf = CertificateParams::new(vec![listener.local_addr().unwrap().ip().to_string()])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(ca_der.clone())).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -111,8 +119,9 @@ impl Manager {
             )
             .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = runtime.block_on(async { TcpListener::from_std(listener).unwrap() });
         let signing = sakimori_content::keys::generate().unwrap();
         let order_key = sakimori_content::keys::generate().unwrap();
         let service = Service {

@@ -76,6 +76,31 @@ pub enum ActionsCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Order any action of the catalog by hand
+    #[command(
+        after_help = "Examples:\n  sakimori actions order isolate_host this --agent 0198c… --seconds 3600\n  sakimori actions order lock_user mallory --agent 0198c… --input end_sessions=true --dry-run"
+    )]
+    Order {
+        /// The action: isolate_host, lock_user, quarantine_file, instance_isolate and the like
+        action: String,
+        /// What it acts on
+        target: String,
+        /// The agent that carries it out, where a host does
+        #[arg(long)]
+        agent: Option<String>,
+        /// For how many seconds; as policy says where absent
+        #[arg(long)]
+        seconds: Option<u32>,
+        /// An input of the action
+        #[arg(long = "input", value_name = "NAME=VALUE")]
+        inputs: Vec<String>,
+        /// Why
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Say what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 pub async fn run(api: &Api, command: Option<ActionsCommand>, json: bool) -> Result<()> {
@@ -154,19 +179,36 @@ pub async fn run(api: &Api, command: Option<ActionsCommand>, json: bool) -> Resu
                 "action": if waf { "waf_block" } else { "block_address" },
                 "target": target, "agent": agent, "seconds": seconds, "reason": reason, "dry_run": dry_run,
             });
-            let planned = api.send(Method::POST, "/api/v1/actions", &body).await?;
-            if json {
-                return output::json(&planned);
+            ordered(api, &body, json).await
+        }
+        ActionsCommand::Order { action, target, agent, seconds, inputs, reason, dry_run } => {
+            let mut named = serde_json::Map::new();
+            for text in inputs {
+                let Some((name, value)) = text.split_once('=') else { bail!("{text}: expected name=value") };
+                named.insert(name.to_owned(), value.into());
             }
-            let what = if dry_run { "it would be" } else { "ordered" };
-            output::pairs(&[
-                ("id", text(&planned, "id")),
-                ("where", text(&planned, "place")),
-                (what, text(&planned, "verdict")),
-                ("reason", text(&planned, "reason")),
-            ])
+            let body = json!({
+                "action": action, "target": target, "agent": agent, "seconds": seconds, "inputs": named,
+                "reason": reason, "dry_run": dry_run,
+            });
+            ordered(api, &body, json).await
         }
     }
+}
+
+/// Orders, and prints what the manager says to it.
+async fn ordered(api: &Api, body: &Value, json: bool) -> Result<()> {
+    let planned = api.send(Method::POST, "/api/v1/actions", body).await?;
+    if json {
+        return output::json(&planned);
+    }
+    let dry_run = body.get("dry_run").and_then(Value::as_bool) == Some(true);
+    output::pairs(&[
+        ("id", text(&planned, "id")),
+        ("where", text(&planned, "place")),
+        (if dry_run { "it would be" } else { "ordered" }, text(&planned, "verdict")),
+        ("reason", text(&planned, "reason")),
+    ])
 }
 
 /// The agent's id, where there is one only.

@@ -10,8 +10,10 @@ use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::Response as Respect;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
 use sakimori_respond::actions::resource;
-use sakimori_respond::actions::{self as catalog, Runs, TargetKind, notify, scan_paths, waf_block};
-use sakimori_respond::guard::{self, Verdict};
+use sakimori_respond::actions::{
+    self as catalog, Runs, TargetKind, isolate_host, lock_user, notify, scan_paths, waf_block,
+};
+use sakimori_respond::guard::{self, Rate, Verdict};
 use sakimori_store::control::Scope;
 use sakimori_store::control::actions::{self, Filter, Job, MANAGER};
 use serde::{Deserialize, Serialize};
@@ -274,7 +276,7 @@ pub async fn order(
         .policy
         .response;
     let operators = crate::stream::operators(&app.shared, caller.tenant()).await?;
-    let (verdict, reason) = match judge(&app, &order, respect, operators) {
+    let (verdict, reason) = match judge(&app, &order, &place, respect, operators) {
         Verdict::Allowed => ("allowed", String::new()),
         Verdict::Refused(reason) => ("refused", reason),
         Verdict::NoEffect(reason) => ("no_effect", reason),
@@ -336,7 +338,7 @@ fn read(new: &NewAction, known: &catalog::Descriptor, caller: &Caller, now: Time
 }
 
 /// What the manager can tell of an order before it is carried out.
-fn judge(app: &App, order: &Order, respect: Respect, operators: Vec<IpAddr>) -> Verdict {
+fn judge(app: &App, order: &Order, place: &str, respect: Respect, operators: Vec<IpAddr>) -> Verdict {
     match order.action.as_str() {
         waf_block::ID => {
             let (allow, trusted_proxies) = (respect.allow, respect.trusted_proxies);
@@ -350,6 +352,8 @@ fn judge(app: &App, order: &Order, respect: Respect, operators: Vec<IpAddr>) -> 
         }
         notify::ID => notify::judge(order, app.shared.config.notify.iter().map(|channel| channel.name.as_str())),
         scan_paths::ID => scan_paths::scan(order).map_or_else(Verdict::Refused, |_| Verdict::Allowed),
+        isolate_host::ID => isolate_host::judge(order, place, &respect.isolate_host),
+        lock_user::ID => lock_user::judge(order, &respect.lock_user, &mut Rate::default(), app.shared.clock.now()),
         _ => match &order.target {
             Target::Network(network) => guard::shared(network, &respect.allow, &respect.trusted_proxies)
                 .map_or(Verdict::Allowed, Verdict::Refused),

@@ -190,6 +190,29 @@ async fn a_dry_run_orders_nothing_and_an_order_by_hand_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_says_of_an_isolation_and_a_lock_what_the_host_would_say() {
+    let world = World::start().await;
+    let agent = world.agent("default").await;
+    let never = json!({"tree": {"response": {"lock_user": {"never_lock": ["breakglass"]}}}});
+    world.ask("PUT", "/api/v1/policies/layers/tenant", never).await;
+    let wide = json!({"allow": "[\"0.0.0.0/0\"]"});
+    for (action, target, inputs, verdict) in [
+        ("isolate_host", "this", json!({}), "allowed"),
+        ("isolate_host", agent.as_str(), json!({"allow": "[\"192.0.2.7\"]"}), "allowed"),
+        ("isolate_host", "another", json!({}), "refused"),
+        ("isolate_host", "this", wide, "refused"),
+        ("lock_user", "mallory", json!({"end_sessions": "true"}), "allowed"),
+        ("lock_user", "breakglass", json!({}), "refused"),
+        ("lock_user", "-mallory", json!({}), "refused"),
+    ] {
+        let body = json!({"action": action, "target": target, "agent": agent, "inputs": inputs, "dry_run": true});
+        let said = world.ask("POST", "/api/v1/actions", body).await;
+        assert_eq!(said["verdict"], verdict, "{action} {target}: {said}");
+    }
+    world.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_live_feed_shows_what_a_search_would_find() {
     let world = World::start().await;
     let url = world.url("/api/v1/events/tail?q=user.name:ann");

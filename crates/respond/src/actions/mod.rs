@@ -21,6 +21,8 @@ pub mod instance_isolate;
 pub mod instance_replace;
 pub mod instance_stop;
 pub mod instance_terminate;
+pub mod isolate_host;
+pub mod lock_user;
 pub mod notify;
 pub mod pipeline_stop;
 pub mod pipeline_transition_disable;
@@ -93,6 +95,22 @@ pub enum TargetKind {
     Resource(&'static str),
 }
 
+impl TargetKind {
+    /// The target of this kind that a text names.
+    ///
+    /// # Errors
+    /// It names none, or a setting, which is begun by a policy.
+    pub fn read(self, text: &str) -> Result<Target, String> {
+        match self {
+            Self::Network => Ok(Target::Network(text.parse().map_err(|error| format!("{}: {error}", short(text)))?)),
+            Self::Channel => Ok(Target::Channel(text.to_owned())),
+            Self::File => Ok(Target::File(text.to_owned())),
+            Self::Resource(kind) => resource(kind, text),
+            Self::Setting => Err("a setting is changed by a policy".to_owned()),
+        }
+    }
+}
+
 /// Longest name of a resource, in bytes.
 pub const MAX_NAME: usize = 512;
 
@@ -141,6 +159,8 @@ pub const CATALOG: &[&Descriptor] = &[
     &block_address::DESCRIPTOR,
     &quarantine_file::DESCRIPTOR,
     &scan_paths::DESCRIPTOR,
+    &isolate_host::DESCRIPTOR,
+    &lock_user::DESCRIPTOR,
     &waf_block::DESCRIPTOR,
     &notify::DESCRIPTOR,
     &prevent_mode::DESCRIPTOR,
@@ -165,6 +185,9 @@ pub const CATALOG: &[&Descriptor] = &[
     &waf_rate_rule::DESCRIPTOR,
     &waf_shape_rule::DESCRIPTOR,
 ];
+
+/// Actions of a host that change something and put it back, each through a [`crate::ports::HostEffect`].
+pub const LASTING: &[&str] = &[isolate_host::ID, lock_user::ID];
 
 /// Slugs of before, and what they are called now: rows, playbooks and orders may still have them.
 pub const FORMER: &[(&str, &str)] = &[(notify::FORMER_ID, notify::ID)];

@@ -33,6 +33,9 @@ impl<B: AddressBlocker> HostActions<B> {
         if order.action == scan_paths::ID {
             return self.admit_scan(order, authority, now, touched);
         }
+        if wide::is_lasting(&order) {
+            return self.admit_lasting(order, authority, now, touched);
+        }
         let mut action = wide::plan(order, &self.place, now, &self.limits(authority));
         if wide::needs_confirmation(&action.order) {
             action.confirm_by = Some(wide::later(now, wide::CONFIRM_SECONDS));
@@ -79,7 +82,7 @@ impl<B: AddressBlocker> HostActions<B> {
     }
 
     /// Has somebody spoken whom the mandate's own limits do not bind?
-    fn is_free(&self, authority: Authority) -> bool {
+    pub(super) fn is_free(&self, authority: Authority) -> bool {
         match authority {
             Authority::Root => true,
             Authority::Manager { operators } => {

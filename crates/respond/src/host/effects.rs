@@ -31,6 +31,8 @@ impl<B: AddressBlocker> HostActions<B> {
         self.begin_scans(scans, now, touched)?;
         let (files, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_of_file(id));
         self.take_files(files, now, touched)?;
+        let (lasting, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_lasting(id));
+        self.apply_lasting(lasting, now, touched)?;
         // What a crash kept from its record: the effect of a setting is that it is in the ledger.
         let is_network = |host: &Self, id: &Arc<str>| {
             host.ledger.get(id).is_none_or(|action| wide::network(&action.order).is_some())
@@ -107,6 +109,9 @@ impl<B: AddressBlocker> HostActions<B> {
             None => {
                 self.settled(wide::because(id, ActionState::Failed, error.to_string()), now, touched)?;
                 // Any part of a failed call may have taken effect.
+                if let Some(action) = self.ledger.get(id).filter(|action| wide::is_lasting(&action.order)).cloned() {
+                    self.clear_lasting(&action);
+                }
                 let target = self.ledger.get(id).and_then(|action| wide::network(&action.order));
                 if let Some(target) = target.filter(|target| !self.live.contains_key(target))
                     && let Err(error) = self.blocker.unblock(&[target])
@@ -135,6 +140,8 @@ impl<B: AddressBlocker> HostActions<B> {
         self.end_scans(scans, now, touched)?;
         let (files, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_of_file(id));
         self.give_files_back(files, now, touched)?;
+        let (lasting, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_lasting(id));
+        self.undo_lasting(lasting, now, touched)?;
         if ids.is_empty() {
             return self.ledger.sync();
         }
@@ -258,6 +265,7 @@ impl<B: AddressBlocker> HostActions<B> {
 
     /// Brings the kernel's timeouts up to actions that were prolonged. What fails is tried again by the next tick.
     pub(super) fn refresh(&mut self, now: Timestamp) -> Result<(), LedgerError> {
+        self.renew_lasting(now)?;
         if self.stale.is_empty() || self.blocker.halted().is_some() {
             return Ok(());
         }

@@ -31,6 +31,9 @@ impl<B: AddressBlocker> HostActions<B> {
         written?;
         if prolongs {
             self.stale.extend(self.ledger.get(&id).and_then(|action| wide::network(&action.order)));
+            if self.is_lasting(&id) {
+                self.renewals.insert(Arc::clone(&id));
+            }
         }
         Ok(())
     }
@@ -54,6 +57,9 @@ impl<B: AddressBlocker> HostActions<B> {
         {
             self.scanning.insert(Arc::clone(&id));
         }
+        if wide::is_lasting(&action.order) && wide::is_live(action.state) {
+            self.lasting.insert(Arc::clone(&id));
+        }
         let Some(network) = wide::network(&action.order) else { return };
         if wide::is_live(action.state) {
             self.live.entry(network).or_default().push(Arc::clone(&id));
@@ -70,6 +76,7 @@ impl<B: AddressBlocker> HostActions<B> {
             self.ends.remove(&(end, Arc::clone(id)));
         }
         self.scanning.remove(id);
+        self.lasting.remove(id);
         let Some(network) = wide::network(&action.order) else { return };
         if wide::is_live(action.state)
             && let Some(ids) = self.live.get_mut(&network)

@@ -199,7 +199,7 @@ pub(super) fn value(message: &mut Message, kind: u16, bytes: &[u8]) {
 }
 
 /// A network mask.
-fn mask(family: Family, prefix: u8) -> Vec<u8> {
+pub(super) fn mask(family: Family, prefix: u8) -> Vec<u8> {
     (0..family.bytes())
         .map(|byte| {
             let bits = prefix.saturating_sub(byte * 8).min(8);

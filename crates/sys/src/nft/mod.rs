@@ -6,6 +6,7 @@
 //! elements whose time is up by itself, also between our reading and our deleting, so both are tried again.
 
 pub mod encode;
+pub mod isolate;
 pub mod queue;
 
 use std::collections::{HashMap, HashSet};

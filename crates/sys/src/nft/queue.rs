@@ -159,7 +159,7 @@ fn marks_chain(hook: &str) -> String {
     format!("{hook}-marks")
 }
 
-fn base_chain(family: u8, table: &str, chain: &str, hook: u32, priority: i32) -> Message {
+pub(super) fn base_chain(family: u8, table: &str, chain: &str, hook: u32, priority: i32) -> Message {
     let attempt = format!("create chain {chain} in table {table}");
     let mut message = message_in(family, attempt, kind::NEW_CHAIN, CREATE);
     message.text(1, table).text(3, chain).nested(4, |at| {
@@ -170,7 +170,7 @@ fn base_chain(family: u8, table: &str, chain: &str, hook: u32, priority: i32) ->
 }
 
 /// A rule at the end of a chain.
-fn rule(family: u8, table: &str, chain: &str, fill: impl FnOnce(&mut Message)) -> Message {
+pub(super) fn rule(family: u8, table: &str, chain: &str, fill: impl FnOnce(&mut Message)) -> Message {
     let attempt = format!("add a rule to chain {chain} in table {table}");
     let mut message = message_in(family, attempt, kind::NEW_RULE, CREATE | APPEND);
     message.text(1, table).text(2, chain).nested(4, fill);
@@ -383,7 +383,7 @@ fn connection_mark(list: &mut Message) {
 }
 
 /// Register 1 compared with these bytes.
-fn equals(list: &mut Message, bytes: &[u8]) {
+pub(super) fn equals(list: &mut Message, bytes: &[u8]) {
     expression(list, "cmp", |data| {
         data.number(1, 1).number(2, 0);
         value(data, 3, bytes);
@@ -407,14 +407,14 @@ fn bitwise(list: &mut Message, mask: u32, xor: u32) {
     });
 }
 
-fn protocol_is(list: &mut Message, protocol: u8) {
+pub(super) fn protocol_is(list: &mut Message, protocol: u8) {
     expression(list, "meta", |data| {
         data.number(1, 1).number(2, 16);
     });
     equals(list, &[protocol]);
 }
 
-fn port_is(list: &mut Message, protocol: u8, offset: u32, port: u16) {
+pub(super) fn port_is(list: &mut Message, protocol: u8, offset: u32, port: u16) {
     protocol_is(list, protocol);
     // Two bytes of the transport header.
     expression(list, "payload", |data| {
@@ -423,7 +423,7 @@ fn port_is(list: &mut Message, protocol: u8, offset: u32, port: u16) {
     equals(list, &port.to_be_bytes());
 }
 
-fn interface_is(list: &mut Message, key: u32, name: &str) {
+pub(super) fn interface_is(list: &mut Message, key: u32, name: &str) {
     expression(list, "meta", |data| {
         data.number(1, 1).number(2, key);
     });
