@@ -138,6 +138,8 @@ pub async fn put(
     };
     app.done(change, &caller, done).await?;
     app.shared.links.tell_all(&Command::Policy);
+    // An address may be allowed now.
+    app.shared.actions_changed.notify_waiters();
     Ok(Json(after))
 }
 

@@ -120,6 +120,8 @@ pub async fn open(State(app): State<App>, request: Request) -> Result<Response, 
     change.commit().await?;
     app.shared.outbox_changed.notify_one();
     app.shared.links.tell_all(&Command::Operators);
+    // Whoever signs in from a blocked address is let through.
+    app.shared.actions_changed.notify_waiters();
     let opened = Opened { token: token.clone(), expires: session.expires, user: view };
     let mut response = (StatusCode::CREATED, Json(opened)).into_response();
     set_cookie(response.headers_mut(), &token, LASTS, peer.is_some_and(|peer| peer.1))?;
