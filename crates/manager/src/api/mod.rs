@@ -46,6 +46,7 @@ mod orders;
 mod playbooks;
 mod policies;
 mod proof;
+mod rehearsing;
 mod rules;
 mod scans;
 mod sealing;
