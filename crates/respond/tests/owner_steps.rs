@@ -259,7 +259,7 @@ fn others_are_blocked_on_the_host_and_in_the_waf() {
     let text = json!({
         "id": "any", "title": { "en": "Any" }, "trigger": { "manual": {} },
         "steps": [
-            { "for_each": "event.related.ip", "steps": [
+            { "for_each": "event.related.ip", "most": 100, "steps": [
                 { "action": waf_block::ID, "target": "item", "on_failure": "continue" },
                 { "action": block_address::ID, "target": "item", "on_failure": "continue" },
             ] },
