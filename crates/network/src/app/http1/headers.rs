@@ -187,9 +187,12 @@ mod tests {
     #[test]
     fn what_the_nearest_proxy_wrote_is_not_pushed_out() {
         let mut headers = Headers::default();
-        headers.add(format!("X-Forwarded-For: {}", "198.51.100.1,".repeat(5_000)).as_bytes());
+        headers.add(format!("X-Forwarded-For: {}", "198.51.100.1,".repeat(5_100)).as_bytes());
         headers.add(b"x-forwarded-for: 203.0.113.7");
-        assert_eq!(headers.get(b"x-forwarded-for"), Some(&b"203.0.113.7"[..]));
+        assert!(
+            headers.get(b"x-forwarded-for") == Some(&b"203.0.113.7"[..]),
+            "what is longer than is kept goes before it"
+        );
     }
 
     #[test]
