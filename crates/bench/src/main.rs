@@ -22,6 +22,7 @@ mod seed;
 mod story;
 mod syslog;
 mod usage;
+mod waf_capacity;
 mod yara;
 
 use clap::{Parser, Subcommand};
@@ -58,6 +59,8 @@ enum Command {
     Resources(resources::Options),
     /// Captures through the network engine, without a queue; Suricata beside it
     Network(network::Options),
+    /// Fifty thousand attackers in a simulated hour: who stays in the WAF's sets, from event to entry, calls of the API
+    WafCapacity(waf_capacity::Options),
     /// YARA rules over a copy of a folder, beside `yr` and `yara`: bytes per CPU second and memory
     Yara(yara::Options),
     /// Fill an empty state folder of a manager with made-up events
@@ -83,6 +86,7 @@ fn main() -> anyhow::Result<()> {
         Command::Requests(options) => requests::run(&options),
         Command::Resources(options) => resources::run(&options),
         Command::Network(options) => network::run(&options),
+        Command::WafCapacity(options) => waf_capacity::run(&options),
         Command::Yara(options) => yara::run(&options),
         Command::SeedLake(options) => seed::run(&options),
         Command::Search(options) => search::run(&options),

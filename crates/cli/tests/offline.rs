@@ -307,3 +307,32 @@ fn the_packets_of_an_alerted_flow_become_a_file_that_the_alert_names() {
     let said = sakimori(&["net", "replay", &pcap, "--rules", &rules, "--keep-packets", &other]);
     assert!(out(&said).contains("packets of 1 flows in"), "{}", out(&said));
 }
+
+#[test]
+fn a_playbook_that_cannot_be_used_is_refused_by_file_line_and_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = "id: p\ntitle: { en: P }\ntrigger: { alert: { scope: wide } }\nsteps:\n  \
+                - { action: waf_block, target: event.source.ip }\n  - wait: 1m\n";
+    let file = write(dir.path(), "good.yml", good);
+    let output = sakimori(&["playbook", "check", &file]);
+    assert!(output.status.success() && out(&output).contains("good; p (step by step): waf_block"), "{}", err(&output));
+    for (name, from, to, line, reason) in [
+        ("action", "waf_block", "waf_blok", 5, "known are"),
+        ("syntax", "event.source.ip", "'event.source.ip +'", 5, "target: "),
+        ("name", "event.source.ip", "evnt.source.ip", 5, "unknown name evnt"),
+        ("limit", "steps:", "limits: { most: 3, within: never }\nsteps:", 4, "90s, 30m"),
+        ("share", "steps:", "limits: { share: 200, within: 1h }\nsteps:", 4, "1 to 100"),
+        ("when", "steps:", "when: 1 / 0 >\nsteps:", 4, "when: "),
+        // A document that holds itself, and one that grows without end.
+        ("itself", "{ alert: { scope: wide } }", "&a [*a]", 3, ""),
+        ("grows", "title: { en: P }", "x: &a [1,1,1,1]\ny: &b [*a,*a,*a,*a]\nz: [*b,*b,*b]\ntitle: { en: P }", 2, "x"),
+    ] {
+        let text = good.replacen(from, to, 1);
+        assert_ne!(text, good, "{name}");
+        let file = write(dir.path(), &format!("{name}.yml"), &text);
+        let output = sakimori(&["playbook", "check", &file]);
+        let said = out(&output) + &err(&output);
+        assert!(!output.status.success(), "{name}: {said}");
+        assert!(said.contains(&format!("{name}.yml:{line}: ")) && said.contains(reason), "{name}: {said}");
+    }
+}

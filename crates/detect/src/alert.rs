@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::rule::Meta;
 
 /// What of an event an alert speaks of too: whole fields, and groups of them (those that end in a dot).
-const ENTITIES: [&str; 34] = [
+const ENTITIES: [&str; 39] = [
     "agent.",
     "client.",
     "cloud.",
@@ -35,11 +35,16 @@ const ENTITIES: [&str; 34] = [
     "organization.",
     "process.",
     "related.",
+    "sakimori.action.id",
+    "sakimori.action.kind",
+    "sakimori.action.state",
+    "sakimori.action.target",
     "sakimori.client_network",
     "sakimori.cloud.",
     "sakimori.finding.",
     "sakimori.probe",
     "sakimori.proxy.ip",
+    "sakimori.scan.id",
     "sakimori.source",
     "sakimori.stream",
     "server.",

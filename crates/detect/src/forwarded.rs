@@ -121,6 +121,27 @@ mod tests {
     }
 
     #[test]
+    fn several_hops_private_addresses_and_the_proxy_s_own_do_not_mislead() {
+        for (header, client) in [
+            // The proxy's own address, written by the client before it.
+            ("192.0.2.10, 203.0.113.7", "203.0.113.7"),
+            ("192.0.2.10, 192.0.2.10, 203.0.113.7, 192.0.2.20, 2001:db8:1::5", "203.0.113.7"),
+            // Private and mapped ones, a loopback, one with a zone or a port.
+            ("10.0.0.1, ::1, 203.0.113.7", "203.0.113.7"),
+            ("::ffff:10.0.0.1, ::ffff:203.0.113.7", "203.0.113.7"),
+            ("198.51.100.1, fe80::1%eth0, [2001:db8::7]:443", "2001:db8::7"),
+            // An internal hop that nobody named as trusted stands for itself: nothing further left is believed.
+            ("198.51.100.1, 10.0.0.9", "10.0.0.9"),
+            // Two headers, as servers join them.
+            ("198.51.100.1, 203.0.113.7, 192.0.2.20", "203.0.113.7"),
+            (",,203.0.113.7", "203.0.113.7"),
+            ("203.0.113.7,", "192.0.2.10"),
+        ] {
+            assert_eq!(behind("192.0.2.10", header).0, client, "{header}");
+        }
+    }
+
+    #[test]
     fn garbage_names_no_client() {
         assert_eq!(behind("192.0.2.10", "unknown").0, "192.0.2.10");
         assert_eq!(behind("192.0.2.10", "203.0.113.7, unknown, 192.0.2.20").0, "192.0.2.20");

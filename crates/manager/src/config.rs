@@ -182,6 +182,8 @@ pub struct Flood {
     pub actions_burst: u32,
     /// Then so many a minute; the others are counted, and told once.
     pub actions_per_minute: u32,
+    /// Instead of it for addresses in the WAF, of which any number is one call.
+    pub addresses_per_minute: u32,
     /// Messages that a playbook may ask for at once.
     pub messages_burst: u32,
     /// Then so many a minute; of the others one message a minute says how many they are.
@@ -326,6 +328,7 @@ impl Default for Flood {
         Self {
             actions_burst: 2_000,
             actions_per_minute: 100,
+            addresses_per_minute: 1_000,
             messages_burst: 200,
             messages_per_minute: 20,
             host_actions_burst: 20_000,

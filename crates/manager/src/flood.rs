@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use sakimori_model::Timestamp;
 use sakimori_model::rule::Severity;
-use sakimori_respond::actions::notify;
+use sakimori_respond::actions::{notify, waf_block};
 use sakimori_store::control::shed::{PROJECTION, Shed};
 
 use crate::config::Flood;
@@ -50,6 +50,8 @@ impl Rate {
         let (burst, per_minute) = match kind {
             notify::ID => (flood.messages_burst, flood.messages_per_minute),
             PROJECTION => (flood.host_actions_burst, flood.host_actions_per_minute),
+            // Of these any number is one call, and their set is bounded by itself.
+            waf_block::ID => (flood.actions_burst, flood.addresses_per_minute),
             _ => (flood.actions_burst, flood.actions_per_minute),
         };
         Self { burst: burst.max(1), per_minute }
@@ -202,13 +204,21 @@ fn notice(key: &Key, rate: Rate) -> Notice {
             ),
             "see all with sakimori alerts; raise flood.messages_burst and flood.messages_per_minute for more messages",
         ),
-        _ => (
+        kind => (
             format!(
                 "{source} asked for more {kind} actions than are carried out one by one ({burst} at once, then \
                  {per_minute} a minute): the others are counted and not carried out; hosts go on to block by themselves"
             ),
-            "see how many with sakimori actions shed; block whole networks by hand, or raise flood.actions_burst and \
-             flood.actions_per_minute",
+            match kind {
+                waf_block::ID => {
+                    "see how many with sakimori actions shed; block whole networks by hand, or raise flood.actions_burst and \
+                     flood.addresses_per_minute"
+                }
+                _ => {
+                    "see how many with sakimori actions shed; block whole networks by hand, or raise flood.actions_burst and \
+                     flood.actions_per_minute"
+                }
+            },
         ),
     };
     Notice {

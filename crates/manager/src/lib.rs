@@ -142,7 +142,7 @@ impl Manager {
     pub async fn start_with(config: Config, clock: SharedClock) -> anyhow::Result<Running> {
         sakimori_runtime::http::install_crypto();
         let waf: Option<Arc<dyn AddressSet>> = match &config.cloud.waf {
-            Some(waf) => Some(Arc::new(WafSets::open(waf.clone()).await?)),
+            Some(waf) => Some(Arc::new(WafSets::open_by(waf.clone(), Arc::clone(&clock)).await?)),
             None => None,
         };
         let accounts = Accounts::open(&config.cloud.accounts).await?;

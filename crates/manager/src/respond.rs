@@ -5,7 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use sakimori_model::ledger::Change as Step;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
-use sakimori_respond::actions::{Runs, notify, waf_block};
+use sakimori_respond::actions::{Runs, notify, waf_block, waf_rate_rule};
 use sakimori_respond::guard::Verdict;
 use sakimori_respond::seal::Act;
 use sakimori_respond::wide::{self, Limits, Undo};
@@ -130,7 +130,8 @@ pub async fn settle(
 /// What a tenant's policy and state say of all its orders.
 pub struct Context {
     limits: Limits,
-    waf: waf_block::WafContext,
+    /// Whom the WAF must let through.
+    pub waf: waf_block::WafContext,
     /// Why nothing is done, where all answers are stopped.
     pub halted: Option<String>,
 }
@@ -252,6 +253,7 @@ async fn judge(
 fn first_look(shared: &Shared, order: &Order, context: &Context) -> Verdict {
     let verdict = match order.action.as_str() {
         waf_block::ID => waf_block::judge(order, &context.waf),
+        waf_rate_rule::ID if !order.probe => waf_rate_rule::judge(order, &context.waf),
         _ if order.probe => Verdict::Refused("what follows from a probe stays on the host".to_owned()),
         _ => Verdict::Allowed,
     };

@@ -6,14 +6,18 @@ use serde_json::json;
 
 use crate::alert::{Alert, HttpSummary};
 use crate::app::Kind;
+use crate::app::http1::Headers;
 use crate::flow::Flow;
+
+/// Longest text of a request that an alert carries, in bytes.
+const LONGEST: usize = 2_048;
 
 /// The request of the transaction, or of the flow's last.
 pub(crate) fn http_summary(flow: &Flow, tx: Option<u64>) -> Option<HttpSummary> {
     let tx = flow.txs.list.iter().rev().find(|one| tx.is_none_or(|id| one.id == id))?;
     let (Kind::Http(http) | Kind::Http2(http, _)) = &tx.kind else { return None };
     let text =
-        |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..2048.min(bytes.len())).unwrap_or_default()).into_owned();
+        |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..LONGEST.min(bytes.len())).unwrap_or_default()).into_owned();
     let header = |name: &[u8]| http.request.get(name).map(text).unwrap_or_default();
     Some(HttpSummary {
         method: text(&http.method),
@@ -22,8 +26,27 @@ pub(crate) fn http_summary(flow: &Flow, tx: Option<u64>) -> Option<HttpSummary> 
         uri: text(if http.target.is_empty() { &http.uri } else { &http.target }),
         user_agent: header(b"user-agent"),
         status: text(&http.status),
-        forwarded_for: header(b"x-forwarded-for"),
+        forwarded_for: forwarded_for(&http.request),
     })
+}
+
+/// The list of `X-Forwarded-For`, of all headers of this name in their order, and of a long one its end: each proxy writes to the
+/// right, so what a client sends to make it long is what goes.
+fn forwarded_for(headers: &Headers) -> String {
+    let mut all: Vec<u8> = Vec::new();
+    for value in headers.all(b"x-forwarded-for") {
+        if !all.is_empty() {
+            all.extend_from_slice(b", ");
+        }
+        all.extend_from_slice(value);
+    }
+    let Some(cut) = all.len().checked_sub(LONGEST).filter(|cut| *cut > 0) else {
+        return String::from_utf8_lossy(&all).into_owned();
+    };
+    // The entry that is cut through could read as another address.
+    let kept = all.get(cut..).unwrap_or_default();
+    let whole = kept.iter().position(|byte| *byte == b',').and_then(|comma| kept.get(comma + 1..)).unwrap_or_default();
+    String::from_utf8_lossy(whole).into_owned()
 }
 
 impl Alert {
@@ -107,5 +130,35 @@ fn transport(proto: u8) -> String {
         58 => "ipv6-icmp".into(),
         132 => "sctp".into(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: &[&str]) -> String {
+        let mut headers = Headers::default();
+        for value in values {
+            headers.push(b"X-Forwarded-For".to_vec(), value.as_bytes().to_vec());
+        }
+        forwarded_for(&headers)
+    }
+
+    #[test]
+    fn the_list_that_proxies_wrote_is_read_to_its_end_however_long_a_client_makes_it() {
+        assert_eq!(of(&[]), "");
+        assert_eq!(of(&["198.51.100.1", "203.0.113.7"]), "198.51.100.1, 203.0.113.7", "the header twice is one list");
+        // What a client sent is cut and not what the proxy wrote behind it; nor is an entry cut into another address.
+        for length in 0..40 {
+            let forged = format!("{}{}", "x".repeat(length), "198.51.100.1, ".repeat(1_000));
+            let list = of(&[&format!("{forged}203.0.113.7")]);
+            assert!(list.len() <= LONGEST && list.ends_with(" 203.0.113.7"), "{length}");
+            assert!(
+                list.split(',').all(|one| ["198.51.100.1", "203.0.113.7"].contains(&one.trim())),
+                "{length}: {list}"
+            );
+        }
+        assert_eq!(of(&[&"1".repeat(10_000)]), "", "one entry that is too long is none");
     }
 }

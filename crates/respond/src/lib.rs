@@ -29,6 +29,7 @@ pub mod mandate;
 pub mod message;
 pub mod playbook;
 pub mod ports;
+pub mod reach;
 pub mod seal;
 pub mod wide;
 

@@ -10,6 +10,8 @@ use std::pin::Pin;
 
 use sakimori_model::{Action, Network, Order, Timestamp};
 
+use crate::actions::waf_block;
+
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -175,6 +177,11 @@ pub enum Progress {
 pub trait AddressSet: Send + Sync {
     /// Makes the set hold exactly `desired`. Converges: reads, changes the difference, repeats on a lost race.
     fn replace<'a>(&'a self, desired: &'a BTreeSet<Network>) -> BoxFuture<'a, Result<SetOutcome, PortError>>;
+
+    /// Most networks of each family that it can hold.
+    fn capacity(&self) -> usize {
+        waf_block::SET_CAPACITY
+    }
 
     /// What the set holds now, read from the provider.
     fn read<'a>(&'a self) -> BoxFuture<'a, Result<BTreeSet<Network>, PortError>>;

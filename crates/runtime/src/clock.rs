@@ -1,14 +1,31 @@
 //! The clock, as a value that is passed in: tests set it, engines never read it.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use sakimori_model::Timestamp;
 
-/// Tells the time.
+/// What [`Clock::passed`] counts from.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Tells the time, and lets it pass.
 pub trait Clock: Send + Sync {
     /// Now, UTC.
     fn now(&self) -> Timestamp;
+
+    /// Time since some moment, which goes on whatever the machine's clock is set to. Of the machine, where a clock says no
+    /// other.
+    fn passed(&self) -> Duration {
+        BEGAN.elapsed()
+    }
+
+    /// Waits. Of the machine, where a clock says no other: a simulation lets an hour pass in what its work takes.
+    fn sleep(&self, wait: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(tokio::time::sleep(wait))
+    }
 }
 
 /// A shared clock.

@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use sakimori_cloud::aws::Account;
 use sakimori_cloud::aws::check::{Checked, check};
+use sakimori_cloud::aws::{Account, partition};
 use sakimori_manager::config::Config;
 use sakimori_respond::actions::{self, CATALOG, Descriptor, Runs};
 use sakimori_respond::least::{self, TO_CHECK};
 use sakimori_respond::playbook::Playbook;
+use sakimori_respond::reach::Site;
 use serde_json::{Value, json};
 
 use super::block_on;
@@ -41,7 +42,8 @@ pub enum CloudCommand {
     #[command(after_help = "Examples:\n  sakimori cloud policy --playbook block-in-waf > policy.json\n  \
         sakimori cloud policy --action bucket_close --action function_stop --with-check\n\n\
         It is made of what the actions say that they call, which a test holds against what they really call. The resources \
-        are *: write your own there where only some can be meant. Rights on identities (iam:PutRolePolicy) let whoever \
+        are all of the kinds that each call is about: write your own there where only some can be meant. * stays where AWS \
+        knows no resource, which is so for calls that list and describe. Rights on identities (iam:PutRolePolicy) let whoever \
         holds them give themselves any right: put a boundary on such a role.")]
     Policy {
         #[command(flatten)]
@@ -49,6 +51,15 @@ pub enum CloudCommand {
         /// Allow what `sakimori cloud check` needs, too
         #[arg(long)]
         with_check: bool,
+        /// Only in this region; us-east-1 for a web ACL of CloudFront
+        #[arg(long, default_value = "*", hide_default_value = true)]
+        region: String,
+        /// Only in this account, by AWS's number
+        #[arg(long, value_name = "NUMBER", default_value = "*", hide_default_value = true)]
+        account_id: String,
+        /// Name of the WAF's sets, as in cloud.waf.ip_set
+        #[arg(long, default_value = "sakimori-blocked")]
+        ip_set: String,
     },
     /// Check a new account from here, and print its configuration or add it to the manager's
     #[command(after_help = "Examples:\n  sakimori cloud add shop --region ap-northeast-1 \
@@ -117,7 +128,7 @@ pub fn run(shared: &Shared, command: CloudCommand) -> Result<ExitCode> {
             let ok = show(&answer, shared.json)?;
             Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        CloudCommand::Policy { wanted, with_check } => {
+        CloudCommand::Policy { wanted, with_check, region, account_id, ip_set } => {
             let actions = wanted.read()?;
             if actions.is_empty() {
                 bail!("say for what: --playbook FILE or --action ACTION");
@@ -127,7 +138,8 @@ pub fn run(shared: &Shared, command: CloudCommand) -> Result<ExitCode> {
                 rights.insert(TO_CHECK);
             }
             // JSON either way: it is what AWS takes.
-            output::json(&least::policy(&rights))?;
+            let site = Site { partition: partition(&region).to_owned(), region, account: account_id, ip_set };
+            output::json(&least::policy(&rights, &site))?;
             Ok(ExitCode::SUCCESS)
         }
         CloudCommand::Add(args) => add(&args, shared.json),

@@ -233,7 +233,11 @@ async fn test(api: &Api, playbook: &str, since: i64, json: bool) -> Result<()> {
         return output::json(&found);
     }
     let count = |name: &str| found.get(name).and_then(Value::as_u64).unwrap_or(0);
-    let more = if found.get("more") == Some(&Value::Bool(true)) { " (the newest; there are more)" } else { "" };
+    let more = match (found.get("stopped"), found.get("more")) {
+        (Some(Value::Bool(true)), _) => " (it took too long and was stopped: the newest are left out)",
+        (_, Some(Value::Bool(true))) => " (the newest; there are more)",
+        _ => "",
+    };
     output::line(format!("{} alerts looked at{more}, {} would have begun it", count("looked_at"), count("begun")))?;
     let rows: Vec<Vec<String>> = pairs(&found, "orders")
         .into_iter()

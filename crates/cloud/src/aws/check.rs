@@ -1,5 +1,6 @@
 //! What an account's role may do of what actions need, and what it lacks: asked of IAM, which plays the calls through
-//! without making them (`iam:SimulatePrincipalPolicy`).
+//! without making them (`iam:SimulatePrincipalPolicy`). Each is asked about on a made-up resource of every kind that it needs, as
+//! a policy names them: asked about `*`, what is allowed on all buckets would look as if it were not.
 //!
 //! What this does not see: policies of the resources themselves (a bucket's), and an organisation's policies where the caller
 //! may not read them. A call that is allowed here may still be refused there; one that is lacking here is.
@@ -14,9 +15,10 @@ use sakimori_respond::actions::bucket_deny::Caller;
 use sakimori_respond::actions::identity::Identity;
 use sakimori_respond::least::{TO_CHECK, rights, rights_of};
 use sakimori_respond::ports::PortError;
+use sakimori_respond::reach::{self, Site};
 
 use super::problem::{code, problem};
-use super::{Account, caller, configuration};
+use super::{Account, caller, configuration, partition};
 
 /// Rights that are asked about in one call.
 const AT_ONCE: usize = 50;
@@ -75,7 +77,13 @@ pub async fn check(account: &Account, actions: &[&Descriptor]) -> Result<Checked
             return Ok(checked);
         }
     };
-    match allowed(&config, &source, &rights(actions.iter().copied())).await {
+    let site = Site {
+        partition: partition(&account.region).to_owned(),
+        region: account.region.clone(),
+        account: who.account.clone(),
+        ..Site::default()
+    };
+    match allowed(&config, &source, &rights(actions.iter().copied()), &site).await {
         Ok(allowed) => checked.actions = actions.iter().filter_map(|action| compared(action, &allowed)).collect(),
         Err(remark) => checked.remarks.push(remark),
     }
@@ -91,15 +99,35 @@ fn compared(action: &Descriptor, allowed: &BTreeMap<String, bool>) -> Option<Rig
 }
 
 /// Which of these a user or role may do; else why that cannot be said, with the remedy.
-async fn allowed(config: &SdkConfig, source: &str, rights: &BTreeSet<&str>) -> Result<BTreeMap<String, bool>, String> {
+async fn allowed(
+    config: &SdkConfig,
+    source: &str,
+    rights: &BTreeSet<&str>,
+    site: &Site,
+) -> Result<BTreeMap<String, bool>, String> {
     let client = Client::new(config);
-    let rights: Vec<String> = rights.iter().map(|right| (*right).to_owned()).collect();
+    let mut groups: BTreeMap<Option<Vec<String>>, Vec<String>> = BTreeMap::new();
+    for right in rights {
+        let of = |kinds: &[reach::Kind]| kinds.iter().map(|kind| site.example(kind)).collect();
+        groups.entry(reach::kinds(right).map(of)).or_default().push((*right).to_owned());
+    }
     let mut found = BTreeMap::new();
-    for some in rights.chunks(AT_ONCE) {
+    let mut parts: Vec<(Option<Vec<String>>, Vec<String>)> = Vec::new();
+    for (arns, rights) in groups {
+        for some in rights.chunks(AT_ONCE) {
+            parts.push((arns.clone(), some.to_vec()));
+        }
+    }
+    for (arns, some) in parts {
         let mut marker = None;
         for _ in 0..MAX_PAGES {
             let ask = client.simulate_principal_policy().policy_source_arn(source);
-            let sent = ask.set_action_names(Some(some.to_vec())).set_marker(marker).send().await;
+            let sent = ask
+                .set_action_names(Some(some.clone()))
+                .set_resource_arns(arns.clone())
+                .set_marker(marker)
+                .send()
+                .await;
             let answer = match sent {
                 Ok(answer) => answer,
                 Err(error) if code(&error) == Some("NoSuchEntity") => {
@@ -117,7 +145,8 @@ async fn allowed(config: &SdkConfig, source: &str, rights: &BTreeSet<&str>) -> R
             };
             for one in answer.evaluation_results() {
                 let allowed = *one.eval_decision() == PolicyEvaluationDecisionType::Allowed;
-                found.insert(one.eval_action_name().to_owned(), allowed);
+                // On every resource that it needs.
+                *found.entry(one.eval_action_name().to_owned()).or_insert(true) &= allowed;
             }
             marker = answer.marker().map(str::to_owned);
             if !answer.is_truncated() || marker.is_none() {

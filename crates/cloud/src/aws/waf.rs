@@ -13,12 +13,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use aws_sdk_wafv2::Client;
 use aws_sdk_wafv2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_wafv2::types::{IpAddressVersion, IpSet, Scope};
 use sakimori_model::Network;
 use sakimori_respond::ports::{AddressSet, BoxFuture, PortError, SetOutcome};
+use sakimori_runtime::SystemClock;
+use sakimori_runtime::clock::SharedClock;
 use tokio::sync::Mutex;
 
 use super::web_acls::{self, Fronts, MAX_PAGES, Pace, Stands, blocks, once};
@@ -42,6 +45,8 @@ pub struct WafConfig {
     pub ip_set: String,
     /// Name of the web ACL that blocks them; where empty any of the scope counts.
     pub web_acl: String,
+    /// Most addresses of each set, of which the oldest go; AWS allows [`CAPACITY`].
+    pub capacity: usize,
 }
 
 impl Default for WafConfig {
@@ -51,6 +56,7 @@ impl Default for WafConfig {
             scope: "regional".into(),
             ip_set: "sakimori-blocked".into(),
             web_acl: String::new(),
+            capacity: CAPACITY,
         }
     }
 }
@@ -81,8 +87,20 @@ impl WafSets {
     /// Makes a client; nothing is called yet.
     ///
     /// # Errors
-    /// A scope that is neither `regional` nor `cloudfront`.
+    /// A scope that is neither `regional` nor `cloudfront`, and a capacity that AWS does not have.
     pub async fn open(config: WafConfig) -> Result<Self, PortError> {
+        Self::open_by(config, Arc::new(SystemClock)).await
+    }
+
+    /// As [`WafSets::open`], by this clock.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_by(config: WafConfig, clock: SharedClock) -> Result<Self, PortError> {
+        if !(1..=CAPACITY).contains(&config.capacity) {
+            let capacity = config.capacity;
+            return Err(PortError::permanent(format!("cloud.waf.capacity is {capacity}; it is 1 to {CAPACITY}")));
+        }
         let scope = match config.scope.as_str() {
             "regional" => Scope::Regional,
             "cloudfront" => Scope::Cloudfront,
@@ -97,8 +115,8 @@ impl WafSets {
             client,
             scope,
             config,
-            pace: Pace::default(),
-            fronts: Fronts::default(),
+            pace: Pace::by(Arc::clone(&clock)),
+            fronts: Fronts::by(clock),
             ids: Mutex::default(),
             held: Mutex::default(),
         })
@@ -278,6 +296,10 @@ impl WafSets {
 }
 
 impl AddressSet for WafSets {
+    fn capacity(&self) -> usize {
+        self.config.capacity
+    }
+
     fn replace<'a>(&'a self, desired: &'a BTreeSet<Network>) -> BoxFuture<'a, Result<SetOutcome, PortError>> {
         Box::pin(async move {
             let (v4, v6): (BTreeSet<Network>, BTreeSet<Network>) =

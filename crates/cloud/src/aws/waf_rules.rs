@@ -185,6 +185,14 @@ impl Steps for PutRule {
                 not.push(format!("the rule {} of the web ACL {name} does the same already", rule.name()));
                 continue;
             }
+            let allows = |rule: &Rule| rule.action().is_some_and(|action| action.allow().is_some());
+            if let Some(allowed_by) = former::input(order, waf_rate_rule::ALLOWED_BY)
+                && !acl.rules().iter().any(|rule| rule.name() == allowed_by && allows(rule))
+            {
+                let reason =
+                    format!("the web ACL {name} has no rule {allowed_by} that allows what is on the allow-list");
+                return Ok(Look::Refused(reason));
+            }
             if let Err(reason) = fits(acl.capacity(), wanted.cost) {
                 return Ok(Look::Refused(format!("the web ACL {name} is full: {reason}")));
             }

@@ -12,8 +12,9 @@ use aws_config::retry::RetryConfig;
 use aws_sdk_wafv2::types::{ResourceType, Rule, Scope, Statement, WebAcl, WebAclSummary};
 use aws_sdk_wafv2::{Client, Config};
 use sakimori_respond::ports::PortError;
+use sakimori_runtime::SystemClock;
+use sakimori_runtime::clock::SharedClock;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::problem::{code, problem};
 
@@ -36,17 +37,41 @@ const KINDS: [ResourceType; 7] = [
 ];
 
 /// Lets one change a second through. Its clones share the second.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pace(Arc<Mutex<Option<Instant>>>);
+#[derive(Clone)]
+pub(super) struct Pace {
+    clock: SharedClock,
+    /// When the last one was sent, by [`sakimori_runtime::Clock::passed`].
+    last: Arc<Mutex<Option<Duration>>>,
+}
+
+impl std::fmt::Debug for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pace").field("last", &self.last).finish_non_exhaustive()
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::by(Arc::new(SystemClock))
+    }
+}
 
 impl Pace {
+    /// By this clock.
+    pub(super) fn by(clock: SharedClock) -> Self {
+        Self { clock, last: Arc::default() }
+    }
+
     /// Waits until a change may be sent and claims the moment.
     pub(super) async fn wait(&self) {
-        let mut last = self.0.lock().await;
+        let mut last = self.last.lock().await;
         if let Some(last) = *last {
-            tokio::time::sleep_until(last + SPACING).await;
+            let left = (last + SPACING).saturating_sub(self.clock.passed());
+            if !left.is_zero() {
+                self.clock.sleep(left).await;
+            }
         }
-        *last = Some(Instant::now());
+        *last = Some(self.clock.passed());
     }
 }
 
@@ -127,11 +152,16 @@ pub(super) enum Stands {
 /// been mended, and blocks have no effect meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Fronts {
-    known: Mutex<BTreeMap<String, (Instant, Stands)>>,
+    known: Mutex<BTreeMap<String, (Duration, Stands)>>,
     pace: Pace,
 }
 
 impl Fronts {
+    /// By this clock.
+    pub(super) fn by(clock: SharedClock) -> Self {
+        Self { known: Mutex::default(), pace: Pace::by(clock) }
+    }
+
     /// Asks for one web ACL.
     pub(super) async fn of(&self, client: &Client, scope: &Scope, arn: &str) -> Stands {
         if *scope == Scope::Cloudfront {
@@ -140,13 +170,14 @@ impl Fronts {
             );
         }
         let mut known = self.known.lock().await;
-        known.retain(|_, (at, _)| at.elapsed() < BELIEVED);
+        let now = self.pace.clock.passed();
+        known.retain(|_, (at, _)| now.saturating_sub(*at) < BELIEVED);
         if let Some((_, answer)) = known.get(arn) {
             return answer.clone();
         }
         let answer = self.ask(client, arn).await;
         if answer != Stands::Nowhere {
-            known.insert(arn.to_owned(), (Instant::now(), answer.clone()));
+            known.insert(arn.to_owned(), (self.pace.clock.passed(), answer.clone()));
         }
         answer
     }

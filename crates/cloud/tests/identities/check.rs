@@ -27,9 +27,16 @@ async fn what_a_role_lacks_is_listed_for_each_action() {
     assert_eq!(checked.actions.len(), 2, "what runs on hosts needs no right in an account");
     assert_eq!(checked.actions[0].lacks, ["iam:UpdateAccessKey"]);
     assert_eq!((checked.actions[1].has.len(), checked.actions[1].lacks.len()), (2, 0));
+    // It is asked about one resource of each kind, as the policy of `sakimori cloud policy` names them.
+    let user = format!("arn:aws:iam::{ACCOUNT}:user/sakimori");
+    stage.set(json!({ "on": { "iam": user, "s3": "arn:aws:s3:::sakimori" } }));
+    assert_eq!(check(&account, &actions).await.unwrap().actions, checked.actions);
+    stage.set(json!({ "on": { "s3": "*" } }));
+    assert_eq!(check(&account, &actions).await.unwrap().actions[1].has.len(), 0);
+    stage.set(json!({ "on": {} }));
     // The session is made once and kept.
     let assumed = stage.wire.calls().iter().filter(|call| call.operation == "AssumeRole").count();
-    assert_eq!(assumed, 1);
+    assert_eq!(assumed, 3, "once for each check");
 
     // Not allowed to ask, and another account than was thought.
     stage.set(json!({ "simulates": false }));

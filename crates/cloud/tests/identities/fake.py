@@ -15,7 +15,7 @@ session = botocore.session.get_session()
 models = {name: session.get_service_model(name) for name in ("codepipeline", "wafv2", "iam")}
 
 # What tests set with PUT /set and read with GET /set, as JSON.
-state = {"pipelines": {}, "resources": {}, "allowed": [], "denied": [], "simulates": True}
+state = {"pipelines": {}, "resources": {}, "allowed": [], "denied": [], "simulates": True, "on": {}}
 
 
 class Refused(Exception):
@@ -121,8 +121,11 @@ def simulate(form):
     names = [form[key] for key in sorted(form) if key.startswith("ActionNames.member.")]
     if not names or len(names) > 100:
         raise Refused("InvalidInput", "actions")
+    arns = [form[key] for key in sorted(form) if key.startswith("ResourceArns.member.")] or ["*"]
+    # What a policy allows on some resources is not allowed on "*".
+    fits = lambda name: all(arn == state["on"].get(name.split(":")[0], arn) for arn in arns)
     one = "<member><EvalActionName>{}</EvalActionName><EvalDecision>{}</EvalDecision></member>"
-    rows = "".join(one.format(name, "allowed" if name in state["allowed"] else "implicitDeny") for name in names)
+    rows = "".join(one.format(name, "allowed" if name in state["allowed"] and fits(name) else "implicitDeny") for name in names)
     return (
         '<SimulatePrincipalPolicyResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><SimulatePrincipalPolicyResult>'
         f"<EvaluationResults>{rows}</EvaluationResults><IsTruncated>false</IsTruncated>"

@@ -9,8 +9,9 @@ use sakimori_respond::actions::{
     access_key_deactivate, bucket_close, bucket_deny, find, function_stop, identity, identity_quarantine,
     pipeline_stop, pipeline_transition_disable, sessions_revoke, waf_block, waf_rate_rule, waf_shape_rule, web_acl,
 };
-use sakimori_respond::least::rights_of;
+use sakimori_respond::least::{policy, rights_of};
 use sakimori_respond::ports::{AddressSet, Effect};
+use sakimori_respond::reach::{ANY, Site};
 use serde_json::json;
 
 use crate::stage::{Stage, order, ready};
@@ -82,6 +83,16 @@ async fn descriptors_list_the_rights_of_the_calls_that_are_made() {
     made.insert(waf_block::ID.into(), stage.wire.rights());
     for (action, made) in made {
         let said: BTreeSet<String> = rights_of(find(&action).unwrap()).map(str::to_owned).collect();
+        // The policy allows what was called, and no change on everything.
+        let policy = policy(&made.iter().map(String::as_str).collect(), &Site::default());
+        let statements = policy["Statement"].as_array().unwrap();
+        for call in &made {
+            let of = |one: &&serde_json::Value| one["Action"].as_array().unwrap().contains(&json!(call));
+            let found: Vec<_> = statements.iter().filter(of).collect();
+            assert!(!found.is_empty(), "{action}: {call} is not allowed");
+            let anywhere = found.iter().any(|one| one["Resource"] == "*");
+            assert_eq!(anywhere, ANY.contains(&call.as_str()), "{action}: {call}");
+        }
         let unsaid: Vec<_> = made.difference(&said).collect();
         let unused: Vec<_> = said.difference(&made).collect();
         assert!(

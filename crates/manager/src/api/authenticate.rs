@@ -259,6 +259,8 @@ pub async fn open(
     change.commit().await?;
     app.shared.outbox_changed.notify_one();
     app.shared.links.tell_all(&Command::Operators);
+    // Whoever signs in from a blocked address is let through.
+    app.shared.actions_changed.notify_waiters();
     let csrf = browser.then(|| browser::csrf(&text));
     let token = (!browser).then(|| text.clone());
     Ok((text, Opened { token, csrf, expires: session.expires, user: view }))

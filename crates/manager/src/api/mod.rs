@@ -55,6 +55,7 @@ mod playbooks;
 mod policies;
 mod policy_changes;
 mod proof;
+mod rehearsing;
 mod rollouts;
 mod rule_state;
 mod rules;

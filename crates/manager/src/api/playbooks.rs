@@ -8,9 +8,9 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use sakimori_model::action::Target;
 use sakimori_model::rule::Scope as RunsAt;
-use sakimori_model::{Event, Timestamp, field};
+use sakimori_model::{Event, Timestamp};
 use sakimori_respond::actions::{Runs, TargetKind};
-use sakimori_respond::execution::{self, State as At, Would};
+use sakimori_respond::execution::{State as At, Would};
 use sakimori_respond::playbook::{Playbook, is_playbook};
 use sakimori_respond::ports::Look;
 use sakimori_store::control::executions::{self, Revision};
@@ -25,6 +25,7 @@ use super::access::Caller;
 use super::alerts;
 use super::extract::Body;
 use super::problem::{self, Problem};
+use super::rehearsing::{self, Past};
 use super::{App, Done};
 use crate::executions::{Beginning, begin};
 use crate::impact;
@@ -33,8 +34,6 @@ use crate::impact;
 const MOST_ALERTS: usize = 10_000;
 /// Alerts that are read at a time.
 const PORTION: usize = 1_000;
-/// Alerts of which a rehearsal tells each step.
-const MOST_TOLD: usize = 100;
 /// Longest time that a rehearsal looks back, in seconds.
 const LONGEST: i64 = 400 * 86_400;
 /// Most hosts that a share is counted of.
@@ -159,6 +158,8 @@ pub struct Rehearsal {
     pub looked_at: usize,
     /// Were there more? Then the oldest were left out.
     pub more: bool,
+    /// Did it take too long? Then it was stopped, and the newest were left out.
+    pub stopped: bool,
     /// Those that would have begun it.
     pub begun: usize,
     /// How the executions would have ended, by state.
@@ -299,7 +300,7 @@ pub async fn run(
     let now = app.shared.clock.now();
     if new.dry_run {
         let hosts = hosts(&app, &caller).await?;
-        let (told, ends, reason) = execution::rehearse(&playbook, &event, &alert, now, (0, hosts));
+        let (told, ends, reason) = rehearsing::once(playbook, event, alert, now, hosts).await?;
         let mut would = Vec::new();
         for one in told {
             would.push(looked_at(&app, caller.tenant(), one).await);
@@ -378,55 +379,14 @@ pub async fn rehearse(
     let from = app.shared.clock.now().plus_secs(-new.since_seconds);
     let interval = Interval { from: Some(from), to: None };
     let wanted = query::parse("event.kind:alert or event.kind:state")?;
-    let (mut events, mut cursor) = (Vec::new(), None);
+    let (mut past, mut cursor) = (Vec::new(), None);
     loop {
         let page = app.shared.lake.search(caller.tenant(), &wanted, interval, PORTION, cursor.as_deref()).await?;
-        events.extend(page.hits.into_iter().map(|hit| (hit.time, hit.id.to_string(), hit.event)));
+        past.extend(page.hits.into_iter().map(|hit| Past { time: hit.time, id: hit.id.to_string(), event: hit.event }));
         cursor = page.cursor;
-        if cursor.is_none() || events.len() >= MOST_ALERTS {
+        if cursor.is_none() || past.len() >= MOST_ALERTS {
             break;
         }
     }
-    let mut out = Rehearsal { looked_at: events.len(), more: cursor.is_some(), ..Rehearsal::default() };
-    let within = playbook.limits.as_ref().map_or(0, |limits| limits.within_seconds);
-    let mut hits: Vec<Timestamp> = Vec::new();
-    let mut targets: BTreeSet<(String, String)> = BTreeSet::new();
-    // In the order in which it would have happened.
-    for (time, id, event) in events.into_iter().rev() {
-        let alert = event.str(field::SAKIMORI_ALERT_ID).map_or(id, str::to_owned);
-        if playbook.fits(&event, &alert, playbook.scope).is_err() {
-            continue;
-        }
-        let since = time.plus_secs(-i64::try_from(within).unwrap_or(i64::MAX));
-        hits.retain(|hit| *hit >= since);
-        let (told, ends, reason) = execution::rehearse(&playbook, &event, &alert, time, (hits.len(), hosts));
-        out.begun += 1;
-        *out.ends.entry(ends.name()).or_default() += 1;
-        for order in told.iter().filter_map(|one| one.order.as_ref()) {
-            *out.orders.entry(order.action.clone()).or_default() += 1;
-            if targets.insert((order.action.clone(), order.target.to_string())) {
-                *out.targets.entry(order.action.clone()).or_default() += 1;
-            }
-            if !matches!(order.target, Target::Channel(_)) {
-                hits.push(time);
-            }
-        }
-        if let Some(host) = event.str(field::HOST_NAME).filter(|_| out.hosts.len() < 100) {
-            out.hosts.insert(host.to_owned());
-        }
-        out.told.push(Rehearsed {
-            alert,
-            time,
-            rule: event.str(field::RULE_ID).unwrap_or_default().to_owned(),
-            would: told.into_iter().map(|one| one.text).collect(),
-            ends: ends.name(),
-            reason: reason.unwrap_or_default(),
-        });
-        if out.told.len() > 2 * MOST_TOLD {
-            out.told.drain(..MOST_TOLD);
-        }
-    }
-    out.told.reverse();
-    out.told.truncate(MOST_TOLD);
-    Ok(Json(out))
+    Ok(Json(rehearsing::all(playbook, past, hosts, cursor.is_some()).await?))
 }

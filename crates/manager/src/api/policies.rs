@@ -199,6 +199,8 @@ pub(super) async fn write(
         Done { tenant: caller.tenant(), action: verb, target: layer, before: before.as_ref(), after: Some(&after) };
     app.done(change, caller, done).await?;
     app.shared.links.tell_all(&Command::Policy);
+    // An address may be allowed now.
+    app.shared.actions_changed.notify_waiters();
     Ok(Json(after))
 }
 

@@ -126,6 +126,7 @@ codes! {
     WAY_FORGED "ways/forged" 403 "The sender did not show who it is" "送信元を確認できません";
     WAY_STALE "ways/stale" 403 "What was sent is too old" "送信された時刻が古すぎます";
     WAY_REPLAYED "ways/replayed" 409 "This was sent before" "同じリクエストは既に受信済みです";
+    WAY_OWN "ways/own" 409 "This is a message of this manager itself" "このマネージャー自身が送信したメッセージです";
     WAY_TOPIC "ways/topic" 403 "The topic is not configured" "設定にないトピックです";
     WAY_UNREADABLE "ways/unreadable" 422 "What was sent cannot be read" "送信された内容を解釈できません";
     BOUNCER_MISSING "bouncers/missing" 404 "There is no such bouncer" "該当するバウンサーがありません";

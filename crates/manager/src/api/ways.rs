@@ -6,6 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use sakimori_detect::sns::{Envelope, Kind as Of};
 use sakimori_model::rule::Severity;
+use sakimori_store::control::{Scope, messages};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -80,6 +81,12 @@ async fn posted(app: &App, way: &Way, settings: &Webhook, headers: &HeaderMap, b
     let replays = &shared.ways.replays;
     if seal.is_some_and(|seal| replays.knows(&seal)) {
         return Err(Problem::new(problem::WAY_REPLAYED));
+    }
+    // A channel that leads back here would begin the playbook whose message this is, again and again.
+    if let Some(id) = text("x-sakimori-message")
+        && messages::get(shared.control.read(), &Scope::All, id).await.is_ok()
+    {
+        return Err(Problem::new(problem::WAY_OWN));
     }
     let message = Message { id: seal.map(hex::encode).unwrap_or_default(), body: body.to_vec(), sender: None };
     let delivered = way.take(shared, vec![message], Vec::new()).await.map_err(refused)?;

@@ -2,21 +2,25 @@
 //!
 //! The whole desired set follows from the rows, so a crash anywhere is mended by running again. An action is
 //! done once the set holds its address and a blocking rule of a web ACL refers to the set; where none does, it
-//! ends without effect and the remedy is its reason.
+//! ends without effect and the remedy is its reason; that blocks have no effect is told as an alert, too. What must not be
+//! blocked any more (an operator signed in from there, it came onto the allow-list) is taken out.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sakimori_model::rule::Severity;
 use sakimori_model::{ActionState, Timestamp};
-use sakimori_respond::actions::waf_block::{self, SET_CAPACITY, desired};
+use sakimori_respond::actions::waf_block::{self, desired};
+use sakimori_respond::guard::Verdict;
 use sakimori_respond::ports::{AddressSet, PortError};
 use sakimori_respond::wide;
 use sakimori_store::control::actions::{self, Job};
-use sakimori_store::control::halts;
 use tracing::warn;
 
 use crate::metrics::Metrics;
-use crate::respond::advance;
+use crate::notices::{self, Notice};
+use crate::respond::{Context, advance, take_back_in};
 use crate::shared::Shared;
 
 /// Longest time between two looks at the real set: drift is mended within it.
@@ -26,19 +30,34 @@ const DRIFT: Duration = Duration::from_secs(60);
 const GATHER: Duration = Duration::from_millis(100);
 const STATES: [ActionState; 4] = [ActionState::Approved, ActionState::Running, ActionState::Done, ActionState::Undoing];
 
+/// How often it is told that blocks have no effect, in microseconds, and `rule.id` of that alert.
+const TELL_EVERY: i64 = 3_600 * 1_000_000;
+const NOTICE: &str = "waf-without-effect";
+
+/// What a look remembers of those before.
+#[derive(Debug, Default)]
+struct Looked {
+    /// When the real set was last seen.
+    checked: Option<Timestamp>,
+    /// When it was last told that blocks have no effect.
+    told: Option<Timestamp>,
+}
+
 /// Runs until the stop is told.
 pub async fn run(shared: Arc<Shared>) -> Result<(), String> {
-    let mut checked = None;
+    let mut looked = Looked::default();
     loop {
         // Registered before the look, so that what is written meanwhile is not slept over.
         let changed = shared.actions_changed.notified();
         let wait = match &shared.waf {
-            Some(waf) => reconcile(&shared, &**waf, &mut checked).await?,
+            Some(waf) => reconcile(&shared, &**waf, &mut looked).await?,
             None => switched_off(&shared).await?,
         };
         tokio::select! {
+            // First of all: nothing that came waits for the clock.
+            biased;
             () = changed => {}
-            () = tokio::time::sleep(wait) => {}
+            () = shared.clock.sleep(wait) => {}
             () = shared.stop.wait() => return Ok(()),
         }
     }
@@ -79,15 +98,20 @@ async fn switched_off(shared: &Shared) -> Result<Duration, String> {
 }
 
 /// One look: returns how long until the next is due by itself.
-async fn reconcile(shared: &Shared, waf: &dyn AddressSet, checked: &mut Option<Timestamp>) -> Result<Duration, String> {
+async fn reconcile(shared: &Shared, waf: &dyn AddressSet, looked: &mut Looked) -> Result<Duration, String> {
     let now = shared.clock.now();
     let jobs = actions::work(shared.control.read(), waf_block::ID, &STATES).await.map_err(|error| error.to_string())?;
-    let stale = checked.is_none_or(|last| now.since(last) >= i64::try_from(DRIFT.as_micros()).unwrap_or(i64::MAX));
-    let pending = jobs.iter().any(|job| is_due(job, now));
+    let drift = i64::try_from(DRIFT.as_micros()).unwrap_or(i64::MAX);
+    let stale = looked.checked.is_none_or(|last| now.since(last) >= drift);
+    let mut pending = jobs.iter().any(|job| is_due(job, now));
+    if !pending && !jobs.is_empty() {
+        let contexts = contexts(shared, &jobs).await?;
+        pending = jobs.iter().any(|job| is_spared(job, &contexts).is_some());
+    }
     if !pending && (jobs.is_empty() || !stale) {
         return Ok(until_next(&jobs, now));
     }
-    tokio::time::sleep(GATHER).await;
+    shared.clock.sleep(GATHER).await;
     let now = shared.clock.now();
     let jobs = actions::work(shared.control.read(), waf_block::ID, &STATES).await.map_err(|error| error.to_string())?;
     let mut jobs = begin(shared, jobs, now).await?;
@@ -96,17 +120,18 @@ async fn reconcile(shared: &Shared, waf: &dyn AddressSet, checked: &mut Option<T
         .filter(|job| {
             matches!(job.action.state, ActionState::Running | ActionState::Done) && !wide::is_over(&job.action, now)
         })
-        .filter_map(|job| {
-            Some((wide::network(&job.action.order)?, job.action.done_at.unwrap_or(job.action.planned_at)))
-        });
-    let wanted = desired(live, SET_CAPACITY);
+        .filter_map(|job| Some((wide::network(&job.action.order)?, seen_at(job))));
+    let wanted = desired(live, waf.capacity());
     match waf.replace(&wanted.networks).await {
         Ok(outcome) => {
-            *checked = Some(now);
+            looked.checked = Some(now);
             if !outcome.added.is_empty() || !outcome.removed.is_empty() {
                 Metrics::add(&shared.metrics.waf_updates, 1);
             }
-            settle(shared, &mut jobs, &wanted, outcome.no_effect.as_deref()).await?;
+            if let Some(reason) = &outcome.no_effect {
+                tell_without_effect(shared, &jobs, reason, &mut looked.told).await?;
+            }
+            settle(shared, &mut jobs, &wanted, (waf.capacity(), outcome.no_effect.as_deref())).await?;
         }
         Err(problem) => {
             warn!(error = %problem, "the WAF's sets could not be brought up to date");
@@ -114,6 +139,11 @@ async fn reconcile(shared: &Shared, waf: &dyn AddressSet, checked: &mut Option<T
         }
     }
     Ok(until_next(&jobs, shared.clock.now()).max(Duration::from_millis(50)))
+}
+
+/// When its target was last seen to attack: what is in effect takes no step but for fresh evidence.
+fn seen_at(job: &Job) -> Timestamp {
+    if job.action.prolonged > 0 { job.changed } else { job.action.planned_at }
 }
 
 fn is_due(job: &Job, now: Timestamp) -> bool {
@@ -137,9 +167,64 @@ fn until_next(jobs: &[Job], now: Timestamp) -> Duration {
         .clamp(Duration::from_millis(20), DRIFT)
 }
 
+/// What each tenant's policy, people and stop say.
+async fn contexts(shared: &Shared, jobs: &[Job]) -> Result<BTreeMap<String, Context>, String> {
+    let tenants: BTreeSet<&String> = jobs.iter().map(|job| &job.tenant).collect();
+    let mut contexts = BTreeMap::new();
+    for tenant in tenants {
+        let context = Context::of(shared, tenant).await.map_err(|error| error.to_string())?;
+        contexts.insert(tenant.clone(), context);
+    }
+    Ok(contexts)
+}
+
+/// Must its target not be blocked any more, since it was ordered? Why.
+fn is_spared(job: &Job, contexts: &BTreeMap<String, Context>) -> Option<String> {
+    let begins = matches!(job.action.state, ActionState::Approved | ActionState::Running | ActionState::Done);
+    match waf_block::judge(&job.action.order, &contexts.get(&job.tenant).filter(|_| begins)?.waf) {
+        Verdict::Allowed => None,
+        Verdict::Refused(reason) | Verdict::NoEffect(reason) => Some(reason),
+    }
+}
+
+/// Tells it, once an hour: whoever attacks meanwhile must not make it more.
+async fn tell_without_effect(
+    shared: &Shared,
+    jobs: &[Job],
+    reason: &str,
+    told: &mut Option<Timestamp>,
+) -> Result<(), String> {
+    let now = shared.clock.now();
+    if told.is_some_and(|last| (0..TELL_EVERY).contains(&now.since(last))) {
+        return Ok(());
+    }
+    warn!(reason, "blocks in the WAF have no effect");
+    let (what, remedy) = reason.split_once("; ").unwrap_or((reason, "see sakimori doctor"));
+    let notice = Notice {
+        what: NOTICE.to_owned(),
+        title: "Blocks in the WAF have no effect".to_owned(),
+        about: "cloud.waf".to_owned(),
+        message: what.to_owned(),
+        remedy: remedy.to_owned(),
+        severity: Some(Severity::High),
+    };
+    let tenants: BTreeSet<&String> = jobs.iter().map(|job| &job.tenant).collect();
+    let write = async {
+        let mut change = shared.control.begin().await?;
+        for tenant in tenants {
+            notices::put(&mut change, tenant, &notice, now).await?;
+        }
+        change.commit().await
+    };
+    write.await.map_err(|error: sakimori_store::control::ControlError| error.to_string())?;
+    *told = Some(now);
+    Ok(())
+}
+
 /// What was approved is running before the effect begins (D18).
 async fn begin(shared: &Shared, mut jobs: Vec<Job>, now: Timestamp) -> Result<Vec<Job>, String> {
-    refuse_halted(shared, &mut jobs, now).await?;
+    let contexts = contexts(shared, &jobs).await?;
+    refuse(shared, &mut jobs, &contexts, now).await?;
     if jobs.iter().any(|job| job.action.state == ActionState::Approved) {
         let write = async {
             let mut change = shared.control.begin().await?;
@@ -156,24 +241,38 @@ async fn begin(shared: &Shared, mut jobs: Vec<Job>, now: Timestamp) -> Result<Ve
     Ok(jobs)
 }
 
-/// What was not in effect when all answers were stopped does not begin.
-async fn refuse_halted(shared: &Shared, jobs: &mut Vec<Job>, now: Timestamp) -> Result<(), String> {
+/// What was not in effect when all answers were stopped does not begin, nor what must not be blocked any more; what is in effect
+/// of the latter is taken back.
+async fn refuse(
+    shared: &Shared,
+    jobs: &mut Vec<Job>,
+    contexts: &BTreeMap<String, Context>,
+    now: Timestamp,
+) -> Result<(), String> {
     let begins = |job: &Job| matches!(job.action.state, ActionState::Approved | ActionState::Running);
-    let mut tenants: Vec<String> = jobs.iter().filter(|job| begins(job)).map(|job| job.tenant.clone()).collect();
-    tenants.sort_unstable();
-    tenants.dedup();
-    for tenant in tenants {
-        let write = async {
-            let Some(why) = halts::get(shared.control.read(), &tenant).await?.words() else { return Ok(()) };
-            let mut change = shared.control.begin().await?;
-            for job in jobs.iter_mut().filter(|job| job.tenant == tenant && begins(job)) {
-                let step = wide::because(&job.action.order.id.clone(), ActionState::Refused, why.clone());
-                advance(&mut change, &tenant, &mut job.action, step, now).await?;
+    let write = async {
+        let mut change = None;
+        for job in jobs.iter_mut() {
+            let Some(context) = contexts.get(&job.tenant) else { continue };
+            let halted = context.halted.clone().filter(|_| begins(job));
+            let Some(why) = halted.or_else(|| is_spared(job, contexts)) else { continue };
+            let change = match &mut change {
+                Some(change) => change,
+                none => none.insert(shared.control.begin().await?),
+            };
+            if begins(job) {
+                let step = wide::because(&job.action.order.id.clone(), ActionState::Refused, why);
+                advance(change, &job.tenant, &mut job.action, step, now).await?;
+            } else {
+                take_back_in(change, (&job.tenant, context), &mut job.action, (None, &why), now).await?;
             }
-            change.commit().await
-        };
-        write.await.map_err(|error: sakimori_store::control::ControlError| error.to_string())?;
-    }
+        }
+        match change {
+            Some(change) => change.commit().await,
+            None => Ok(()),
+        }
+    };
+    write.await.map_err(|error: sakimori_store::control::ControlError| error.to_string())?;
     jobs.retain(|job| !job.action.state.is_final());
     Ok(())
 }
@@ -182,7 +281,7 @@ async fn settle(
     shared: &Shared,
     jobs: &mut [Job],
     wanted: &waf_block::Desired,
-    no_effect: Option<&str>,
+    (capacity, no_effect): (usize, Option<&str>),
 ) -> Result<(), String> {
     let now = shared.clock.now();
     let write = async {
@@ -195,7 +294,7 @@ async fn settle(
                 ActionState::Running | ActionState::Done if full => Some(wide::because(
                     &id,
                     ActionState::NoEffect,
-                    format!("no effect: the set holds {SET_CAPACITY} addresses with newer evidence"),
+                    format!("no effect: the set holds {capacity} addresses with newer evidence"),
                 )),
                 ActionState::Running if here => Some(match no_effect {
                     Some(reason) => wide::because(&id, ActionState::NoEffect, format!("no effect: {reason}")),

@@ -211,7 +211,7 @@ fn resident() -> u64 {
 fn a_flood_from_ever_new_addresses_writes_few_rows_and_is_told_once() {
     let world = World::new();
     world.run(async {
-        let mut site = Site::start(&world, |_| {}).await;
+        let mut site = Site::start(&world, |config| config.flood.addresses_per_minute = 100).await;
         let (before, began) = (resident(), Instant::now());
         for portion in 0..FLOOD / PORTION {
             let now = site.clock.now();
@@ -384,7 +384,7 @@ fn a_crash_in_a_flood_gives_no_new_burst_and_counts_nothing_twice() {
         site.send("auth", alerts).await;
     };
     let small = |config: &mut Config| {
-        (config.flood.actions_burst, config.flood.actions_per_minute) = (100, 0);
+        (config.flood.actions_burst, config.flood.addresses_per_minute) = (100, 0);
         config.lake.flush_seconds = 3_600;
     };
     let shed = "SELECT CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM shed WHERE kind = 'waf_block'";

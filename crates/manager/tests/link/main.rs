@@ -8,7 +8,9 @@ mod flood;
 mod kills;
 mod living;
 mod power;
+mod refused;
 mod response;
+mod waf;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

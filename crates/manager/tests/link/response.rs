@@ -137,7 +137,7 @@ impl AddressSet for PlayedSets {
 
 /// A manager with one playbook more.
 pub struct Site<'a> {
-    world: &'a World,
+    pub world: &'a World,
     pub manager: Running,
 }
 

@@ -28,6 +28,7 @@ fn main() {
         ("a_message_of_a_queue_is_taken_once_whatever_ends_in_between", queue::once),
         ("a_webhook_shows_who_it_is_and_is_taken_once", posted::webhook),
         ("a_signed_request_begins_a_playbook_once", posted::begins_a_playbook),
+        ("a_message_of_the_manager_s_own_begins_nothing_here", posted::own_message),
         ("a_worker_that_dies_costs_nothing", posted::worker_dies),
         ("a_topic_is_believed_by_its_signature_alone", topic::believed),
         ("a_datagram_is_stored_or_counted", lines::datagrams),

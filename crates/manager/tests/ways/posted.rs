@@ -6,6 +6,8 @@ use sakimori_respond::message::signature;
 use sakimori_runtime::{Clock, SystemClock};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::world::{World, on};
 
@@ -132,6 +134,55 @@ pub fn begins_a_playbook() {
             json!({"version": "4", "groupKey": "g", "receiver": "us", "status": "firing", "alerts": []}).to_string();
         world.post("alerts", &[("Authorization", "Bearer k3y")], &group).await;
         assert_eq!(begun().await, 1);
+    });
+}
+
+/// A channel that leads back into the way whose playbook it tells of: the message is known for ours and begins nothing.
+pub fn own_message() {
+    on(async {
+        let content = tempfile::tempdir().unwrap();
+        let folder = content.path().join("playbooks");
+        std::fs::create_dir(&folder).unwrap();
+        let playbook = "id: asked\ntitle: { en: Asked }\ntrigger: { webhook: { way: signed } }\n\
+                        steps:\n  - { action: notify, channel: itself }\n";
+        std::fs::write(folder.join("asked.yml"), playbook).unwrap();
+        // Between the two, since the manager's port is not known before: passes on what it gets, and what is answered.
+        let between = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = format!(
+            "content_dir = {:?}\n[[notify]]\nname = \"itself\"\nurl = \"http://{}/\"\nsecret = \"key\"\nburst_seconds = 0\n{SETTINGS}",
+            content.path().display().to_string(),
+            between.local_addr().unwrap()
+        );
+        let world = World::start(&settings).await;
+        world.put_secret("key", "k3y").await;
+        let body = alarm("one");
+        let header = signature(b"k3y", SystemClock.now(), &body);
+        assert_eq!(world.post("signed", &[("X-Sakimori-Signature", &header)], &body).await.0, 200);
+        let (mut stream, _) = between.accept().await.unwrap();
+        let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+        let (head, sent) = loop {
+            let count = stream.read(&mut buffer).await.unwrap();
+            bytes.extend_from_slice(&buffer[..count]);
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let Some((head, sent)) = text.split_once("\r\n\r\n") else { continue };
+            let head = head.to_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length:")).unwrap().trim().to_owned();
+            if sent.len() >= length.parse::<usize>().unwrap() {
+                break (head, sent.to_owned());
+            }
+        };
+        let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        let (signed, message) = (value("x-sakimori-signature:"), value("x-sakimori-message:"));
+        let shown = [("X-Sakimori-Signature", signed.as_str()), ("X-Sakimori-Message", message.as_str())];
+        let answer = world.post("signed", &shown, &sent).await;
+        assert_eq!(code(&answer), (409, "ways/own"));
+        // Another's message by the same way is taken.
+        let other = [("X-Sakimori-Signature", signed.as_str()), ("X-Sakimori-Message", "another-manager")];
+        let answered = "HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answered.as_bytes()).await.unwrap();
+        let begun = async || world.get("/api/v1/executions?playbook=asked").await["items"].as_array().unwrap().len();
+        assert_eq!(begun().await, 1, "it began nothing");
+        assert_eq!(world.post("signed", &other, &sent).await.0, 200);
     });
 }
 

@@ -1,10 +1,13 @@
 //! `waf_rate_rule`: a rule in a web ACL that counts or blocks clients who send more requests in a time than a limit.
 
-use sakimori_model::Order;
+use sakimori_model::address::is_private;
+use sakimori_model::{Network, Order};
 
+use super::waf_block::WafContext;
 use super::web_acl::{IP_SET_INPUT, KIND, MODE_INPUT, Mode, SCOPE_INPUT, mode};
 use super::{Descriptor, Input, Runs, Safety, TargetKind, short};
 use crate::former::input;
+use crate::guard::Verdict;
 
 /// Slug.
 pub const ID: &str = "waf_rate_rule";
@@ -16,6 +19,8 @@ pub const WINDOW: &str = "window";
 pub const PATH: &str = "path";
 /// Input: what a client is.
 pub const CLIENT: &str = "client";
+/// Input: the rule of the web ACL that lets the allow-list pass.
+pub const ALLOWED_BY: &str = "allowed_by";
 /// Limits that AWS WAF takes, in requests.
 const LIMITS: std::ops::RangeInclusive<i64> = 10..=2_000_000_000;
 /// Windows that AWS WAF takes, in seconds.
@@ -37,6 +42,11 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
             name: CLIENT,
             about: "address (the default) or forwarded: the first address of X-Forwarded-For, where a proxy is in front",
             most: 16,
+        },
+        Input {
+            name: ALLOWED_BY,
+            about: "to block where there is an allow-list: a rule of yours in the web ACL that allows what is on it, before ours",
+            most: 128,
         },
         MODE_INPUT,
         SCOPE_INPUT,
@@ -65,6 +75,30 @@ pub struct RateRule {
     pub forwarded: bool,
     /// Count or block.
     pub mode: Mode,
+}
+
+/// May such a rule be put in? One that blocks hits whoever is above the limit: a proxy through which all come, where the WAF
+/// takes it for the client, and who is on the allow-list.
+pub fn judge(order: &Order, context: &WafContext) -> Verdict {
+    let rule = match RateRule::of(order) {
+        Ok(rule) if rule.mode == Mode::Block => rule,
+        Ok(_) => return Verdict::Allowed,
+        Err(reason) => return Verdict::Refused(reason),
+    };
+    let public = |list: &[Network]| list.iter().find(|network| !is_private(network)).copied();
+    if let Some(proxy) = public(&context.trusted_proxies).filter(|_| !rule.forwarded) {
+        return Verdict::Refused(format!(
+            "never blocked: {proxy} is a trusted proxy or load balancer, which the WAF would take for one client; write \
+             {CLIENT}: forwarded"
+        ));
+    }
+    if let Some(entry) = public(&context.allow).filter(|_| input(order, ALLOWED_BY).is_none()) {
+        return Verdict::Refused(format!(
+            "never blocked: {entry} is on the allow-list, and would be above the limit; let a rule of yours in the web ACL \
+             allow it and write {ALLOWED_BY}: its name"
+        ));
+    }
+    Verdict::Allowed
 }
 
 impl RateRule {
@@ -131,5 +165,31 @@ mod tests {
         ] {
             assert!(with(inputs).unwrap_err().contains(says), "{inputs:?}");
         }
+    }
+    #[test]
+    fn a_rule_that_blocks_leaves_proxies_and_the_allow_list_alone() {
+        let order = |inputs: &[(&str, &str)]| {
+            let mut one = order("a", "192.0.2.1");
+            let limit = [(LIMIT, "500")];
+            let all = limit.iter().chain(inputs);
+            one.inputs = all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            one
+        };
+        let with = |allow: &[&str], proxies: &[&str]| WafContext {
+            allow: allow.iter().map(|text| text.parse().unwrap()).collect(),
+            trusted_proxies: proxies.iter().map(|text| text.parse().unwrap()).collect(),
+            operators: Vec::new(),
+        };
+        let (block, forwarded) = ((MODE_INPUT.name, "block"), (CLIENT, "forwarded"));
+        let behind = with(&[], &["203.0.114.80"]);
+        assert!(matches!(judge(&order(&[block]), &behind), Verdict::Refused(why) if why.contains("203.0.114.80")));
+        assert_eq!(judge(&order(&[]), &behind), Verdict::Allowed, "to count hits nobody");
+        assert_eq!(judge(&order(&[block, forwarded]), &behind), Verdict::Allowed);
+        // A load balancer with a private address is in the same network: the WAF sees the clients themselves.
+        assert_eq!(judge(&order(&[block]), &with(&["10.0.0.0/8"], &["10.0.0.0/8"])), Verdict::Allowed);
+        let allows = with(&["198.51.101.0/28"], &[]);
+        assert!(matches!(judge(&order(&[block]), &allows), Verdict::Refused(why) if why.contains(ALLOWED_BY)));
+        assert_eq!(judge(&order(&[block, (ALLOWED_BY, "friends")]), &allows), Verdict::Allowed);
+        assert!(matches!(judge(&order(&[(MODE_INPUT.name, "drop")]), &allows), Verdict::Refused(_)));
     }
 }

@@ -37,6 +37,9 @@
 //! that is absent makes a condition false and a target empty, which is no order. What a CEL expression may cost is
 //! bounded by [`crate::condition`].
 //!
+//! No playbook begins itself: an alert about what an action did leads to messages alone, one of a scan to no other scan, and a
+//! message of ours that comes in again by a way is refused there.
+//!
 //! A playbook of one trigger by alert whose steps are orders and nothing else is *plain*: its orders follow from the alert
 //! at once ([`Playbook::evaluate`]). Every other one is an [execution](crate::execution) that is driven step by step.
 
@@ -56,7 +59,7 @@ use sakimori_model::{Event, Network, Order, Timestamp, Value, field};
 
 pub use self::bounds::{Limits, Quiet, QuietHours};
 pub use self::step::{Act, Aim, Ask, Each, OnFailure, Otherwise, Step, What};
-use crate::actions::{self, Runs, TargetKind, quarantine_file};
+use crate::actions::{self, Runs, TargetKind, quarantine_file, scan_paths};
 use crate::condition::{Condition, Needs, Scene};
 use crate::wide::{later, order_id};
 
@@ -201,6 +204,7 @@ impl Playbook {
         if event.rest_at(TRIAL) == Some(&serde_json::Value::Bool(true)) {
             return Err("its rule is on trial".to_owned());
         }
+        self.begins_itself(event)?;
         let least = match &self.trigger {
             Trigger::Alert { rules, severity } => {
                 let rule = event.str(field::RULE_ID).unwrap_or_default();
@@ -229,6 +233,27 @@ impl Playbook {
             return Err(format!("severity {severity} is below {}", least.number()));
         }
         self.condition_holds(event, id)
+    }
+
+    /// Would it go round and round? An alert about what an action did begins messages and nothing else: else an action, the
+    /// alert about it and the playbook that orders the next would follow one another for ever, by one playbook or several in
+    /// turn. An alert of a scan begins no other scan, which finds the same again.
+    fn begins_itself(&self, event: &Event) -> Result<(), String> {
+        let acts = self.acts();
+        if let Some(of) = event.str(field::SAKIMORI_ACTION_ID)
+            && let Some(act) = acts.iter().find(|act| !matches!(act.target, Aim::Channel(_)))
+        {
+            return Err(format!(
+                "it would begin itself: the alert is about action {of}, and may lead to messages but not to {}",
+                act.action.id
+            ));
+        }
+        if let Some(of) = event.str(field::SAKIMORI_SCAN_ID)
+            && acts.iter().any(|act| act.action.id == scan_paths::ID)
+        {
+            return Err(format!("it would begin itself: scan {of} found this, and the next scan finds it again"));
+        }
+        Ok(())
     }
 
     /// Does its own condition hold for this event?

@@ -25,6 +25,8 @@ pub struct Job {
     pub retry_at: Option<Timestamp>,
     /// Orders for the same target that have no row of their own.
     pub folded: i64,
+    /// When it last took a step.
+    pub changed: Timestamp,
 }
 
 /// Which actions are meant; empty means any.
@@ -53,6 +55,7 @@ fn read(row: &Row) -> Result<Job> {
         failures: u32::try_from(row.try_get::<i64, _>("failures")?).unwrap_or(u32::MAX),
         retry_at: row.try_get::<Option<i64>, _>("retry_at")?.map(Timestamp::from_micros),
         folded: row.try_get("folded")?,
+        changed: Timestamp::from_micros(row.try_get("changed")?),
     })
 }
 

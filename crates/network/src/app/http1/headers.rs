@@ -85,6 +85,9 @@ impl Headers {
             } else if known.value.len() + value.len() < LONGEST_VALUE {
                 known.value.extend_from_slice(b", ");
                 known.value.extend_from_slice(value);
+            } else if same_name(&known.name, b"x-forwarded-for") {
+                // The last one is the nearest proxy's; a client must not push it out.
+                known.value = value.get(value.len().saturating_sub(LONGEST_VALUE)..).unwrap_or_default().to_vec();
             }
         } else if self.list.len() < MOST_HEADERS {
             self.list.push(Header { name: name.to_vec(), value: value.to_vec() });
@@ -108,6 +111,11 @@ impl Headers {
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.list.iter().find(|header| same_name(&header.name, name)).map(|header| header.value.as_slice())
+    }
+
+    /// The values of all headers of a name, in their order.
+    pub(crate) fn all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.list.iter().filter(move |header| same_name(&header.name, name)).map(|header| header.value.as_slice())
     }
 
     /// Bytes that they keep.
@@ -174,6 +182,17 @@ mod tests {
         assert_eq!(headers.get(b"xy"), Some(&b"z"[..]));
         assert!(headers.invalid && headers.repeated_length);
         assert_eq!((content_length(b"x 12y"), content_length(b"none")), (Some(12), None));
+    }
+
+    #[test]
+    fn what_the_nearest_proxy_wrote_is_not_pushed_out() {
+        let mut headers = Headers::default();
+        headers.add(format!("X-Forwarded-For: {}", "198.51.100.1,".repeat(5_100)).as_bytes());
+        headers.add(b"x-forwarded-for: 203.0.113.7");
+        assert!(
+            headers.get(b"x-forwarded-for") == Some(&b"203.0.113.7"[..]),
+            "what is longer than is kept goes before it"
+        );
     }
 
     #[test]
