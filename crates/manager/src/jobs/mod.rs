@@ -4,6 +4,7 @@
 pub mod deliver;
 mod effects;
 mod executions;
+mod findings;
 mod flush;
 mod notify;
 mod outbox;
