@@ -34,6 +34,7 @@ mod mandate_file;
 mod modules;
 mod packets;
 mod quarantine;
+mod ready;
 mod scan;
 mod show;
 mod spool;
@@ -117,6 +118,13 @@ enum Command {
         /// Probe now, and wait for the result
         #[arg(long)]
         run: bool,
+    },
+    /// Say whether this host is enrolled and protected by its newest policy and rules; exit code 1 where it is not
+    #[command(after_help = "Example, in user data before the load balancer asks:\n  sakimori-agent ready --wait 5m")]
+    Ready {
+        /// Wait for it at most so long, as 120s or 5m
+        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = ready::time)]
+        wait: std::time::Duration,
     },
     /// Say what this machine lacks, and what to do
     Doctor,
@@ -311,6 +319,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         Command::Packets { command } => return packets::run(&config, command, cli.json),
         Command::Scan { command } => return scan::run(&socket, command, who(), cli.json),
         Command::Proof { run } => return proof(&socket, run, cli.json),
+        Command::Ready { wait } => return ready::run(&config, wait, cli.json),
         Command::Doctor => return doctor::run(&config, cli.json),
         Command::Halt { undo, reason } => stop_answers::halt(&config, undo, reason, &who(), cli.json)?,
         Command::Resume => stop_answers::resume(&config, cli.json)?,

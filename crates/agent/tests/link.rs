@@ -125,6 +125,41 @@ fn a_policy_comes_down_and_never_goes_back() {
 }
 
 #[test]
+fn a_host_is_ready_once_the_newest_policy_and_rules_are_in_effect() {
+    let Some((manager, mut host)) = enrolled(NO_BLOCKS) else { return };
+    let ready = |host: &Host, wait: &str| -> (bool, String) {
+        let out = host.command(&["ready", "--wait", wait]).output().unwrap();
+        (out.status.success(), String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let said = |host: &Host| ready(host, "0s").1;
+    assert!(said(&host).contains("is it running"), "{}", said(&host));
+    host.start();
+    host.wait("connected", |_| manager.hellos() == 1);
+    // A manager of before this question existed says nothing of it: not ready, and no guess.
+    assert!(said(&host).contains("has not said yet"), "{}", said(&host));
+    host.kill();
+    manager.set_newest(7, 5);
+    host.start();
+    host.wait("what is missing is said", |host| {
+        let said = said(host);
+        said.contains("policy 0 is in effect, and 7") && said.contains("rule bundle 0 is in use, and 5")
+    });
+    let policy = sakimori_model::policy::merge(&[sakimori_model::policy::default_layer()]).unwrap().policy;
+    manager.send(manager.policy(7, &policy));
+    host.wait("the policy is there", |host| !said(host).contains("policy 0"));
+    let asked = host.command(&["ready", "--wait", "5m"]).stdout(std::process::Stdio::null()).spawn();
+    assert!(said(&host).contains("rule bundle 0"), "{}", said(&host));
+    manager.send(Down::Bundle(proto::BundleDown { number: 5, bundle: manager.bundle(5) }));
+    // Who waited for it is told.
+    assert!(asked.unwrap().wait().unwrap().success());
+    assert_eq!(host.json(&["ready"])["ready"], true);
+    // The next policy is the newest from the moment when it is sent.
+    manager.send(manager.policy(8, &policy));
+    host.wait("the newer one is in effect", |host| host.status().unwrap().policy == 8 && ready(host, "0s").0);
+    host.stop();
+}
+
+#[test]
 fn a_bundle_is_verified_tried_and_never_goes_back() {
     let Some((manager, mut host)) = connected(NO_BLOCKS) else { return };
     let bundle = |number| Down::Bundle(proto::BundleDown { number, bundle: manager.bundle(number) });

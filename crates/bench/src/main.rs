@@ -15,9 +15,11 @@ mod log_to_block;
 mod many_blocks;
 mod network;
 mod platform;
+mod replacement;
 mod requests;
 mod resources;
 mod search;
+mod second_reader;
 mod seed;
 mod story;
 mod syslog;
@@ -53,6 +55,8 @@ enum Command {
     LogToBlock(log_to_block::Options),
     /// 150,000 blocks, each with its own record: one more, and all undone
     ManyBlocks(many_blocks::Options),
+    /// An infected instance is replaced by its Auto Scaling group; the new one is protected before its health check passes
+    Replacement(replacement::Options),
     /// Attacks and harmless requests of a corpus against our own network rules: found and falsely found, by class
     Requests(requests::Options),
     /// What manager and agent take at rest and at work, with every module on: memory, processor time, size on disk
@@ -83,6 +87,7 @@ fn main() -> anyhow::Result<()> {
         Command::Inline(options) => inline::run(&options),
         Command::LogToBlock(options) => log_to_block::run(&options),
         Command::ManyBlocks(options) => many_blocks::run(&options),
+        Command::Replacement(options) => replacement::run(&options),
         Command::Requests(options) => requests::run(&options),
         Command::Resources(options) => resources::run(&options),
         Command::Network(options) => network::run(&options),

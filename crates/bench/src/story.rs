@@ -45,6 +45,12 @@ pub const HOST6: &str = "2001:db8::1";
 const HOST_FOR_PROXY: &str = "192.0.2.1";
 /// The manager's side.
 pub const MANAGER: &str = "10.99.0.1";
+/// The AWS simulator, there.
+pub const SIMULATOR: &str = "127.0.0.1:5000";
+/// What plays what it does not answer.
+pub const FAKE: &str = "127.0.0.1:5001";
+/// The program of the latter.
+const PLAYS: &str = include_str!("../../../tools/aws-fake.py");
 
 /// Who asks the web server.
 #[derive(Clone, Copy)]
@@ -180,7 +186,11 @@ impl World {
         let mut command = self.lab.command("manager", moto)?;
         command.args(["-H", "127.0.0.1", "-p", "5000"]);
         self.services.push(Process::start(command, &self.dir.join("moto.log"))?);
-        self.listening("manager", "127.0.0.1:5000").with_context(|| tail(&self.dir.join("moto.log")))?;
+        self.listening("manager", SIMULATOR).with_context(|| tail(&self.dir.join("moto.log")))?;
+        let mut command = self.lab.command("manager", &self.python)?;
+        command.args(["-c", PLAYS, "5001"]);
+        self.services.push(Process::start(command, &self.dir.join("fake.log"))?);
+        self.listening("manager", FAKE).with_context(|| tail(&self.dir.join("fake.log")))?;
         self.aws(
             "rules = []\n\
              for at, (name, version) in enumerate([('sakimori-blocked-v4', 'IPV4'), ('sakimori-blocked-v6', 'IPV6')]):\n\
@@ -231,6 +241,11 @@ impl World {
             held.extend(addresses.iter().filter_map(Value::as_str).map(str::to_owned));
         }
         Ok(held)
+    }
+
+    /// Is the address in one of them?
+    pub fn in_waf(&self, address: &str) -> bool {
+        self.waf().is_ok_and(|held| held.iter().any(|one| one.split('/').next() == Some(address)))
     }
 
     /// Receives messages in the manager's namespace; its threads end with the process.

@@ -57,6 +57,15 @@ fn the_attack_story_happens_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_replacement_is_protected_before_its_health_check_passes() {
+    let _turn = turn();
+    let simulator = std::env::var_os("SAKIMORI_MOTO").is_some();
+    if able() && harness::needs(simulator, "the AWS simulator in SAKIMORI_MOTO (make test sets it)") {
+        bench(&["replacement"]);
+    }
+}
+
+#[test]
 fn thousands_of_blocks_come_and_go() {
     let _turn = turn();
     if able() {

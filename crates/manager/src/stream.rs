@@ -187,7 +187,11 @@ impl Stream {
         self.shared.outbox_changed.notify_one();
         info!(agent = id, host = name, version = hello.agent_version, "agent connected");
         let received = self.shared.ingest.received(&tenant, &id);
+        // Told first, so that the agent knows what is still to come. A policy that cannot be used does not come.
+        let newest = crate::policy::of_agent(&self.shared, &self.peer.agent).await;
         let welcome = proto::Welcome {
+            policy: Some(newest.map_or(hello.policy, |(number, _)| number)),
+            bundle: Some(self.shared.bundle.load().number),
             protocol: PROTOCOL.min(hello.protocol),
             manager_version: env!("CARGO_PKG_VERSION").into(),
             received: received.into_iter().map(|(stream, sequence)| proto::Receipt { stream, sequence }).collect(),

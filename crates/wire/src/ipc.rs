@@ -353,6 +353,8 @@ pub enum FromUplink {
         peer: std::net::IpAddr,
         /// Last durable sequence per stream.
         received: Vec<(String, u64)>,
+        /// Numbers of the newest policy and bundle for this agent, where the manager says them.
+        newest: Option<(u64, u64)>,
     },
     /// The stream is down; it is tried again by itself.
     Disconnected {

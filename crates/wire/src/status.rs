@@ -17,6 +17,9 @@ pub struct AgentStatus {
     pub bundle: u64,
     /// Is the stream to the manager up?
     pub connected: bool,
+    /// What is missing until this host is protected as its newest policy and rules say; empty where nothing is.
+    #[serde(default)]
+    pub waits_for: Vec<String>,
     /// Modules in the order of the catalog.
     pub modules: Vec<ModuleStatus>,
     /// Inputs of log inspection.

@@ -97,7 +97,7 @@ impl Supervisor {
             Ok(()) => {
                 let (number, files) = self.bundles.current();
                 self.say("bundle-applied", format!("rule bundle {number} is in use"), |_| {});
-                self.logs.send(&ToLogs::Bundle { number, files });
+                self.logs.send_rules(&ToLogs::Bundle { number, files });
                 self.antimalware.forget_rules();
                 self.apply_antimalware();
                 self.scan_with_new_rules();

@@ -43,6 +43,8 @@ pub struct Link {
     generation: u64,
     backoff: Backoff,
     connected: bool,
+    /// What the manager called the newest policy and bundle when it was last connected to, or sent since.
+    newest: Option<(u64, u64)>,
     reader: Reader,
     /// Next record of the spool to send.
     next: u64,
@@ -79,6 +81,7 @@ impl Link {
             generation: 0,
             backoff: Backoff::default(),
             connected: false,
+            newest: None,
             reader: spool.reader(),
             next: 0,
             flying: VecDeque::new(),
@@ -139,6 +142,11 @@ impl Link {
     /// Is the stream up?
     pub fn is_connected(&self) -> bool {
         self.connected
+    }
+
+    /// Numbers of the newest policy and bundle that the manager has for this agent, as far as it said so.
+    pub fn newest(&self) -> Option<(u64, u64)> {
+        self.newest
     }
 
     /// When the worker is started again.
@@ -231,7 +239,8 @@ impl Supervisor {
     pub(super) fn on_uplink(&mut self, generation: u64, message: FromUplink) -> Result<()> {
         let Some(link) = self.link.as_mut().filter(|link| link.generation == generation) else { return Ok(()) };
         match message {
-            FromUplink::Connected { peer, received } => {
+            FromUplink::Connected { peer, received, newest } => {
+                link.newest = newest;
                 let mut ahead = false;
                 for (stream, sequence) in received {
                     ahead |= self.spool.received(&stream, sequence)?;
@@ -269,7 +278,12 @@ impl Supervisor {
                 self.spool.received(&stream, sequence)?;
                 Ok(())
             }
-            FromUplink::Policy { number, json, signature } => self.take_sealed_policy(number, &json, signature),
+            FromUplink::Policy { number, json, signature } => {
+                if let Some((policy, _)) = &mut link.newest {
+                    *policy = number.max(*policy);
+                }
+                self.take_sealed_policy(number, &json, signature)
+            }
             FromUplink::Bundle(bytes) => self.take_bundle(bytes),
             FromUplink::Order(order) => self.take_order(*order),
             FromUplink::Undo { action, by, signatures } => self.take_undo(action, &by, &signatures),

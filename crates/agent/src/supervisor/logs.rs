@@ -45,6 +45,8 @@ pub struct Logs {
     waiting: bool,
     /// Has the worker its rules and its state of before, and reads?
     live: bool,
+    /// Are rules on their way to it that it has not answered?
+    loading: bool,
     rules: u32,
     errors: Vec<String>,
     problem: Option<String>,
@@ -70,6 +72,7 @@ impl Logs {
             credits: Vec::new(),
             waiting: false,
             live: false,
+            loading: false,
             rules: 0,
             errors: Vec::new(),
             problem: None,
@@ -82,6 +85,17 @@ impl Logs {
         if let Some(process) = &self.process {
             process.send(message, Vec::new());
         }
+    }
+
+    /// Sends rules; until the worker answers, the former ones go on.
+    pub fn send_rules(&mut self, message: &ToLogs) {
+        self.loading = self.process.is_some();
+        self.send(message);
+    }
+
+    /// Does the worker read, with the rules that it was sent last?
+    pub fn is_settled(&self) -> bool {
+        self.live && !self.loading
     }
 
     /// Orders of batches that were spooled since the last call.
@@ -147,6 +161,7 @@ impl Logs {
         self.credits.clear();
         self.queue = None;
         self.live = false;
+        self.loading = false;
         for input in self.inputs.values_mut() {
             input.forget();
         }
@@ -329,6 +344,7 @@ impl Supervisor {
         match message {
             FromLogs::Ready { rules, errors } => {
                 self.logs.problem = None;
+                self.logs.loading = false;
                 self.logs.rules = rules;
                 for error in errors.iter().take(100) {
                     self.say("rule-refused", error.clone(), |_| {});

@@ -34,6 +34,7 @@ mod policy;
 mod power;
 pub mod proof;
 pub mod pump;
+mod ready;
 mod saver;
 mod scans;
 mod spooling;

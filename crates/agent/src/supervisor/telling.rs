@@ -63,7 +63,7 @@ impl Supervisor {
 
     /// The agent's state.
     pub(super) fn status(&self) -> AgentStatus {
-        AgentStatus {
+        let status = AgentStatus {
             agent: self.agent.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             policy: self.policy.number,
@@ -94,7 +94,9 @@ impl Supervisor {
             provisional: self.actions.provisional().into_iter().take(MOST_PROVISIONAL).collect(),
             network: self.intrusion_prevention.figures(),
             scans: self.scans.status(self.now()),
-        }
+            waits_for: Vec::new(),
+        };
+        AgentStatus { waits_for: self.waits_for(&status), ..status }
     }
 
     pub(super) fn report(&mut self) -> Result<()> {

@@ -220,7 +220,7 @@ impl Session {
                 tracing::info!(manager = welcome.manager_version, "connected");
                 self.unanswered += 1;
                 let received = welcome.received.into_iter().map(|one| (one.stream, one.sequence)).collect();
-                FromUplink::Connected { peer, received }
+                FromUplink::Connected { peer, received, newest: welcome.policy.zip(welcome.bundle) }
             }
             Some(Down::Receipt(one)) => FromUplink::Receipt { stream: one.stream, sequence: one.sequence },
             Some(Down::Policy(one)) => {

@@ -46,6 +46,8 @@ struct Seen {
     streams: Vec<Sender<Result<proto::Down, Status>>>,
     used_tokens: Vec<String>,
     goodbyes: Vec<proto::goodbye::Reason>,
+    /// What a welcome calls the newest policy and bundle.
+    newest: Option<(u64, u64)>,
     /// Ids of agents as they were enrolled; the last one is spoken to.
     enrolled: Vec<String>,
 }
@@ -234,6 +236,11 @@ impl Manager {
     }
     pub fn hello(&self) -> proto::Hello {
         self.seen.lock().unwrap().hellos.last().unwrap().clone()
+    }
+
+    /// What the next welcome calls the newest policy and bundle.
+    pub fn set_newest(&self, policy: u64, bundle: u64) {
+        self.seen.lock().unwrap().newest = Some((policy, bundle));
     }
 
     /// A seal of now for the one agent, by the key of orders.
@@ -439,6 +446,8 @@ impl Link for Service {
                                         sequence: *sequence,
                                     })
                                     .collect(),
+                                policy: seen.newest.map(|(policy, _)| policy),
+                                bundle: seen.newest.map(|(_, bundle)| bundle),
                             }
                         };
                         let _ = to.send(Ok(proto::Down { message: Some(Down::Welcome(welcome)) })).await;

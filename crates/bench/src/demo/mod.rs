@@ -5,6 +5,8 @@
 
 mod answers;
 mod exploit;
+mod table;
+mod undo;
 mod upload;
 
 use std::path::PathBuf;
@@ -13,9 +15,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use self::table::{Line, Told};
 use crate::api::{Api, wait};
 use crate::platform::{PATIENCE, Places, Platform, profile, tail};
-use crate::story::{ATTACKER, ATTACKER6, CLIENT, HOST, HOST6, MANAGER, PARTNER, PROXY, SECOND, World};
+use crate::story::{ATTACKER, ATTACKER6, CLIENT, FAKE, HOST, HOST6, MANAGER, PARTNER, PROXY, World};
 
 /// Seconds that a block lasts in the demo.
 const EXPIRY: u64 = 20;
@@ -29,14 +32,6 @@ pub struct Options {
     /// Keep the folder of logs.
     #[arg(long)]
     keep: bool,
-}
-
-/// One line of the table.
-struct Line {
-    step: &'static str,
-    seen: String,
-    answered: String,
-    took: Duration,
 }
 
 /// Plays it.
@@ -56,41 +51,42 @@ pub fn run(options: &Options) -> Result<()> {
             eprintln!("{}", tail(&dir.path().join(name)));
         }
     }
-    let lines = outcome?;
-    print_table(&lines);
+    outcome?.print();
     println!("the story took {:.1} s", began.elapsed().as_secs_f64());
     Ok(())
 }
 
-fn play(world: &World, dir: &std::path::Path) -> Result<Vec<Line>> {
+fn play(world: &World, dir: &std::path::Path) -> Result<Told> {
     let mut platform = start(world, dir)?;
-    let mut lines = Vec::new();
+    let mut told = Told::default();
     println!("1. an attacker guesses passwords; 2. from his IPv6 address, too");
     let [first, second] = together([
-        &|lines| attacked(world, &platform, ATTACKER, HOST, "1 passwords guessed (IPv4)", lines),
-        &|lines| attacked(world, &platform, ATTACKER6, HOST6, "2 passwords guessed (IPv6)", lines),
+        &|told| attacked(world, &platform, ATTACKER, HOST, "1 passwords guessed (IPv4)", &mut told.lines),
+        &|told| attacked(world, &platform, ATTACKER6, HOST6, "2 passwords guessed (IPv6)", &mut told.lines),
     ])?;
-    lines.extend(first.1);
-    lines.extend(second.1);
+    told.extend(first.1);
+    told.extend(second.1);
     let first = first.0;
+    let lines = &mut told.lines;
     println!("3. one who is allowed, and one behind a trusted proxy");
-    allowed(world, &platform, &mut lines)?;
-    behind_proxy(world, &platform, &mut lines)?;
-    told(world, &mut lines)?;
+    allowed(world, &platform, lines)?;
+    behind_proxy(world, &platform, lines)?;
+    message(world, lines)?;
     println!("7. malware is uploaded");
-    upload::uploaded(world, &platform, &mut lines)?;
+    upload::uploaded(world, &platform, &mut told)?;
     println!("8. exploits are sent to the web server, which the host now inspects and prevents");
-    exploit::prevented(world, &platform, &mut lines)?;
+    exploit::prevented(world, &platform, &mut told)?;
     println!("9. playbooks act in the cloud account, and take back what they did");
-    answers::played(world, &platform, &mut lines)?;
+    answers::played(world, &platform, &mut told)?;
     println!("6. a block is taken back by hand");
-    let undone = undo_by_hand(world, &platform, &mut lines)?;
+    let undone = undo::by_hand(world, &platform, &mut told)?;
     println!("4. the manager is killed while events flow");
-    outage(world, &mut platform, &mut lines)?;
+    outage(world, &mut platform, &mut told.lines)?;
     println!("5. the blocks' time is up");
-    expired(world, &platform, &first, &undone, &mut lines)?;
+    expired(world, &platform, &first, &undone, &mut told.lines)?;
+    told.all_playbooks(&platform.api.get("/api/v1/playbooks")?)?;
     platform.stop()?;
-    Ok(lines)
+    Ok(told)
 }
 
 fn start(world: &World, dir: &std::path::Path) -> Result<Platform> {
@@ -99,10 +95,13 @@ fn start(world: &World, dir: &std::path::Path) -> Result<Platform> {
         link: format!("{MANAGER}:7601"),
         api: "127.0.0.1:7600".into(),
     };
-    let manager = "[lake]\nflush_seconds = 2\nleast_free_percent = 0\n[cloud.waf]\nregion = \"ap-northeast-1\"\nendpoint_url = \"http://127.0.0.1:5000\"\n\
+    let manager = format!(
+        "[lake]\nflush_seconds = 2\nleast_free_percent = 0\n[cloud.waf]\nregion = \"ap-northeast-1\"\nendpoint_url = \"http://127.0.0.1:5000\"\n\
          [cloud.accounts.main]\nregion = \"ap-northeast-1\"\nendpoint_url = \"http://127.0.0.1:5000\"\n\
-         [[notify]]\nname = \"ops\"\nurl = \"http://127.0.0.1:8099/hook\"\nburst_seconds = 1\n";
-    let mut platform = Platform::start(dir, places, manager, "")?;
+         endpoints = {{ workspaces = \"http://{FAKE}\" }}\n\
+         [[notify]]\nname = \"ops\"\nurl = \"http://127.0.0.1:8099/hook\"\nburst_seconds = 1\n"
+    );
+    let mut platform = Platform::start(dir, places, &manager, "")?;
     platform.api.call("PUT", "/api/v1/policies/layers/tenant", Some(json!({"tree": policy(world)})))?;
     platform.enrol()?;
     platform.reading("auth")?;
@@ -128,15 +127,13 @@ fn policy(world: &World) -> Value {
     })
 }
 
-/// Plays scenes at the same time, each with lines of its own.
-fn together<T: Send, const N: usize>(
-    scenes: [&(dyn Fn(&mut Vec<Line>) -> Result<T> + Sync); N],
-) -> Result<[(T, Vec<Line>); N]> {
+/// Plays scenes at the same time, each with a table of its own.
+fn together<T: Send, const N: usize>(scenes: [&(dyn Fn(&mut Told) -> Result<T> + Sync); N]) -> Result<[(T, Told); N]> {
     std::thread::scope(|scope| {
         let playing = scenes.map(|scene| {
             scope.spawn(move || {
-                let mut lines = Vec::new();
-                scene(&mut lines).map(|outcome| (outcome, lines))
+                let mut told = Told::default();
+                scene(&mut told).map(|outcome| (outcome, told))
             })
         });
         let mut played = Vec::new();
@@ -147,7 +144,7 @@ fn together<T: Send, const N: usize>(
     })
 }
 
-fn field<'a>(value: &'a Value, path: &str) -> &'a str {
+pub fn field<'a>(value: &'a Value, path: &str) -> &'a str {
     value.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -257,44 +254,12 @@ fn behind_proxy(world: &World, platform: &Platform, lines: &mut Vec<Line>) -> Re
     Ok(())
 }
 
-fn told(world: &World, lines: &mut Vec<Line>) -> Result<()> {
+fn message(world: &World, lines: &mut Vec<Line>) -> Result<()> {
     let took = wait("a message about the attacker", PATIENCE, || {
         world.messages.lock().is_ok_and(|all| all.iter().any(|message| message.to_string().contains(ATTACKER)))
     })?;
     lines.push(Line { step: "a person is told", seen: "alert".into(), answered: "webhook, signed".into(), took });
     Ok(())
-}
-
-/// Takes one block back before its time; the attacker comes again and is not blocked in the grace time.
-fn undo_by_hand(world: &World, platform: &Platform, lines: &mut Vec<Line>) -> Result<String> {
-    let step = "6 taken back by hand";
-    // A fresh attacker, so that his block has its full time before it.
-    world.guess(SECOND, HOST, 8, &["root"])?;
-    wait("the second attacker is blocked", PATIENCE, || world.in_kernel(&platform.table, SECOND))?;
-    wait("his block is known", PATIENCE, || action(&platform.api, "block_address", SECOND, "done").is_some())?;
-    let block = action(&platform.api, "block_address", SECOND, "done").context("the block")?;
-    let id = field(&block, "/order/id").to_owned();
-    let began = Instant::now();
-    platform.api.call("POST", &format!("/api/v1/actions/{id}/undo"), None)?;
-    wait("the block is gone", PATIENCE, || !world.in_kernel(&platform.table, SECOND))?;
-    if !world.reaches(SECOND, HOST) {
-        bail!("{SECOND} is still refused after the undo");
-    }
-    lines.push(Line { step, seen: "a person".into(), answered: "nftables: gone".into(), took: began.elapsed() });
-    world.guess(SECOND, HOST, 8, &["admin", "oracle", "test", "git", "backup", "ubuntu", "deploy", "www"])?;
-    wait("a refusal in the grace time", PATIENCE, || {
-        action(&platform.api, "block_address", SECOND, "refused").is_some()
-    })?;
-    if world.in_kernel(&platform.table, SECOND) {
-        bail!("{SECOND} was blocked again in the grace time");
-    }
-    lines.push(Line {
-        step,
-        seen: "he tries other names".into(),
-        answered: "not repeated in the grace time".into(),
-        took: began.elapsed(),
-    });
-    Ok(id)
 }
 
 /// The manager dies; the host blocks a new attacker by itself; after the restart nothing is lost and nothing twice.
@@ -379,14 +344,4 @@ fn expired(world: &World, platform: &Platform, first: &Instant, undone: &str, li
         took: first.elapsed(),
     });
     Ok(())
-}
-
-fn print_table(lines: &[Line]) {
-    let width = |of: fn(&Line) -> usize| lines.iter().map(of).max().unwrap_or(0);
-    let (step, seen, answered) =
-        (width(|line| line.step.len()), width(|line| line.seen.len()), width(|line| line.answered.len()));
-    println!("\n{:step$}  {:seen$}  {:answered$}  {:>8}", "step", "seen by", "answered by", "ms");
-    for line in lines {
-        println!("{:step$}  {:seen$}  {:answered$}  {:>8}", line.step, line.seen, line.answered, line.took.as_millis());
-    }
 }

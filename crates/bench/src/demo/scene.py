@@ -1,24 +1,28 @@
 """Builds what the playbooks act on in the simulator, and reads it back by AWS's own SDK for Python: a second reader that
 shares no code with the actions.
 
-  scene.py ENDPOINT build            makes it and prints the names
-  scene.py ENDPOINT see KIND NAME    prints all that an action could change about one thing, as canonical JSON
+  scene.py SIMULATOR FAKE    answers each line of its input with a line, in canonical JSON:
+    ["build"]                makes it, and says the names
+    ["see", KIND, NAME]      all that an action could change about one thing
 """
 import json
 import sys
+import urllib.request
 
 import boto3
 
-ENDPOINT, WHAT = sys.argv[1], sys.argv[2]
+SIMULATOR, FAKE = sys.argv[1], sys.argv[2]
 REGION = "ap-northeast-1"
 
 
-def client(service):
-    return boto3.client(service, region_name=REGION, endpoint_url=ENDPOINT, aws_access_key_id="reader",
+def client(service, endpoint=SIMULATOR):
+    return boto3.client(service, region_name=REGION, endpoint_url=endpoint, aws_access_key_id="reader",
                         aws_secret_access_key="reader")
 
 
-ec2, elb, scaling, iam, s3 = (client(name) for name in ("ec2", "elbv2", "autoscaling", "iam", "s3"))
+ec2, elb, scaling, iam, s3, waf = (client(name) for name in ("ec2", "elbv2", "autoscaling", "iam", "s3", "wafv2"))
+# The simulator's desktops have neither address nor name.
+workspaces = client("workspaces", FAKE)
 
 
 def build():
@@ -44,7 +48,16 @@ def build():
     iam.create_user(UserName="deploy")
     key = iam.create_access_key(UserName="deploy")["AccessKey"]["AccessKeyId"]
     s3.create_bucket(Bucket="photos", CreateBucketConfiguration={"LocationConstraint": REGION})
-    return {"instances": instances, "grouped": grouped, "key": key, "bucket": "photos"}
+    # A desktop, and its interface in the VPC.
+    office = ec2.create_security_group(GroupName="office", Description="desktops", VpcId=vpc)["GroupId"]
+    made = ec2.create_network_interface(SubnetId=subnet["SubnetId"], Groups=[office])["NetworkInterface"]
+    desktop = {
+        "WorkspaceId": "ws-0a1b2c3d4", "ComputerName": "PC-7", "UserName": "hanako", "IpAddress": made["PrivateIpAddress"],
+        "SubnetId": subnet["SubnetId"], "DirectoryId": "d-0a1b2c3d4e", "BundleId": "wsb-0a1b2c3d4", "State": "AVAILABLE",
+        "WorkspaceProperties": {"RunningMode": "AUTO_STOP"}}
+    state = json.dumps({"desktops": {REGION: {desktop["WorkspaceId"]: desktop}}}).encode()
+    urllib.request.urlopen(urllib.request.Request(FAKE + "/set", data=state, method="PUT")).close()
+    return {"instances": instances, "grouped": grouped, "key": key, "bucket": "photos", "desktop": desktop["ComputerName"]}
 
 
 def instance(name):
@@ -82,5 +95,27 @@ def bucket(name):
         return {"public access": error.response["Error"]["Code"]}
 
 
-answer = build() if WHAT == "build" else {"instance": instance, "key": key, "bucket": bucket}[sys.argv[3]](sys.argv[4])
-print(json.dumps(answer, sort_keys=True, default=str))
+def desktop(name):
+    one = next(one for one in workspaces.describe_workspaces()["Workspaces"] if one["ComputerName"] == name)
+    by = [{"Name": "addresses.private-ip-address", "Values": [one["IpAddress"]]}]
+    interfaces = ec2.describe_network_interfaces(Filters=by)["NetworkInterfaces"]
+    return {
+        "desktop": one["State"],
+        "tags": sorted([tag["Key"], tag["Value"]] for found in interfaces for tag in found.get("TagSet", [])),
+        "groups": {found["NetworkInterfaceId"]: sorted(group["GroupName"] for group in found["Groups"])
+                   for found in interfaces}}
+
+
+def network(name):
+    held = []
+    for one in waf.list_ip_sets(Scope="REGIONAL")["IPSets"]:
+        found = waf.get_ip_set(Name=one["Name"], Scope="REGIONAL", Id=one["Id"])["IPSet"]
+        held += [one["Name"] for address in found["Addresses"] if address == name]
+    return {"in WAF sets": sorted(held)}
+
+
+SEEN = {"instance": instance, "key": key, "bucket": bucket, "desktop": desktop, "network": network}
+for line in sys.stdin:
+    asked = json.loads(line)
+    answer = build() if asked == ["build"] else SEEN[asked[1]](asked[2])
+    print(json.dumps(answer, sort_keys=True, default=str), flush=True)

@@ -8,7 +8,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Line, field};
+use super::field;
+use super::table::{Line, Played, Told};
+use super::undo::took;
 use crate::api::wait;
 use crate::platform::{PATIENCE, Platform};
 use crate::story::{UPLOADER, World};
@@ -24,7 +26,8 @@ fn shell() -> Vec<u8> {
 }
 
 /// Plays it.
-pub fn uploaded(world: &World, platform: &Platform, lines: &mut Vec<Line>) -> Result<()> {
+pub fn uploaded(world: &World, platform: &Platform, told: &mut Told) -> Result<()> {
+    let lines = &mut told.lines;
     let step = "7 malware is uploaded";
     wait("malware protection is on", PATIENCE, || {
         let status = platform.agent_status().unwrap_or_default();
@@ -73,7 +76,7 @@ pub fn uploaded(world: &World, platform: &Platform, lines: &mut Vec<Line>) -> Re
         answered: "lake".into(),
         took: began.elapsed(),
     });
-    given_back(platform, &script, lines)
+    given_back(platform, &script, told)
 }
 
 /// The action that has this file in quarantine, as the manager knows it. nginx writes an upload under a longer name
@@ -86,11 +89,14 @@ fn held(platform: &Platform, name: &str) -> Option<Value> {
     })
 }
 
-fn given_back(platform: &Platform, script: &Path, lines: &mut Vec<Line>) -> Result<()> {
-    let began = Instant::now();
+fn given_back(platform: &Platform, script: &Path, told: &mut Told) -> Result<()> {
+    let step = "7 one is given back";
     let action = held(platform, "avatar.php").context("the script's action")?;
+    let done = took(&action)?;
+    let began = Instant::now();
     platform.api.call("POST", &format!("/api/v1/actions/{}/undo", field(&action, "/order/id")), None)?;
     wait("the script is back", PATIENCE, || script.exists())?;
+    let undone = began.elapsed();
     if std::fs::read(script)? != shell() {
         bail!("the script came back otherwise than it was");
     }
@@ -99,8 +105,10 @@ fn given_back(platform: &Platform, script: &Path, lines: &mut Vec<Line>) -> Resu
     if !out.status.success() {
         bail!("delete it from quarantine: {}", String::from_utf8_lossy(&out.stderr));
     }
-    lines.push(Line {
-        step: "7 one is given back",
+    let (playbook, changed) = ("quarantine-malware", "the file, out of its folder".to_owned());
+    told.played.push(Played { playbook, step, changed, done, undone, equal: "equal".into() });
+    told.lines.push(Line {
+        step,
         seen: "a person, at the manager".into(),
         answered: "the same bytes, and left alone".into(),
         took: began.elapsed(),

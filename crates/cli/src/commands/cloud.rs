@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use sakimori_cloud::aws::check::{Checked, check};
 use sakimori_cloud::aws::{Account, partition};
+use sakimori_manager::channels;
 use sakimori_manager::config::Config;
 use sakimori_respond::actions::{self, CATALOG, Descriptor, Runs};
 use sakimori_respond::least::{self, TO_CHECK};
@@ -40,7 +41,8 @@ pub enum CloudCommand {
     },
     /// Print the least IAM policy that playbooks or actions need
     #[command(after_help = "Examples:\n  sakimori cloud policy --playbook block-in-waf > policy.json\n  \
-        sakimori cloud policy --action bucket_close --action function_stop --with-check\n\n\
+        sakimori cloud policy --action bucket_close --action function_stop --with-check\n  \
+        sakimori cloud policy --channel security_hub\n\n\
         It is made of what the actions say that they call, which a test holds against what they really call. The resources \
         are all of the kinds that each call is about: write your own there where only some can be meant. * stays where AWS \
         knows no resource, which is so for calls that list and describe. Rights on identities (iam:PutRolePolicy) let whoever \
@@ -48,6 +50,9 @@ pub enum CloudCommand {
     Policy {
         #[command(flatten)]
         wanted: Wanted,
+        /// A kind of channel that takes findings: security_hub or event_bridge
+        #[arg(long = "channel", value_name = "KIND")]
+        channels: Vec<String>,
         /// Allow what `sakimori cloud check` needs, too
         #[arg(long)]
         with_check: bool,
@@ -128,12 +133,16 @@ pub fn run(shared: &Shared, command: CloudCommand) -> Result<ExitCode> {
             let ok = show(&answer, shared.json)?;
             Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        CloudCommand::Policy { wanted, with_check, region, account_id, ip_set } => {
+        CloudCommand::Policy { wanted, channels: kinds, with_check, region, account_id, ip_set } => {
             let actions = wanted.read()?;
-            if actions.is_empty() {
-                bail!("say for what: --playbook FILE or --action ACTION");
+            if actions.is_empty() && kinds.is_empty() {
+                bail!("say for what: --playbook FILE, --action ACTION or --channel KIND");
             }
             let mut rights = least::rights(actions);
+            for kind in &kinds {
+                let findings = channels::find(kind).and_then(|kind| kind.findings);
+                rights.extend(findings.with_context(|| format!("no kind {kind} of channel takes findings"))?.rights);
+            }
             if with_check {
                 rights.insert(TO_CHECK);
             }

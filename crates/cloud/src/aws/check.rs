@@ -13,7 +13,7 @@ use aws_sdk_iam::types::PolicyEvaluationDecisionType;
 use sakimori_respond::actions::Descriptor;
 use sakimori_respond::actions::bucket_deny::Caller;
 use sakimori_respond::actions::identity::Identity;
-use sakimori_respond::least::{TO_CHECK, rights, rights_of};
+use sakimori_respond::least::{TO_CHECK, rights_of};
 use sakimori_respond::ports::PortError;
 use sakimori_respond::reach::{self, Site};
 
@@ -41,7 +41,7 @@ pub struct Checked {
 /// The rights of one action.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Rights {
-    /// Slug of the action.
+    /// Slug of the action, or what else needs them.
     pub action: String,
     /// Those that the role has.
     pub has: Vec<String>,
@@ -52,8 +52,17 @@ pub struct Rights {
 /// Asks as whom this account acts, and what it may do of what these actions need.
 ///
 /// # Errors
-/// No credentials, or nobody answers.
+/// As [`check_for`].
 pub async fn check(account: &Account, actions: &[&Descriptor]) -> Result<Checked, PortError> {
+    let all: Vec<(&str, Vec<&str>)> = actions.iter().map(|action| (action.id, rights_of(action).collect())).collect();
+    check_for(account, &all).await
+}
+
+/// Asks as whom this account acts, and what it may do of what each of these needs: a name, and its rights.
+///
+/// # Errors
+/// No credentials, or nobody answers.
+pub async fn check_for(account: &Account, all: &[(&str, Vec<&str>)]) -> Result<Checked, PortError> {
     account.check()?;
     let config = configuration(account).await;
     let arn = caller::arn(&config).await?;
@@ -83,19 +92,20 @@ pub async fn check(account: &Account, actions: &[&Descriptor]) -> Result<Checked
         account: who.account.clone(),
         ..Site::default()
     };
-    match allowed(&config, &source, &rights(actions.iter().copied()), &site).await {
-        Ok(allowed) => checked.actions = actions.iter().filter_map(|action| compared(action, &allowed)).collect(),
+    let rights = all.iter().flat_map(|(_, rights)| rights.iter().copied()).collect();
+    match allowed(&config, &source, &rights, &site).await {
+        Ok(allowed) => checked.actions = all.iter().filter_map(|(name, one)| compared(name, one, &allowed)).collect(),
         Err(remark) => checked.remarks.push(remark),
     }
     Ok(checked)
 }
 
-fn compared(action: &Descriptor, allowed: &BTreeMap<String, bool>) -> Option<Rights> {
+fn compared(name: &str, rights: &[&str], allowed: &BTreeMap<String, bool>) -> Option<Rights> {
     let (has, lacks): (Vec<&str>, Vec<&str>) =
-        rights_of(action).partition(|right| allowed.get(*right).copied().unwrap_or(false));
+        rights.iter().copied().partition(|right| allowed.get(*right).copied().unwrap_or(false));
     let owned = |all: Vec<&str>| all.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let asked = !has.is_empty() || !lacks.is_empty();
-    asked.then(|| Rights { action: action.id.to_owned(), has: owned(has), lacks: owned(lacks) })
+    asked.then(|| Rights { action: name.to_owned(), has: owned(has), lacks: owned(lacks) })
 }
 
 /// Which of these a user or role may do; else why that cannot be said, with the remedy.

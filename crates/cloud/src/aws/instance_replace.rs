@@ -4,16 +4,21 @@
 //! again, so that the desired capacity is changed at most once. The way back makes the group want one more than before, where another instance came in its place: which of
 //! them is to go then is the owner's choice, so none is, and the remark says so.
 //!
-//! Where AWS differs from the simulator: entering standby and detaching take up to minutes (load balancers drain first), for
-//! which the action waits; lifecycle hooks run. Scaling policies may change the desired capacity meanwhile. A group that is at
+//! An instance that waits in a lifecycle hook of its launch cannot leave. Where the order says so, its hooks are completed first;
+//! which of several it waits in AWS does not say, so each is, and what does not wait is passed over. One that waits in a hook of its
+//! termination goes anyway; that is left to its group.
+//!
+//! Where AWS differs from the simulator, which has no hooks: entering standby and detaching take up to minutes (load balancers
+//! drain first), for which the action waits. Scaling policies may change the desired capacity meanwhile. A group that is at
 //! its maximum takes no instance back.
 
 use std::sync::Arc;
 
 use aws_sdk_autoscaling::Client;
+use aws_sdk_autoscaling::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_autoscaling::types::AutoScalingGroup;
 use sakimori_model::Order;
-use sakimori_respond::actions::instance_replace::{Former, How, ID, how};
+use sakimori_respond::actions::instance_replace::{Former, How, ID, completes, how};
 use sakimori_respond::actions::{former, instance};
 use sakimori_respond::ports::{BoxFuture, Effect, Look, PortError, Progress};
 
@@ -53,6 +58,38 @@ async fn group(client: &Client, name: &str) -> Result<Option<AutoScalingGroup>, 
     let sent = client.describe_auto_scaling_groups().auto_scaling_group_names(name).send().await;
     let answer = sent.map_err(|error| problem("autoscaling:DescribeAutoScalingGroups", &error))?;
     Ok(answer.auto_scaling_groups().iter().find(|one| one.auto_scaling_group_name() == Some(name)).cloned())
+}
+
+/// The state of who waits in a hook of its launch, and what such hooks are for.
+const PENDING: &str = "Pending:Wait";
+const LAUNCHING: &str = "autoscaling:EC2_INSTANCE_LAUNCHING";
+
+/// Names of the group's hooks in which launched instances wait.
+async fn hooks(client: &Client, group: &str) -> Result<Vec<String>, PortError> {
+    let sent = client.describe_lifecycle_hooks().auto_scaling_group_name(group).send().await;
+    let answer = sent.map_err(|error| problem("autoscaling:DescribeLifecycleHooks", &error))?;
+    let launching = answer.lifecycle_hooks().iter().filter(|hook| hook.lifecycle_transition() == Some(LAUNCHING));
+    Ok(launching.filter_map(|hook| hook.lifecycle_hook_name().map(str::to_owned)).collect())
+}
+
+/// What AWS said of a call that it refused as not valid.
+fn said<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> &str {
+    let service = error.as_service_error().filter(|error| error.code() == Some("ValidationError"));
+    service.and_then(ProvideErrorMetadata::message).unwrap_or_default()
+}
+
+/// Ends the wait of an instance in hooks of its launch.
+async fn complete(client: &Client, group: &str, id: &str) -> Result<(), PortError> {
+    for hook in hooks(client, group).await? {
+        let sent = client.complete_lifecycle_action().auto_scaling_group_name(group).lifecycle_hook_name(hook);
+        match sent.instance_id(id).lifecycle_action_result("CONTINUE").send().await {
+            Ok(_) => {}
+            // It does not wait in this one, or not any more.
+            Err(error) if said(&error).contains("No active Lifecycle Action") => {}
+            Err(error) => return Err(problem("autoscaling:CompleteLifecycleAction", &error)),
+        }
+    }
+    Ok(())
 }
 
 fn desired(group: &AutoScalingGroup) -> i32 {
@@ -113,6 +150,10 @@ impl Replace {
                     Err(error) => Self::on_its_way(client, id, problem("autoscaling:EnterStandby", &error)).await,
                 }
             }
+            (_, Some(PENDING)) if former.complete => {
+                complete(client, &former.group, id).await?;
+                Ok(waits(id, "leaving the hooks of its launch"))
+            }
             (_, Some(state)) if state.starts_with("Terminat") => {
                 Err(PortError::permanent(format!("{id} is being terminated by its group")))
             }
@@ -164,6 +205,7 @@ impl Effect for Replace {
         Box::pin(async move {
             let (client, id) = self.target(order)?;
             let how = how(order).map_err(PortError::permanent)?;
+            let completes = completes(order).map_err(PortError::permanent)?;
             let Some(now) = place(&client, id).await? else {
                 return Ok(Look::NoEffect(format!("{id} is in no Auto Scaling group of this account and region")));
             };
@@ -173,6 +215,7 @@ impl Effect for Replace {
             }
             match (how, now.state.as_str()) {
                 (_, "InService") | (How::Detach, "Standby") => {}
+                (_, PENDING) if completes => {}
                 (_, "Standby") => return Ok(Look::NoEffect(format!("{id} is on standby already"))),
                 (_, state) if state.starts_with("Terminat") || state.starts_with("Detach") => {
                     return Ok(Look::NoEffect(format!("{id} leaves its group already ({state})")));
@@ -199,10 +242,15 @@ impl Effect for Replace {
                     format!("put {id} on standby in the group {}, which then wants {}", now.group, wants - 1)
                 }
             }];
+            if now.state == PENDING {
+                let hooks = hooks(&client, &now.group).await?.join(", ");
+                would.insert(0, format!("complete the lifecycle hooks {hooks}, in which {id} waits"));
+            }
             if how != How::StandbyLess {
                 would.push("after the undo the group wants one more than now, since both are there".to_owned());
             }
-            let former = Former { group: now.group, how, desired: wants, protected: now.protected };
+            let former =
+                Former { group: now.group, how, desired: wants, protected: now.protected, complete: completes };
             Ok(Look::Ready { former: former::write(&former).map_err(PortError::permanent)?, would })
         })
     }

@@ -30,6 +30,26 @@ where
     PortError::transient(format!("{call}: {code} {message}"))
 }
 
+/// Is it known that a call that failed was not carried out? There was an answer, or no connection at all.
+pub(crate) fn surely_not_done<E, R>(error: &SdkError<E, R>) -> bool {
+    match error {
+        SdkError::ServiceError(_) | SdkError::ConstructionFailure(_) => true,
+        SdkError::DispatchFailure(failure) => failure.as_connector_error().is_some_and(|error| refused(error)),
+        _ => false,
+    }
+}
+
+fn refused(failure: &(dyn std::error::Error + 'static)) -> bool {
+    let mut at = failure.source();
+    while let Some(error) = at {
+        if error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        at = error.source();
+    }
+    false
+}
+
 fn is_denied(code: &str) -> bool {
     matches!(code, "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "UnrecognizedClientException")
         || matches!(code, "InvalidClientTokenId" | "AuthFailure" | "SignatureDoesNotMatch" | "OptInRequired")

@@ -5,12 +5,11 @@
 
 use aws_sdk_sns::Client;
 use aws_sdk_sns::config::retry::RetryConfig;
-use aws_sdk_sns::error::SdkError;
 use aws_sdk_sns::types::MessageAttributeValue;
 use sakimori_respond::ports::PortError;
 use tokio::sync::OnceCell;
 
-use super::problem::problem;
+use super::problem::{problem, surely_not_done};
 use super::{Account, configuration};
 
 /// A topic in an account.
@@ -87,31 +86,9 @@ impl Topic {
         }
         match call.send().await {
             Ok(answer) => Ok(answer.message_id().unwrap_or_default().to_owned()),
-            Err(error) => {
-                // An answer, or no connection: it was not published. All else may have been.
-                let known = match &error {
-                    SdkError::ServiceError(_) | SdkError::ConstructionFailure(_) => true,
-                    SdkError::DispatchFailure(failure) => {
-                        failure.as_connector_error().is_some_and(|error| refused(error))
-                    }
-                    _ => false,
-                };
-                Err((problem("sns:Publish", &error), known))
-            }
+            Err(error) => Err((problem("sns:Publish", &error), surely_not_done(&error))),
         }
     }
-}
-
-/// Was there no connection at all?
-fn refused(failure: &(dyn std::error::Error + 'static)) -> bool {
-    let mut at = failure.source();
-    while let Some(error) = at {
-        if error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        at = error.source();
-    }
-    false
 }
 
 #[cfg(test)]

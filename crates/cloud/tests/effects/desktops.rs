@@ -4,8 +4,16 @@ use sakimori_respond::actions::{desktop_isolate, desktop_stop};
 use sakimori_respond::ports::{Look, PortError};
 use serde_json::{Value as Json, json};
 
-use super::fake::desktop;
-use super::world::{Scene, assert_same, text, world};
+use super::world::{Scene, assert_same, text};
+
+/// A desktop as the API tells it.
+fn desktop(id: &str, name: &str, user: &str, address: &str, subnet: &str, mode: &str) -> Json {
+    json!({
+        "WorkspaceId": id, "ComputerName": name, "UserName": user, "IpAddress": address, "SubnetId": subnet,
+        "DirectoryId": "d-0a1b2c3d4e", "BundleId": "wsb-0a1b2c3d4", "State": "AVAILABLE",
+        "WorkspaceProperties": { "RunningMode": mode },
+    })
+}
 
 /// Desktops with an interface each, and an instance that has nothing to do with them: `ws-aaaaaaaa1` and so on.
 fn desktops(scene: &Scene, known: &[(&str, &str, &str)]) -> Vec<String> {
@@ -17,7 +25,7 @@ fn desktops(scene: &Scene, known: &[(&str, &str, &str)]) -> Vec<String> {
         interfaces.push(text(&made["NetworkInterfaceId"]));
         let (address, id) = (text(&made["PrivateIpAddress"]), format!("ws-aaaaaaaa{at}"));
         let one = desktop(&id, name, user, &address, &scene.subnet(), mode);
-        world().front.fake(|fake| fake.desktops.entry(scene.region.to_owned()).or_default().insert(id, one));
+        scene.desktops(|known| drop(known.insert(id, one)));
     }
     interfaces
 }
@@ -42,8 +50,7 @@ pub fn isolate() {
     assert_same(&seen, &scene.see(), "done again");
     assert!(matches!(scene.look(&make()), Ok(Look::NoEffect(_))), "isolated already");
     // The desktop that was meant stays the one that is meant, whatever it is called by now.
-    world().front.fake(|fake| {
-        let known = fake.desktops.get_mut(scene.region).unwrap();
+    scene.desktops(|known| {
         for (id, name) in [("ws-aaaaaaaa0", "PC-2"), ("ws-aaaaaaaa1", "PC-1")] {
             known.get_mut(id).unwrap()["ComputerName"] = json!(name);
         }
@@ -77,11 +84,11 @@ pub fn meant() {
     let known: Vec<(String, String)> = (0..60).map(|n| (format!("PC-{n}"), format!("user{}", n / 2))).collect();
     let known: Vec<(&str, &str, &str)> =
         known.iter().map(|(name, user)| (name.as_str(), user.as_str(), "AUTO_STOP")).collect();
-    world().front.fake(|fake| {
+    scene.desktops(|there| {
         for (at, (name, user, mode)) in known.iter().enumerate() {
             let id = format!("ws-aaaaaaa{at:02}");
             let one = desktop(&id, name, user, &format!("10.0.0.{at}"), "subnet-0a1b2c3d", mode);
-            fake.desktops.entry(scene.region.to_owned()).or_default().insert(id, one);
+            there.insert(id, one);
         }
     });
     let ask = |target: &str| scene.look(&scene.order(desktop_stop::ID, "desktop", target, &[]));
@@ -143,7 +150,7 @@ pub fn stop() {
     }
     // Its mode changes between look and effect: the refusal inside the answer is seen.
     let change = |id: &str, change: &dyn Fn(&mut Json)| {
-        world().front.fake(|fake| change(fake.desktops.get_mut(scene.region).unwrap().get_mut(id).unwrap()));
+        scene.desktops(|known| change(known.get_mut(id).unwrap()));
     };
     let order = make("user:alice");
     let (former, _) = scene.ready(&order);

@@ -83,14 +83,16 @@ struct State {
 pub struct Front {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where virtual desktops are played.
+    pub desktops: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
 impl Front {
-    /// Begins to listen, before the simulator at this address.
-    pub fn start(simulator: SocketAddr) -> Self {
+    /// Begins to listen, before the simulator at this address and what plays desktops.
+    pub fn start(simulator: SocketAddr, desktops: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let front = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
+        let front = Self { address: listener.local_addr().unwrap(), desktops, state: Arc::default() };
         let served = front.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -173,8 +175,15 @@ impl Front {
         let answer = state.fake.answer(&call);
         drop(state);
         let answer = match answer {
+            Some((status, text)) if text.starts_with('<') => http(status, "text/xml", &text),
             Some((status, text)) => http(status, "application/x-amz-json-1.1", &text),
-            None => forward(simulator, &head, &body)?,
+            None if call.service == "workspaces" => forward(self.desktops, &head, &body)?,
+            None => {
+                let answer = forward(simulator, &head, &body)?;
+                let waits =
+                    call.parameter("InstanceIds.member.1").is_some_and(|id| self.fake(|fake| fake.waits(&call, &id)));
+                if waits { changed(&answer, super::fake::waiting) } else { answer }
+            }
         };
         match fate {
             Fate::Lost => stream.shutdown(std::net::Shutdown::Both),

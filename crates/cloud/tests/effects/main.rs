@@ -23,14 +23,14 @@ mod replace;
 mod rights;
 mod world;
 
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sakimori_sys::harness;
 
-/// Marks the process that runs the tests; holds the simulator's address.
+/// Marks the process that runs the tests; holds the addresses of the simulator and of the fake of desktops.
 const SIMULATOR: &str = "SAKIMORI_TEST_SIMULATOR";
 /// Longest that the simulator may take to answer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -48,6 +48,7 @@ const TESTS: &[(&str, fn())] = &[
     ("instance_detached_meanwhile", balance::others_act_meanwhile),
     ("instance_replaced_by_detaching", replace::detach),
     ("instance_replaced_on_standby", replace::standby),
+    ("instance_replaced_out_of_a_hook", replace::hooked),
     ("instance_replaced_meanwhile", replace::others_act_meanwhile),
     ("instance_stopped_and_started", power::stop),
     ("instance_terminated", power::terminate),
@@ -66,8 +67,8 @@ const TESTS: &[(&str, fn())] = &[
 fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();
     if let Some(simulator) = std::env::var_os(SIMULATOR) {
-        let simulator = simulator.to_str().unwrap().parse().unwrap();
-        world::start(simulator, filter.is_empty());
+        let (simulator, fake) = simulator.to_str().unwrap().split_once(' ').unwrap();
+        world::start(simulator.parse().unwrap(), fake.parse().unwrap(), filter.is_empty());
         return harness::run(&filter, TESTS, || Ok(()));
     }
     let program = std::env::var_os("SAKIMORI_MOTO").map(PathBuf::from);
@@ -75,24 +76,31 @@ fn main() {
         let needs = "the AWS simulator in SAKIMORI_MOTO (make test sets it)";
         return harness::run(&filter, TESTS, || Err(needs.to_owned()));
     };
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut simulator = Command::new(program)
-        .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let began = Instant::now();
-    while TcpStream::connect(address).is_err() {
-        assert!(began.elapsed() < PATIENCE, "the simulator does not answer");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let mut command = Command::new(&program);
+    let (mut simulator, address) = started(command.args(["-H", "127.0.0.1", "-p"]));
+    let mut command = Command::new(program.with_file_name("python3"));
+    let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/aws-fake.py");
+    let (mut fake, desktops) = started(command.arg(fake));
     let outcome = Command::new(std::env::current_exe().unwrap())
         .args(std::env::args_os().skip(1))
         .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_EC2_METADATA_DISABLED", "true")])
-        .env(SIMULATOR, address.to_string())
+        .env(SIMULATOR, format!("{address} {desktops}"))
         .status();
-    simulator.kill().unwrap();
-    simulator.wait().unwrap();
+    for child in [&mut simulator, &mut fake] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
     std::process::exit(outcome.unwrap().code().unwrap_or(1));
+}
+
+/// Starts a server that takes its port as its last argument, and waits until it answers.
+fn started(command: &mut Command) -> (Child, SocketAddr) {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let child = command.arg(address.port().to_string()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        assert!(began.elapsed() < PATIENCE, "{command:?} does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    (child, address)
 }

@@ -133,6 +133,52 @@ pub fn standby() {
     assert!(scene.undone(&order, &former).unwrap().contains("wants 3 instances now, 2 before"));
 }
 
+/// It waits in a hook of its launch, out of which it cannot leave.
+pub fn hooked() {
+    let scene = Scene::new("ap-northeast-3");
+    let id = group(&scene);
+    for (name, transition) in [("warm-up", "LAUNCHING"), ("scan", "LAUNCHING"), ("drain", "TERMINATING")] {
+        let asked = json!({
+            "AutoScalingGroupName": "web", "LifecycleHookName": name,
+            "LifecycleTransition": format!("autoscaling:EC2_INSTANCE_{transition}"),
+        });
+        scene.call("autoscaling", "put_lifecycle_hook", asked);
+    }
+    let wait = || {
+        world().front.fake(|fake| fake.hooked.insert(id.clone(), ("web".to_owned(), "scan".to_owned())));
+    };
+    wait();
+    match scene.look(&scene.order(ID, "instance", &id, &[])) {
+        Err(error) => assert!(error.is_transient() && error.to_string().contains("Pending:Wait"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    let order = scene.order(ID, "instance", &id, &[("hook", "complete")]);
+    let (former, would) = scene.ready(&order);
+    assert!(would[0].contains("warm-up") && would[0].contains("scan") && !would[0].contains("drain"), "{would:?}");
+    // The answer is lost once: what was completed is not there to be completed again, and it goes on.
+    let mut met = false;
+    world().front.play(move |call| match call.operation == "CompleteLifecycleAction" && call.body.contains("scan") {
+        true if !std::mem::replace(&mut met, true) => Fate::Lost,
+        _ => Fate::Answered,
+    });
+    let remark = scene.done(&order, &former).unwrap();
+    world().front.heal();
+    assert!(remark.contains("launches another"), "{remark}");
+    assert!(world().front.fake(|fake| fake.hooked.is_empty()));
+    assert!(!has(&scene.see(), &id), "it left its group");
+    assert!(scene.undone(&order, &former).unwrap().contains("wants 3 instances now, 2 before"));
+    // It came into service by itself between look and effect.
+    let order = scene.order(ID, "instance", &id, &[("hook", "complete"), ("how", "standby")]);
+    wait();
+    let (former, _) = scene.ready(&order);
+    world().front.fake(|fake| fake.hooked.clear());
+    scene.done(&order, &former);
+    assert!(states(&scene.see()).contains(&"Standby".to_owned()));
+    scene.undone(&order, &former);
+    let wrong = scene.order(ID, "instance", &id, &[("hook", "abandon")]);
+    assert!(matches!(scene.look(&wrong), Err(PortError::Permanent { .. })));
+}
+
 /// It is in no group; it goes; its group goes.
 pub fn others_act_meanwhile() {
     let scene = Scene::new("ap-southeast-2");

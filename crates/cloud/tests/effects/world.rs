@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,8 +42,8 @@ struct Reader {
 }
 
 /// Starts it. The reader ends with this process, whose end closes its input.
-pub fn start(simulator: SocketAddr, whole: bool) {
-    let front = Front::start(simulator);
+pub fn start(simulator: SocketAddr, fake: SocketAddr, whole: bool) {
+    let front = Front::start(simulator, fake);
     let python = Path::new(&std::env::var_os("SAKIMORI_MOTO").unwrap()).with_file_name("python3");
     let mut process = Command::new(python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/effects/reader.py"))
@@ -109,6 +109,17 @@ impl Scene {
         world().ask(&json!({
             "do": action, "service": service, "operation": operation, "region": region, "arguments": arguments,
         }))
+    }
+
+    /// Changes the desktops of this region.
+    pub fn desktops(&self, change: impl FnOnce(&mut serde_json::Map<String, Json>)) {
+        let fake = world().front.desktops;
+        let mut state: Json = serde_json::from_str(&ask(fake, "GET", "")).unwrap();
+        if state["desktops"][self.region].is_null() {
+            state["desktops"][self.region] = json!({});
+        }
+        change(state["desktops"][self.region].as_object_mut().unwrap());
+        ask(fake, "PUT", &json!({ "desktops": state["desktops"] }).to_string());
     }
 
     /// What the second reader sees.
@@ -281,6 +292,16 @@ impl Scene {
         assert!(outcome.as_ref().err().is_none_or(PortError::is_transient), "what broke is tried again: {outcome:?}");
         outcome.is_ok()
     }
+}
+
+/// Asks the fake for its state, or sets it.
+fn ask(fake: SocketAddr, method: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(fake).unwrap();
+    write!(stream, "{method} /set HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let answer = std::io::read_to_string(stream).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(" 200 "), "{head}");
+    body.to_owned()
 }
 
 /// A text of an answer.

@@ -69,7 +69,7 @@ impl Stage {
         let mut simulator = Command::new(&program);
         simulator.args(["-H", "127.0.0.1", "-p", &of_simulator.to_string()]);
         let mut fake = Command::new(&python);
-        fake.arg(here("fake.py")).arg(of_fake.to_string());
+        fake.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/aws-fake.py")).arg(of_fake.to_string());
         let running = [start(&mut simulator, of_simulator), start(&mut fake, of_fake)];
         let fake = format!("127.0.0.1:{of_fake}");
         let routes = ["codepipeline:*", "wafv2:ListResourcesForWebACL", "iam:SimulatePrincipalPolicy"];

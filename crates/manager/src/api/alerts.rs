@@ -142,8 +142,8 @@ pub async fn patch(
     alerts::put(change.connection(), &note).await?;
     let closed = match note.status {
         Status::Closed => {
-            let of = (caller.tenant(), id.as_str(), caller.actor.as_str());
-            deliver::close(&app.shared, &mut change, of, note.changed).await?
+            let (of, said) = ((caller.tenant(), id.as_str()), (caller.actor.as_str(), note.comment.as_str()));
+            deliver::close(&app.shared, &mut change, of, said, note.changed).await?
         }
         _ => Vec::new(),
     };

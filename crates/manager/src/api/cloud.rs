@@ -4,7 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use sakimori_cloud::aws::Account;
-use sakimori_cloud::aws::check::check;
+use sakimori_cloud::aws::check::check_for;
 use sakimori_respond::actions::{self, CATALOG, Descriptor, Runs, waf_block};
 use sakimori_respond::least::rights_of;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ use utoipa::ToSchema;
 use super::App;
 use super::extract::Body;
 use super::problem::{self, Problem};
+use crate::channels;
+use crate::config::Channel;
 use crate::shared::Shared;
 
 /// What `cloud.waf` is called here.
@@ -135,21 +137,38 @@ pub async fn ask(State(app): State<App>, Body(question): Body<CloudQuestion>) ->
         if !named.is_empty() {
             actions.retain(|action| named.iter().any(|one| one.id == action.id));
         }
-        items.push(one(name, account, &actions).await);
+        let mut needs: Vec<(String, Vec<&str>)> =
+            actions.iter().map(|action| (action.id.to_owned(), rights_of(action).collect())).collect();
+        if named.is_empty() {
+            needs.extend(of_channels(&app.shared, name));
+        }
+        items.push(one(name, account, &needs).await);
     }
     Ok(Json(CloudChecks { items }))
 }
 
-async fn one(name: &str, account: &Account, actions: &[&Descriptor]) -> CloudCheck {
+/// What the channels need that take findings in this account; nothing where there are none.
+fn of_channels(shared: &Shared, account: &str) -> Vec<(String, Vec<&'static str>)> {
+    let only = (shared.config.cloud.accounts.len() == 1).then(|| shared.config.cloud.accounts.keys().next()).flatten();
+    let of = |channel: &Channel| {
+        let findings = channels::find(&channel.kind)?.findings?;
+        let here = channel.setting("account").or(only.map(String::as_str)) == Some(account);
+        here.then(|| (format!("notify:{}", channel.name), findings.rights.to_vec()))
+    };
+    shared.config.notify.iter().filter_map(of).collect()
+}
+
+async fn one(name: &str, account: &Account, all: &[(String, Vec<&str>)]) -> CloudCheck {
     let name = name.to_owned();
-    let checked = match check(account, actions).await {
+    let asked: Vec<(&str, Vec<&str>)> = all.iter().map(|(name, rights)| (name.as_str(), rights.clone())).collect();
+    let checked = match check_for(account, &asked).await {
         Ok(checked) => checked,
         Err(problem) => {
             let (caller, account_id, remarks) = (None, account.account_id.clone(), vec![problem.to_string()]);
             return CloudCheck { name, caller, account_id, actions: Vec::new(), remarks, ok: false };
         }
     };
-    let needs = actions.iter().any(|action| rights_of(action).next().is_some());
+    let needs = all.iter().any(|(_, rights)| !rights.is_empty());
     let lacks = checked.actions.iter().any(|action| !action.lacks.is_empty());
     let unasked = needs && checked.actions.is_empty();
     let each =

@@ -38,6 +38,7 @@ pub const KIND: Kind = Kind {
     ],
     safety: Safety::Repeatable,
     closes: false,
+    findings: None,
     settles: 0,
     rate: (10, 30),
     open: |channel, _| Ok(Box::new(Email::open(channel)?)),

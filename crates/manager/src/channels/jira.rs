@@ -33,6 +33,7 @@ pub const KIND: Kind = Kind {
     ],
     safety: Safety::Keyed,
     closes: true,
+    findings: None,
     settles: 30,
     rate: (10, 60),
     open: |channel, tools| {

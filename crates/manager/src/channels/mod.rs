@@ -11,11 +11,13 @@
 
 pub mod doc;
 pub mod email;
+pub mod event_bridge;
 pub mod http;
 pub mod jira;
 pub mod pace;
 pub mod pagerduty;
 pub mod preview;
+pub mod security_hub;
 pub mod servicenow;
 pub mod slack;
 pub mod sns;
@@ -58,6 +60,8 @@ pub const CATALOG: &[&Kind] = &[
     &email::KIND,
     &sns::KIND,
     &syslog::KIND,
+    &security_hub::KIND,
+    &event_bridge::KIND,
 ];
 
 /// A kind of receiver.
@@ -76,12 +80,23 @@ pub struct Kind {
     pub safety: Safety,
     /// Does it tell a receiver that what an earlier message told is over?
     pub closes: bool,
+    /// Is it told findings, for programs: each alert once and by itself, with the whole of its document? None: messages to people.
+    pub findings: Option<Findings>,
     /// Seconds after which a receiver surely finds what it was sent: so long is waited where the outcome of a try is unknown.
     pub settles: i64,
     /// Messages at once, then a minute: what its maker publishes, or less.
     pub rate: (u32, u32),
     /// Makes what speaks to it. Nothing is called yet.
     pub open: fn(&Channel, &Tools) -> Result<Box<dyn Receiver>, String>,
+}
+
+/// What a kind that takes findings says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Findings {
+    /// The log source of what came from there, which is never told there again; empty where nothing comes from there.
+    pub source: &'static str,
+    /// Rights in the account that it needs.
+    pub rights: &'static [&'static str],
 }
 
 /// Whether something must be given, and what it is.
@@ -146,6 +161,20 @@ pub struct Letter<'a> {
     pub facts: &'a serde_json::Value,
     /// The words.
     pub doc: &'a Doc,
+}
+
+impl Tools {
+    /// The account that a channel names, or the only one.
+    ///
+    /// # Errors
+    /// There is none, or nobody can say which.
+    pub fn account(&self, channel: &Channel) -> Result<&Account, String> {
+        match channel.setting("account") {
+            Some(name) => self.accounts.get(name).ok_or_else(|| format!("cloud.accounts.{name} is not configured")),
+            None if self.accounts.len() > 1 => Err("settings.account is missing: there are several".into()),
+            None => Ok(self.accounts.values().next().ok_or("cloud.accounts.<name> is not configured")?),
+        }
+    }
 }
 
 impl Letter<'_> {
@@ -224,7 +253,7 @@ pub trait Receiver: Send + Sync {
     /// Tells a message. A keyed one looks first whether it is there where that is possible.
     fn tell<'a>(&'a self, letter: &'a Letter<'a>, secret: &'a Key) -> BoxFuture<'a, Result<Receipt, Failure>>;
 
-    /// Tells that what an earlier message told is over. Repeating it changes nothing.
+    /// Tells that what an earlier message told is over. Repeating it changes nothing, or is marked.
     fn close<'a>(&'a self, _: &'a Letter<'a>, _: &'a Key) -> BoxFuture<'a, Result<Receipt, Failure>> {
         Box::pin(async { Ok(Receipt::said("nothing is closed there")) })
     }

@@ -28,6 +28,7 @@ pub const KIND: Kind = Kind {
     settings: &[],
     safety: Safety::Keyed,
     closes: true,
+    findings: None,
     settles: 0,
     rate: (30, 120),
     open: |channel, tools| {

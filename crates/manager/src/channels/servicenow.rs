@@ -31,6 +31,7 @@ pub const KIND: Kind = Kind {
     ],
     safety: Safety::Keyed,
     closes: true,
+    findings: None,
     settles: 0,
     rate: (10, 60),
     open: |channel, tools| {

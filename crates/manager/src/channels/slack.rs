@@ -36,6 +36,7 @@ pub const KIND: Kind = Kind {
     )],
     safety: Safety::Repeatable,
     closes: false,
+    findings: None,
     settles: 0,
     rate: (5, 60),
     open: |channel, tools| {

@@ -30,15 +30,11 @@ pub const KIND: Kind = Kind {
     ],
     safety: Safety::Repeatable,
     closes: false,
+    findings: None,
     settles: 0,
     rate: (100, 1_200),
     open: |channel, tools| {
-        let named = channel.setting("account");
-        let account = match named {
-            Some(name) => tools.accounts.get(name).ok_or_else(|| format!("cloud.accounts.{name} is not configured"))?,
-            None if tools.accounts.len() > 1 => return Err("settings.account is missing: there are several".into()),
-            None => tools.accounts.values().next().ok_or("cloud.accounts.<name> is not configured")?,
-        };
+        let account = tools.account(channel)?;
         let json = match channel.setting("body") {
             None | Some("words") => false,
             Some("json") => true,

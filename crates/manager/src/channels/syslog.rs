@@ -39,6 +39,7 @@ pub const KIND: Kind = Kind {
     ],
     safety: Safety::Repeatable,
     closes: false,
+    findings: None,
     settles: 0,
     rate: (100, 6_000),
     open: |channel, _| Ok(Box::new(Syslog::open(channel)?)),

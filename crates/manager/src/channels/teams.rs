@@ -24,6 +24,7 @@ pub const KIND: Kind = Kind {
     settings: &[],
     safety: Safety::Repeatable,
     closes: false,
+    findings: None,
     settles: 0,
     rate: (4, 120),
     open: |channel, tools| {

@@ -17,6 +17,7 @@ pub const KIND: Kind = Kind {
     settings: &[],
     safety: Safety::Repeatable,
     closes: false,
+    findings: None,
     settles: 0,
     rate: (300, 6_000),
     open: |channel, tools| {

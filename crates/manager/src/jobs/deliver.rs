@@ -13,7 +13,7 @@ use sakimori_respond::actions::Safety;
 use sakimori_respond::message::line;
 use sakimori_respond::wide;
 use sakimori_store::control::messages::{self, State, Stored};
-use sakimori_store::control::{Change, ControlError, Scope, actions};
+use sakimori_store::control::{Change, ControlError, Scope, actions, alerts};
 use serde_json::{Value, json};
 
 use super::wake;
@@ -140,6 +140,9 @@ async fn record(
         tell(&mut change, &message, now).await?;
     }
     messages::update(change.connection(), &message).await?;
+    if message.state == State::Sent && kind.closes && message.kind == "alert" {
+        closed_meanwhile(shared, &mut change, &message, now).await?;
+    }
     for mut job in before.into_iter().chain(done) {
         let id = job.action.order.id.clone();
         let step = match message.state {
@@ -283,7 +286,8 @@ pub fn test(tenant: &str, channel: &str, by: &str, now: Timestamp) -> Stored {
 pub async fn close(
     shared: &Shared,
     change: &mut Change,
-    (tenant, alert, by): (&str, &str, &str),
+    (tenant, alert): (&str, &str),
+    (by, comment): (&str, &str),
     now: Timestamp,
 ) -> Result<Vec<String>, ControlError> {
     let mut channels = Vec::new();
@@ -294,13 +298,29 @@ pub async fn close(
         let id = format!("{}-closed", told.id);
         let facts = json!({
             "form": 1, "kind": "close", "id": id, "time": now.to_string(), "summary": line(&told.subject),
-            "by": line(by), "count": 0, "alerts": [],
+            "by": line(by), "comment": line(comment), "count": 0, "alerts": [],
         });
         let message = fresh(tenant, &told.channel, "close", (id, told.id), facts.to_string(), now);
         messages::put(change.connection(), &message, &[]).await?;
         channels.push(message.channel);
     }
     Ok(channels)
+}
+
+/// A message whose alerts were all closed before its receiver had it is followed by the one that says so.
+async fn closed_meanwhile(
+    shared: &Shared,
+    change: &mut Change,
+    message: &Stored,
+    now: Timestamp,
+) -> Result<(), ControlError> {
+    for alert in messages::alerts(change.connection(), &message.tenant, &message.id).await? {
+        let note = alerts::get(change.connection(), &message.tenant, &alert).await?;
+        if let Some(note) = note.filter(|note| note.status == alerts::Status::Closed) {
+            close(shared, change, (&message.tenant, &alert), (&note.author, &note.comment), now).await?;
+        }
+    }
+    Ok(())
 }
 
 fn fresh(

@@ -5,6 +5,7 @@ pub mod deliver;
 mod effects;
 mod exceptions;
 mod executions;
+mod findings;
 mod flush;
 mod notify;
 mod outbox;

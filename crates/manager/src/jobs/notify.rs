@@ -18,7 +18,8 @@ use sakimori_store::control::{ControlError, Scope};
 use sakimori_store::lake::Interval;
 use sakimori_store::query;
 
-use super::{deliver, wake};
+use super::{deliver, findings, wake};
+use crate::channels::Findings;
 use crate::respond::{self, Account, advance};
 use crate::shared::Shared;
 
@@ -121,8 +122,9 @@ async fn make_due(shared: &Shared) -> Result<bool, String> {
     for job in work(shared, ActionState::Approved).await? {
         let order = &job.action.order;
         let channel = order.target.to_string();
-        // A question goes at once and alone: whoever answers must see what it is about.
-        let own = if order.inputs.contains_key(ASK) { order.id.as_str() } else { "" };
+        // A question goes at once and alone: whoever answers must see what it is about. So does a finding.
+        let alone = order.inputs.contains_key(ASK) || takes_findings(shared, &channel).is_some();
+        let own = if alone { order.id.as_str() } else { "" };
         let key = format!("{}|{channel}|{}|{own}", job.tenant, order.cause.rule);
         let one = Waiting { id: order.id.clone(), key, since: job.action.planned_at };
         waiting.entry(channel).or_default().push(one);
@@ -137,6 +139,11 @@ async fn make_due(shared: &Shared) -> Result<bool, String> {
         }
     }
     Ok(!jobs.is_empty())
+}
+
+/// What a channel says of findings, where it takes them.
+fn takes_findings(shared: &Shared, channel: &str) -> Option<Findings> {
+    shared.channels.kind(channel).and_then(|kind| kind.findings)
 }
 
 /// A question about a network says whom its block would hit (RS2).
@@ -157,10 +164,20 @@ async fn tell_impact(shared: &Shared, tenant: &str, ask: &mut serde_json::Value,
 async fn make(shared: &Shared, channel: &str, mut members: Vec<Job>, tried: i64) -> Result<(), String> {
     let Some(first) = members.first() else { return Ok(()) };
     let (id, tenant) = (first.action.order.id.clone(), first.tenant.clone());
+    let findings = takes_findings(shared, channel);
     let mut ask = members.iter().find_map(|job| crate::answers::ask(shared, job));
     let mut alerts = Vec::new();
     for job in &members {
         alerts.push((alert(shared, job).await, done_about(shared, job).await?));
+    }
+    if let (Some(findings), [job], [(about, _)]) = (findings, members.as_slice(), alerts.as_slice())
+        && tried == 0
+    {
+        let told = findings::objection(shared, job, channel, &findings, about).await;
+        if let Some(reason) = told.map_err(|error| error.to_string())? {
+            let Some(job) = members.pop() else { return Ok(()) };
+            return findings::leave(shared, job, reason).await.map_err(|error| error.to_string());
+        }
     }
     if let (Some(ask), Some((about, _))) = (&mut ask, alerts.first()) {
         tell_impact(shared, &tenant, ask, about).await;
@@ -175,7 +192,10 @@ async fn make(shared: &Shared, channel: &str, mut members: Vec<Job>, tried: i64)
         })
         .collect();
     let now = shared.clock.now();
-    let message = compose(&id, channel, &notices, ask.as_ref(), now);
+    let mut message = compose(&id, channel, &notices, ask.as_ref(), now);
+    if let (Some(_), Some(notice)) = (findings, notices.first()) {
+        message.body = findings::carry(&message.body, notice.alert);
+    }
     let title = notices.first().and_then(|notice| notice.alert.str(field::RULE_NAME)).unwrap_or("alert");
     let told: Vec<String> = members.iter().map(|job| job.action.order.cause.alert.clone()).collect();
     let told: Vec<String> = told.into_iter().filter(|alert| !alert.is_empty()).collect();

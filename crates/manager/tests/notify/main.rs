@@ -5,6 +5,7 @@
 
 mod delivery;
 mod fake;
+mod findings;
 mod jira;
 mod mail;
 mod pagerduty;

@@ -105,6 +105,11 @@ impl Site {
 
     /// An alert in which all that may come from outside is hostile; its id.
     pub fn alert(&mut self) -> String {
+        self.alert_of("")
+    }
+
+    /// The same, of what came by this log source.
+    pub fn alert_of(&mut self, source: &str) -> String {
         self.serial += 1;
         let id = format!("{:032x}", 0xa1e7_0000 + self.serial);
         let mut event = Event::new();
@@ -118,6 +123,9 @@ impl Site {
         event.set(field::USER_NAME, HOSTILE);
         event.set(field::HOST_NAME, "web1");
         event.set(field::MESSAGE, HOSTILE);
+        if !source.is_empty() {
+            event.set(field::SAKIMORI_SOURCE, source.to_owned());
+        }
         let sequence = u64::from(self.serial);
         let header = BatchHeader {
             id: format!("test/{sequence}/{}", self.now().micros()),
@@ -148,8 +156,13 @@ impl Site {
 
     /// Has a playbook ask for a message about this alert; the message's id.
     pub fn tell(&self, alert: &str, inputs: &[(&str, &str)]) -> String {
+        self.tell_by("manager", alert, inputs)
+    }
+
+    /// The same for another reason, so that it is another message.
+    pub fn tell_by(&self, place: &str, alert: &str, inputs: &[(&str, &str)]) -> String {
         let target = Target::Channel("ops".into());
-        let id = sakimori_respond::wide::order_id(alert, "notify", &target, "manager");
+        let id = sakimori_respond::wide::order_id(alert, "notify", &target, place);
         let order = Order {
             id: id.clone(),
             action: "notify".into(),
@@ -218,8 +231,8 @@ impl Site {
         self.block_on(async {
             let mut change = self.shared().control.begin().await.unwrap();
             alerts::put(change.connection(), &note).await.unwrap();
-            let of = (DEFAULT_TENANT, alert, "user:ann");
-            sakimori_manager::jobs::deliver::close(self.shared(), &mut change, of, self.now()).await.unwrap();
+            let (of, said) = ((DEFAULT_TENANT, alert), ("user:ann", "a drill"));
+            sakimori_manager::jobs::deliver::close(self.shared(), &mut change, of, said, self.now()).await.unwrap();
             change.commit().await.unwrap();
         });
         self.shared().channels.wake("ops");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod decisions;
+mod isolation;
 mod lines;
 mod posted;
 mod queue;
@@ -25,6 +26,7 @@ fn main() {
     }
     let all: &[(&'static str, fn())] = &[
         ("findings_through_a_topic_and_a_queue_are_blocked_in_the_waf", queue::findings),
+        ("an_instance_whose_malware_stays_is_isolated_and_released", isolation::cleaning_failed),
         ("a_message_of_a_queue_is_taken_once_whatever_ends_in_between", queue::once),
         ("a_webhook_shows_who_it_is_and_is_taken_once", posted::webhook),
         ("a_signed_request_begins_a_playbook_once", posted::begins_a_playbook),

@@ -51,7 +51,7 @@ fn settings(simulator: &Simulator, queue: &str) -> String {
     )
 }
 
-fn given<'a>(pairs: &[(&'a str, &str)]) -> BTreeMap<&'a str, String> {
+pub fn given<'a>(pairs: &[(&'a str, &str)]) -> BTreeMap<&'a str, String> {
     pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
 }
 
@@ -61,7 +61,7 @@ fn set_up(simulator: &Simulator) -> (String, String) {
     (topic.to_owned(), queue.to_owned())
 }
 
-async fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = holds() {

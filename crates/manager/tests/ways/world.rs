@@ -99,6 +99,21 @@ impl World {
         (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
     }
 
+    /// Waits until an execution of a playbook is in a state; its id.
+    pub async fn execution(&self, playbook: &str, state: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let all = self.get("/api/v1/executions").await;
+            let mut items = all["items"].as_array().unwrap().iter();
+            let found = items.find(|one| one["playbook"] == playbook && one["state"] == state);
+            if let Some(found) = found {
+                return found["id"].as_str().unwrap().to_owned();
+            }
+            assert!(Instant::now() < until, "no execution of {playbook} is {state}: {all:#}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Events that a search finds.
     pub async fn events(&self, query: &str) -> Vec<Value> {
         let query: String = url_escaped(query);

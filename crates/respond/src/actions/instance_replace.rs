@@ -20,6 +20,13 @@ pub const DECREMENT: Input = Input {
     about: "only with standby: yes lowers the desired capacity by one, so that no other is launched; no (as without it)",
     most: 3,
 };
+/// Input: what of an instance that waits in a lifecycle hook of its launch?
+pub const HOOK: Input = Input {
+    name: "hook",
+    about: "of an instance that waits in a lifecycle hook of its launch, out of which none can leave: wait (as without it) \
+            until the hook is over; complete: end the wait, after which it is in service for a moment",
+    most: 8,
+};
 
 /// What it is.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -27,12 +34,14 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     title_en: "Replace an instance in its Auto Scaling group",
     title_ja: "Auto Scaling グループのインスタンスを入れ替える",
     config: &[],
-    inputs: &[HOW, DECREMENT],
+    inputs: &[HOW, DECREMENT, HOOK],
     target: TargetKind::Resource(instance::KIND),
     permissions: &[
         "autoscaling:AttachInstances",
+        "autoscaling:CompleteLifecycleAction",
         "autoscaling:DescribeAutoScalingGroups",
         "autoscaling:DescribeAutoScalingInstances",
+        "autoscaling:DescribeLifecycleHooks",
         "autoscaling:DetachInstances",
         "autoscaling:EnterStandby",
         "autoscaling:ExitStandby",
@@ -72,6 +81,21 @@ pub struct Former {
     pub desired: i32,
     /// Was it protected from scale-in?
     pub protected: bool,
+    /// Is its wait in hooks of its launch ended?
+    #[serde(default)]
+    pub complete: bool,
+}
+
+/// Is the wait in a hook of its launch ended?
+///
+/// # Errors
+/// A value that means nothing.
+pub fn completes(order: &Order) -> Result<bool, String> {
+    match order.inputs.get(HOOK.name).map(String::as_str) {
+        None | Some("" | "wait") => Ok(false),
+        Some("complete") => Ok(true),
+        Some(other) => Err(format!("hook: {} is neither wait nor complete", super::short(other))),
+    }
 }
 
 /// How the order wants it.
@@ -114,5 +138,9 @@ mod tests {
         assert!(how(&order).is_err());
         order.inputs.insert("decrement".into(), "perhaps".into());
         assert!(how(&order).is_err());
+        for (given, wanted) in [("", Some(false)), ("wait", Some(false)), ("complete", Some(true)), ("abandon", None)] {
+            order.inputs.insert("hook".into(), given.into());
+            assert_eq!(completes(&order).ok(), wanted, "{given}");
+        }
     }
 }

@@ -120,7 +120,7 @@ pub struct Progress {
     /// How often it was ordered again.
     #[serde(default)]
     pub retries: u32,
-    /// Does the action count against the playbook's limits?
+    /// Does the action count against the playbook's limits? Of several on one target the first does.
     #[serde(default)]
     pub counts: bool,
     /// What it waits for at the longest.
@@ -264,12 +264,15 @@ impl Execution {
         self.steps.values().filter(waits).filter_map(|step| step.until).min()
     }
 
-    /// How many actions that count against the playbook's limits it ordered since a moment.
+    /// How many targets that count against the playbook's limits it hit since a moment.
     pub fn counted_since(&self, since: Timestamp) -> usize {
-        let counts = |step: &&Progress| {
-            step.counts && step.since >= since && !matches!(step.state, StepState::Failed | StepState::Undone)
-        };
-        self.steps.values().filter(counts).count()
+        self.counting().filter(|(_, step)| step.since >= since).count()
+    }
+
+    /// The steps that count, one for each target: place and progress.
+    pub(crate) fn counting(&self) -> impl Iterator<Item = (&str, &Progress)> {
+        let counts = |step: &Progress| step.counts && !matches!(step.state, StepState::Failed | StepState::Undone);
+        self.steps.iter().filter(move |(_, step)| counts(step)).map(|(place, step)| (place.as_str(), step))
     }
 
     /// The steps that wait for people: place and question.

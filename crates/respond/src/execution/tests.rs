@@ -297,6 +297,30 @@ fn the_blast_radius_refuses_or_asks() {
 }
 
 #[test]
+fn several_actions_on_one_target_are_one_against_the_limit() {
+    let steps = "limits: { most: 1, within: 1h }
+steps:
+  - { id: first, action: waf_block, target: event.source.ip }
+  - { id: again, action: waf_block, target: event.source.ip }
+  - { id: other, action: waf_block, target: '\"203.0.113.9\"' }
+";
+    let mut world = World::new(&with(steps), event());
+    assert_eq!(world.pass(), ["waf_block 198.51.100.7"]);
+    world.let_be(0, ActionState::Done);
+    assert_eq!(world.pass(), ["waf_block 198.51.100.7"], "the same one again is no second one");
+    assert_eq!(world.execution.counted_since(now(-1)), 1);
+    world.let_be(1, ActionState::Done);
+    assert_eq!(world.pass(), Vec::<String>::new());
+    assert!(world.execution.reason.as_ref().unwrap().contains("number 2"), "{:?}", world.execution.reason);
+    // One that failed is not one that was hit.
+    let mut world = World::new(&with(steps), event());
+    world.pass();
+    world.let_be(0, ActionState::Failed);
+    world.pass();
+    assert_eq!(world.execution.counted_since(now(-1)), 0);
+}
+
+#[test]
 fn quiet_hours_wait_skip_or_ask() {
     // now(0) is 2027-01-15 08:00:00 UTC.
     let quiet = |then: &str| with(&format!("quiet_hours: {{ from: \"07:00\", to: \"09:00\", {then} }}\n{TWO}"));

@@ -394,13 +394,6 @@ impl<'a> Walk<'a> {
         if let Some(why) = self.facts.halted {
             return Flow::Ends(State::Stopped, why.to_owned());
         }
-        let counts = act.action.target != TargetKind::Channel;
-        if counts
-            && !self.execution.steps.contains_key(place)
-            && let Some(flow) = self.over_limit(place, then)
-        {
-            return flow;
-        }
         self.set_item(item);
         let keyed_by = format!("{} {place} {retries}", self.execution.id);
         let setting = Setting { place: MANAGER, now: self.facts.now, scope: Scope::Wide };
@@ -410,6 +403,13 @@ impl<'a> Walk<'a> {
             Ok(order) => order,
             Err(reason) => return self.fail(place, format!("{}: {reason}", act.action.id), then),
         };
+        let counts = act.action.target != TargetKind::Channel && !self.hits_already(place, &order.target);
+        if counts
+            && !self.execution.steps.contains_key(place)
+            && let Some(flow) = self.over_limit(place, then)
+        {
+            return flow;
+        }
         if order.cause.alert.is_empty() && self.execution.by.starts_with("playbook:") {
             // Nobody ordered it by hand.
             order.cause.alert = format!("execution:{}", self.execution.id);
@@ -421,6 +421,21 @@ impl<'a> Walk<'a> {
         (note.action, note.retries, note.counts, note.until) = (Some(id), retries, counts, until);
         self.commands.push(Command::Order(Box::new(order)));
         Flow::Going
+    }
+
+    /// Does another step of this execution act on the same target and count? An instance of which a snapshot is made, which is
+    /// isolated and detached is one instance.
+    fn hits_already(&self, place: &str, target: &Target) -> bool {
+        let ordered = |id: &str| {
+            let now = self.commands.iter().find_map(|command| match command {
+                Command::Order(order) if order.id == id => Some(&order.target),
+                _ => None,
+            });
+            now.or_else(|| self.facts.actions.get(id).map(|action| &action.order.target))
+        };
+        self.execution.counting().any(|(other, step)| {
+            other != place && step.action.as_deref().and_then(ordered).is_some_and(|other| other == target)
+        })
     }
 
     /// Would one more be too many? Then it is refused, or people are asked.

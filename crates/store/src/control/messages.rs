@@ -323,6 +323,26 @@ pub async fn closable(connection: &mut Connection, tenant: &str, alert: &str) ->
     Ok(sql::query_as(sql).bind(tenant).bind(alert).fetch_all(connection).await?)
 }
 
+/// By which message a channel was told, or is to be told, of an alert.
+///
+/// # Errors
+/// The database failed.
+pub async fn told(pool: &Pool, tenant: &str, channel: &str, alert: &str) -> Result<Option<String>> {
+    let sql = "SELECT m.id FROM messages m JOIN message_alerts a ON a.tenant = m.tenant AND a.message = m.id \
+               WHERE a.tenant = $1 AND a.alert = $2 AND m.channel = $3 AND m.kind = 'alert' AND m.state <> 'dead' LIMIT 1";
+    let query = sql::query_scalar(sql).bind(tenant).bind(alert).bind(channel);
+    Ok(query.fetch_optional(pool).await?)
+}
+
+/// Which alerts a message tells of.
+///
+/// # Errors
+/// The database failed.
+pub async fn alerts(connection: &mut Connection, tenant: &str, message: &str) -> Result<Vec<String>> {
+    let sql = "SELECT alert FROM message_alerts WHERE tenant = $1 AND message = $2 ORDER BY alert LIMIT 1000";
+    Ok(sql::query_scalar(sql).bind(tenant).bind(message).fetch_all(connection).await?)
+}
+
 /// How many messages to a channel died since a moment.
 ///
 /// # Errors

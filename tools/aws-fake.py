@@ -1,21 +1,30 @@
 """A small strict fake of what the AWS simulator does not answer, after the published API models (those that AWS's own SDK in
 Python carries): a request that the model refuses (a member that it does not know, one that is missing, a value outside its
-enumeration, pattern or length) is answered as AWS would. It holds pipelines with their stages and executions, says which
-resources stand behind a web ACL, and what a role may do."""
+enumeration, pattern or length) is answered as AWS would. It holds pipelines with their stages and executions, and virtual
+desktops; it says which resources stand behind a web ACL, and what a role may do; it sets the workflow of Security Hub's findings.
+Tests and the demo use it:
+
+  aws-fake.py PORT [SIMULATOR]      serves the APIs; tests set its state with PUT /set and read it with GET /set
+
+Of Security Hub it plays the change of findings, and passes the rest on to the simulator, whose findings it shows as changed.
+"""
 
 import http.server
 import json
 import re
 import sys
 import urllib.parse
+import urllib.request
 
 import botocore.session
 
 session = botocore.session.get_session()
-models = {name: session.get_service_model(name) for name in ("codepipeline", "wafv2", "iam")}
+models = {name: session.get_service_model(name) for name in ("codepipeline", "wafv2", "workspaces", "securityhub", "iam")}
 
-# What tests set with PUT /set and read with GET /set, as JSON.
-state = {"pipelines": {}, "resources": {}, "allowed": [], "denied": [], "simulates": True, "on": {}}
+# What tests set with PUT /set and read with GET /set, as JSON. Desktops are those of a region, by their id, as the API tells them.
+state = {
+    "pipelines": {}, "resources": {}, "desktops": {}, "updates": {}, "allowed": [], "denied": [], "simulates": True, "on": {},
+}
 
 
 class Refused(Exception):
@@ -38,6 +47,8 @@ def check(shape, value, at):
         for name, one in value.items():
             check(shape.members[name], one, f"{at}.{name}")
     elif shape.type_name == "list":
+        if not shape.metadata.get("min", 0) <= len(value) <= shape.metadata.get("max", 1 << 20):
+            raise Refused("ValidationException", f"{at}: {len(value)} members")
         for one in value:
             check(shape.member, one, at)
     elif shape.type_name == "string":
@@ -113,6 +124,82 @@ def resources(body):
     return {"ResourceArns": state["resources"].get(body["WebACLArn"], {}).get(kind, [])}
 
 
+def describe_desktops(body, region):
+    known = state["desktops"].get(region, {})
+    ways = [name for name in ("WorkspaceIds", "DirectoryId", "BundleId") if name in body]
+    if len(ways) > 1 or ("UserName" in body and "DirectoryId" not in body):
+        raise Refused("InvalidParameterValuesException", "parameters that do not go together")
+    fits = [key for key in sorted(known) if key in body.get("WorkspaceIds", [key])
+            and all(known[key][name] == body[name] for name in ("DirectoryId", "UserName", "BundleId") if name in body)]
+    start, limit = int(body.get("NextToken", 0)), body.get("Limit", 25)
+    page = fits[start:start + limit]
+    answer = {"Workspaces": [dict(known[key]) for key in page]}
+    # What is on its way arrives once it was seen.
+    for key in page:
+        known[key]["State"] = {"STOPPING": "STOPPED", "STARTING": "AVAILABLE"}.get(known[key]["State"], known[key]["State"])
+    if start + limit < len(fits):
+        answer["NextToken"] = str(start + limit)
+    return answer
+
+
+def turn_desktops(requests, region, right, to):
+    failed = []
+    for key in (request["WorkspaceId"] for request in requests):
+        one = state["desktops"].get(region, {}).get(key)
+        if one is None:
+            why = "ResourceNotFound.Workspace"
+        elif one["WorkspaceProperties"]["RunningMode"] == "ALWAYS_ON":
+            why = "InvalidRunningMode.Workspace"
+        elif one["State"] not in right:
+            why = "InvalidState.Workspace"
+        else:
+            one["State"] = to
+            continue
+        failed.append({"WorkspaceId": key, "ErrorCode": why, "ErrorMessage": "refused"})
+    return {"FailedRequests": failed}
+
+
+def stop_desktops(body, region):
+    right = ("AVAILABLE", "IMPAIRED", "UNHEALTHY", "ERROR")
+    return turn_desktops(body["StopWorkspaceRequests"], region, right, "STOPPING")
+
+
+def start_desktops(body, region):
+    return turn_desktops(body["StartWorkspaceRequests"], region, ("STOPPED",), "STARTING")
+
+
+def passed_on(method, path, headers, body):
+    """What the simulator answers."""
+    kept = {name: headers[name] for name in ("Authorization", "Content-Type", "X-Amz-Date") if name in headers}
+    request = urllib.request.Request(f"http://{sys.argv[2]}{path}", data=body.encode(), headers=kept, method=method)
+    with urllib.request.urlopen(request) as answer:
+        return json.loads(answer.read())
+
+
+def findings(method, path, headers, body):
+    """Security Hub: a finding that was changed is shown as it was imported, with the change."""
+    names = {"/findings": "GetFindings", "/findings/import": "BatchImportFindings", "/findings/batchupdate": "BatchUpdateFindings"}
+    if path not in names or method != ("PATCH" if path.endswith("batchupdate") else "POST"):
+        raise Refused("ResourceNotFoundException", path)
+    arguments = json.loads(body)
+    check(models["securityhub"].operation_model(names[path]).input_shape, arguments, names[path])
+    if path == "/findings/import":
+        return passed_on(method, path, headers, body)
+    if path == "/findings":
+        answer = passed_on(method, path, headers, body)
+        return answer | {"Findings": [one | state["updates"].get(one["Id"], {}) for one in answer["Findings"]]}
+    known = {one["Id"]: one for one in passed_on("POST", "/findings", headers, "{}")["Findings"]}
+    done, failed = [], []
+    for one in arguments["FindingIdentifiers"]:
+        if known.get(one["Id"], {}).get("ProductArn") != one["ProductArn"]:
+            failed.append({"FindingIdentifier": one, "ErrorCode": "FindingNotFound", "ErrorMessage": "no such finding"})
+            continue
+        change = state["updates"].setdefault(one["Id"], {})
+        change.update({name: arguments[name] for name in ("Note", "Workflow") if name in arguments})
+        done.append(one)
+    return {"ProcessedFindings": done, "UnprocessedFindings": failed}
+
+
 def simulate(form):
     if not state["simulates"]:
         raise Refused("AccessDenied", "not authorized to perform iam:SimulatePrincipalPolicy")
@@ -142,6 +229,10 @@ OPERATIONS = {
     "EnableStageTransition": enable,
     "ListResourcesForWebACL": resources,
 }
+# Of these the region counts.
+IN_REGION = {"DescribeWorkspaces": describe_desktops, "StopWorkspaces": stop_desktops, "StartWorkspaces": start_desktops}
+# How a request names its service.
+PREFIXES = {models[name].metadata["targetPrefix"]: name for name in ("codepipeline", "wafv2", "workspaces")}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -166,7 +257,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         state.update(json.loads(self.body()))
         self.answer(200, "{}")
 
+    def do_PATCH(self):
+        self.rest("PATCH")
+
+    def rest(self, method):
+        try:
+            self.answer(200, json.dumps(findings(method, self.path, self.headers, self.body())), "application/json")
+        except Refused as error:
+            self.answer(400, json.dumps({"__type": error.code, "Message": str(error)}), "application/json")
+
     def do_POST(self):
+        if self.path != "/":
+            self.rest("POST")
+            return
         target = self.headers.get("X-Amz-Target")
         body = self.body()
         try:
@@ -175,12 +278,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.answer(200, simulate(form), "text/xml")
                 return
             prefix, operation = target.split(".")
-            service = "codepipeline" if prefix.startswith("CodePipeline") else "wafv2"
-            if prefix != models[service].metadata["targetPrefix"] or operation not in OPERATIONS:
+            if prefix not in PREFIXES or operation not in OPERATIONS.keys() | IN_REGION.keys():
                 raise Refused("UnknownOperationException", target)
             arguments = json.loads(body)
-            check(models[service].operation_model(operation).input_shape, arguments, operation)
-            self.answer(200, json.dumps(OPERATIONS[operation](arguments)))
+            check(models[PREFIXES[prefix]].operation_model(operation).input_shape, arguments, operation)
+            if operation in IN_REGION:
+                region = self.headers.get("Authorization", "").split("Credential=")[1].split("/")[2]
+                answer = IN_REGION[operation](arguments, region)
+            else:
+                answer = OPERATIONS[operation](arguments)
+            self.answer(200, json.dumps(answer))
         except Refused as error:
             if target is None:
                 xml = f"<ErrorResponse><Error><Type>Sender</Type><Code>{error.code}</Code><Message>{error}</Message></Error></ErrorResponse>"
