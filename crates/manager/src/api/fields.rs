@@ -78,7 +78,7 @@ pub struct Words {
 /// Fields.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FieldList {
-    /// In the order of their names.
+    /// Those whose name begins so first, then those of which a part does; each in the order of their names.
     pub items: Vec<FieldView>,
 }
 
@@ -136,7 +136,9 @@ pub async fn list(Query(asked): Query<FieldQuery>) -> Json<FieldList> {
         name.starts_with(&prefix)
             || name.match_indices('.').any(|(at, _)| name.get(at + 1..).is_some_and(|part| part.starts_with(&prefix)))
     };
-    Json(FieldList { items: FieldId::all().filter(|id| begins(id.name())).map(view).collect() })
+    let mut items: Vec<FieldView> = FieldId::all().filter(|id| begins(id.name())).map(view).collect();
+    items.sort_by_key(|field| !field.name.starts_with(&prefix));
+    Json(FieldList { items })
 }
 
 fn view(id: FieldId) -> FieldView {

@@ -211,7 +211,7 @@ fn checked(new: NewSearch, now: Timestamp) -> Result<Search, Problem> {
         }
     }
     let columns = new.fields.join(",");
-    if search::chosen(Some(&columns)).is_err() || new.fields.iter().any(|name| name.contains(',')) {
+    if search::chosen(Some(&columns)).is_err() || new.fields.iter().any(|name| name.is_empty() || name.contains(',')) {
         tell("fields", "expected at most 64 names of fields".to_owned());
     }
     match wrong {

@@ -363,7 +363,7 @@ fn yara(alert: &Event, files: &Files, why: &mut Why) {
 /// A rule of a file by its name, with the line at which it begins.
 fn yara_rule<'a>(text: &'a str, name: &str) -> Option<(usize, &'a str)> {
     let is = |line: &str| {
-        let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let words = line.split([' ', '\t', ':', '{', '\r', '\n']);
         let mut words = words.filter(|word| !matches!(*word, "" | "private" | "global"));
         words.next() == Some("rule") && words.next() == Some(name)
     };

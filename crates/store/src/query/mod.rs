@@ -1,7 +1,7 @@
 //! The one search language, first part: what a person types into the search box.
 //!
 //! ```text
-//! source.ip:198.51.100.0/24 and not user.name:ro*        networks on address fields, wildcards
+//! source.ip: 198.51.100.0/24 and not user.name: ro*      networks on address fields, wildcards
 //! http.response.status_code >= 400                       also >, <, <=, =, != and field:[400 to 499]
 //! user.name:(root or admin)    url.path:"/a \"b\""       groups of values, quoted values with escapes
 //! error.message:*              "connection reset"        existence, free text (a phrase)

@@ -157,21 +157,17 @@ impl Parser<'_> {
         }
         let word = if self.peek() == Some('"') { self.quoted()? } else { self.bare(true)? };
         let end = self.at;
-        let op = match self.peek() {
-            Some(':') => {
-                self.next();
-                self.blanks();
-                Some(self.operator().unwrap_or(Op::Is))
-            }
-            _ => {
-                self.blanks();
-                let op = self.operator();
-                if op.is_none() {
-                    self.at = end;
-                }
-                op
-            }
+        self.blanks();
+        let op = if self.peek() == Some(':') {
+            self.next();
+            self.blanks();
+            Some(self.operator().unwrap_or(Op::Is))
+        } else {
+            self.operator()
         };
+        if op.is_none() {
+            self.at = end;
+        }
         match op {
             None if word.form.is_any() && !word.quoted => Ok(Expr::All),
             None => Ok(Expr::Text(word.form)),

@@ -36,6 +36,9 @@ fn searches_find_what_they_say() {
         ("source.ip:2001:db8::/32", false),
         ("user.name:ROOT", true),
         ("user.name:(admin or root)", true),
+        ("user.name: root and source.ip: 198.51.100.0/24", true),
+        ("user.name : (admin or root)", true),
+        ("error.message: * or not user.name : root", false),
         ("user.name:(not root)", false),
         ("related.user:admin", true),
         ("source.port >= 50000", true),
@@ -87,6 +90,9 @@ fn mistakes_are_named_with_their_column_and_what_to_try() {
     ] {
         let error = parse(text).expect_err(text);
         assert_eq!(error.column, column, "{text}: {error}");
+        let before: String = text.chars().take(column - 1).collect();
+        assert_eq!(error.offset, before.encode_utf16().count(), "{text}");
+        assert!(error.length >= 1 && error.offset + error.length <= text.encode_utf16().count() + 1, "{text}");
         assert!(error.reason.contains(reason), "{text}: {error}");
         assert!(error.hint.clone().unwrap_or_default().contains(hint), "{text}: {error}");
     }
