@@ -151,7 +151,7 @@ fn each_claim_is_held_against_what_was_asked() {
         let changed = with(|claims| {
             claims.insert((*claim).to_owned(), value.clone());
         });
-        assert_eq!(check(&changed), Err(Refused::Claim(wanted)), "{claim} {value}");
+        assert_eq!(check(&changed), Err(Refused::Claim(*wanted)), "{claim} {value}");
     }
     let fine = with(|claims| {
         claims.insert("aud".into(), json!(["another", "sakimori"]));
