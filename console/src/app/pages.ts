@@ -1,5 +1,5 @@
 // The catalog of pages. To add one: a folder in `pages/`, a file of words in each language, and a line here.
-import { Gauge, Search, Settings, ShieldCheck, type LucideIcon } from "lucide-react";
+import { BookOpen, FileText, Gauge, Search, Server, Settings, ShieldCheck, SlidersHorizontal, type LucideIcon } from "lucide-react";
 import type { ComponentType } from "react";
 
 export interface PageEntry {
@@ -19,12 +19,13 @@ export interface PageEntry {
 export const pages: readonly PageEntry[] = [
   { id: "now", path: "/", icon: Gauge, permission: "alerts:read", key: "n", load: () => import("../pages/now/Now") },
   { id: "search", path: "/search", icon: Search, permission: "events:read", key: "a", load: () => import("../pages/search/Search") },
-  {
-    id: "response", path: "/response", icon: ShieldCheck, permission: "actions:read", key: "e", load: () => import("../pages/response/Response"),
-    below: [
-      { path: "/response/playbooks/:id", load: () => import("../pages/response/Playbook") },
-      { path: "/response/executions/:id", load: () => import("../pages/response/Execution") },
-    ],
-  },
+  { id: "servers", path: "/servers", icon: Server, permission: "agents:read", key: "h", load: () => import("../pages/servers/Servers"), below: [{ path: "/servers/:id", load: () => import("../pages/servers/One") }] },
+  { id: "response", path: "/response", icon: ShieldCheck, permission: "actions:read", key: "e", load: () => import("../pages/response/Response"), below: [
+    { path: "/response/playbooks/:id", load: () => import("../pages/response/Playbook") },
+    { path: "/response/executions/:id", load: () => import("../pages/response/Execution") },
+  ] },
+  { id: "policies", path: "/policies", icon: SlidersHorizontal, permission: "policies:read", key: "p", load: () => import("../pages/policies/Policies") },
+  { id: "rules", path: "/rules", icon: BookOpen, permission: "rules:read", key: "r", load: () => import("../pages/rules/Rules"), below: [{ path: "/rules/:id", load: () => import("../pages/rules/One") }] },
+  { id: "sources", path: "/sources", icon: FileText, permission: "events:read", key: "l", load: () => import("../pages/sources/Sources") },
   { id: "settings", path: "/settings", icon: Settings, permission: "session:read", key: "s", load: () => import("../pages/settings/Settings") },
 ];

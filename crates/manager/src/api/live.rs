@@ -185,7 +185,7 @@ impl Feed {
             Some(session) => {
                 let control = self.app.shared.control.read();
                 // Where the database does not answer, the page would learn nothing either.
-                sakimori_store::control::sessions::exists(control, session).await.unwrap_or(true)
+                sakimori_store::control::sessions::exists(control, &session.id).await.unwrap_or(true)
             }
         }
     }

@@ -101,6 +101,11 @@ fn policy_undo_operators_and_the_order_key_are_sealed() {
             address: "203.0.113.44".into(),
             created: now,
             expires: now.plus_secs(3_600),
+            browser: false,
+            seen: now,
+            way: "password".into(),
+            strong: false,
+            agent: String::new(),
         };
         let mut change = manager.shared.control.begin().await.unwrap();
         sakimori_store::control::sessions::create(change.connection(), &session, &[7; 32]).await.unwrap();
