@@ -4,7 +4,6 @@ import { useState } from "react";
 import { api, ask } from "../../api/client";
 import { useSession } from "../../app/session";
 import { useText } from "../../i18n/words";
-import { Button } from "../../parts/Button";
 import { Confirm } from "../../parts/Dialog";
 import { useNotice } from "../../parts/Notice";
 import { Panel } from "../../parts/Page";

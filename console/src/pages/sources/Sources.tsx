@@ -12,7 +12,7 @@ import { Asked, Dot, Empty, type Tone } from "../../parts/State";
 import { Table } from "../../parts/Table";
 import { Ago } from "../../parts/Time";
 
-type Source = Schemas["LogSource"];
+type Source = Schemas["LogSourceView"];
 const TONES: Record<string, Tone> = { well: "good", quiet: "person", unread: "care", unknown: "calm" };
 const SHOWN = ["all", "quiet", "unread", "lost"] as const;
 type Shown = (typeof SHOWN)[number];
