@@ -21,7 +21,7 @@ export default function Duty() {
   }, [title, text]);
   return (
     <main className={css.duty}>
-      <header className="row apart">
+      <header className={css.top}>
         <div className="grow">
           <h1>{title}</h1>
           <p className="soft">{text("duty-about", { name: who.name })}</p>

@@ -22,6 +22,8 @@ export function SignIn() {
   const queries = useQueryClient();
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
+  // Undefined until somebody says that there is one: who is of all tenants, or of the only one, names none.
+  const [tenant, setTenant] = useState<string>();
   // Undefined until the manager says that a code is needed.
   const [code, setCode] = useState<string>();
   const [busy, setBusy] = useState(false);
@@ -50,7 +52,7 @@ export function SignIn() {
     setBusy(true);
     fail(undefined);
     try {
-      await ask(api.POST("/api/v1/session", { body: { name, password, code: code?.trim() || undefined, browser: true } }));
+      await ask(api.POST("/api/v1/session", { body: { name, password, tenant: tenant?.trim() || undefined, code: code?.trim() || undefined, browser: true } }));
       await done();
     } catch (problem) {
       const needed = problem instanceof Problem && problem.code === "auth/code-needed";
@@ -84,6 +86,7 @@ export function SignIn() {
               <>
                 <Field label={text("name")} value={name} onChange={setName} autoComplete="username" autoFocus isRequired validationBehavior="aria" />
                 <Field label={text("password")} type="password" value={password} onChange={setPassword} autoComplete="current-password" isRequired validationBehavior="aria" />
+                {tenant !== undefined && <Field label={text("sign-in-tenant")} help={text("sign-in-tenant-about")} value={tenant} onChange={setTenant} autoComplete="off" autoFocus maxLength={64} />}
               </>
             ) : (
               <Field key="code" label={text("sign-in-code")} help={text("sign-in-code-about")} value={code} onChange={setCode} autoComplete="one-time-code" autoFocus code maxLength={64} isRequired validationBehavior="aria" />
@@ -100,7 +103,10 @@ export function SignIn() {
           </>
         )}
         {code === undefined && <p className="soft small">{text("sign-in-first")}</p>}
-        <Button weight="quiet" icon={<Languages />} onPress={() => choose(language === "en" ? "ja" : "en")}>{text("language-other")}</Button>
+        <div className={css.foot}>
+          {ways.password && code === undefined && tenant === undefined && <Button weight="quiet" onPress={() => setTenant("")}>{text("sign-in-tenant-name")}</Button>}
+          <Button weight="quiet" icon={<Languages />} onPress={() => choose(language === "en" ? "ja" : "en")}>{text("language-other")}</Button>
+        </div>
       </div>
     </main>
   );
