@@ -101,9 +101,8 @@ test("codes of a device are set up, asked for, and good once; a recovery code st
   await field.fill(code(secret, first));
   await press(page);
   await expect(page.getByRole("alert")).toContainText("auth/code");
-  await field.fill(code(secret, first + 1));
-  // The next one is early by a step at the most.
-  await expect(async () => expect(step()).toBeGreaterThanOrEqual(first)).toPass();
+  // Each step once; one that is early by a step is taken.
+  await field.fill(code(secret, Math.max(first + 1, step())));
   await press(page);
   await inside(page);
   await expect(page.getByRole("tab", { name: "My account" })).toBeVisible();
