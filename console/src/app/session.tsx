@@ -1,5 +1,5 @@
 // Who is signed in. The session is a cookie that scripts cannot read; what the page knows of it, the manager told it.
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
 import { createContext, useContext, useEffect, useRef, useState, type ReactNode } from "react";
 import { api, ask, carried, heard, Problem, type Schemas } from "../api/client";
 import { useWords, type Language } from "../i18n/words";
@@ -20,6 +20,12 @@ interface Session {
 const Context = createContext<Session | undefined>(undefined);
 
 const isLanguage = (language: unknown): language is Language => language === "en" || language === "ja";
+
+/** Leads to the sign-in page, and forgets what was loaded for the user. The session itself stays a query that is watched. */
+export function signedOut(queries: QueryClient) {
+  queries.setQueryData(["session"], null);
+  queries.removeQueries({ predicate: ({ queryKey: [first] }) => first !== "session" });
+}
 
 interface Props {
   children: ReactNode;
@@ -71,8 +77,7 @@ export function SessionProvider({ children, outside, duty, waiting }: Props) {
     can: (permission) => who.permissions.includes(permission),
     leave: async () => {
       await ask(api.DELETE("/api/v1/session"));
-      queries.clear();
-      queries.setQueryData(["session"], null);
+      signedOut(queries);
       // The provider's own session ends there.
       if (who.sign_out_url && /^https?:\/\//.test(who.sign_out_url)) location.assign(who.sign_out_url);
     },

@@ -3,6 +3,7 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { LogOut } from "lucide-react";
 import { useState } from "react";
 import { api, ask, type Schemas } from "../../../api/client";
+import { signedOut } from "../../../app/session";
 import { useText } from "../../../i18n/words";
 import { Button } from "../../../parts/Button";
 import { Confirm } from "../../../parts/Dialog";
@@ -28,8 +29,7 @@ export function Sessions() {
       return queries.invalidateQueries({ queryKey: ["sessions"] });
     }
     await ask(api.DELETE("/api/v1/sessions"));
-    queries.clear();
-    queries.setQueryData(["session"], null);
+    signedOut(queries);
   };
   return (
     <Panel flush title={text("settings-sessions")} about={text("settings-sessions-about")} actions={<Button icon={<LogOut />} onPress={() => setGoing("all")}>{text("settings-sign-out-everywhere")}</Button>}>
