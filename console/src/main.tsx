@@ -4,6 +4,7 @@ import "@fontsource-variable/jetbrains-mono/wght.css";
 import "./style/tokens.css";
 import "./style/base.css";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { lazy, Suspense } from "react";
 import { createRoot } from "react-dom/client";
 import { RouterProvider } from "react-router";
 import { Problem } from "./api/client";
@@ -13,6 +14,8 @@ import { firstTheme, wear } from "./app/theme";
 import { router } from "./app/router";
 import { WordsProvider } from "./i18n/words";
 import { NoticeProvider } from "./parts/Notice";
+
+const Duty = lazy(() => import("./app/Duty"));
 
 wear(firstTheme());
 
@@ -34,7 +37,7 @@ createRoot(document.getElementById("root")!).render(
   <QueryClientProvider client={queries}>
     <WordsProvider>
       <NoticeProvider>
-        <SessionProvider outside={<SignIn />} waiting={null}>
+        <SessionProvider outside={<SignIn />} duty={<Suspense><Duty /></Suspense>} waiting={null}>
           <RouterProvider router={router} />
         </SessionProvider>
       </NoticeProvider>

@@ -8,6 +8,10 @@ import { join } from "node:path";
 const programs = process.env.SAKIMORI_BIN ?? `${process.env.HOME}/.cache/sakimori/target/debug`;
 const API = "127.0.0.1:7600";
 const LINK = "127.0.0.1:7601";
+/** Where the tests of single sign-on have their provider; nobody is there otherwise. */
+export const PROVIDER = "http://127.0.0.1:7602";
+/** A tenant whose users need a second factor. */
+export const DUTY = "test-duty";
 export const PASSWORD = "a long enough passphrase";
 
 /** Runs the command line against the platform of the tests. */
@@ -20,6 +24,32 @@ export function sakimori(args: string[], input = ""): string {
 /** Where the tests write lines of logs. */
 export const log = (name: "auth" | "access") => join(process.env.SAKIMORI_TEST_STATE!, "logs", `${name}.log`);
 
+/** By which name the console is reached where a name is needed: browsers make no passkeys for numbers. */
+export const named = (address: string) => address.replace("127.0.0.1", "localhost");
+
+/** What `up` finds and leaves as it is, besides the addresses. */
+function configuration(): string {
+  return `
+[api]
+public_url = "${named(process.env.SAKIMORI_TEST_CONSOLE ?? `http://${API}`)}"
+
+[sign_in.second_factor_by_tenant]
+"${DUTY}" = ["viewer", "operator", "admin"]
+
+[[sign_in.oidc]]
+id = "test"
+title = "Test provider"
+issuer = "${PROVIDER}"
+client_id = "sakimori-tests"
+create = true
+
+[[sign_in.oidc.grants]]
+group = "ops"
+role = "operator"
+tenant = "*"
+`;
+}
+
 export default function start() {
   const state = mkdtempSync(join(tmpdir(), "sakimori-console-"));
   process.env.SAKIMORI_TEST_STATE = state;
@@ -30,6 +60,7 @@ export default function start() {
   try {
     mkdirSync(join(state, "logs"));
     for (const name of ["auth", "access"] as const) writeFileSync(log(name), "");
+    writeFileSync(join(state, "manager.toml"), configuration());
     const up = JSON.parse(sakimori(["up", "--json", "--api", API, "--link", LINK])) as { server: string; password: string; agent: string };
     // A development server before it shows the console as it is now; the policy for scripts is then not that of the manager.
     process.env.SAKIMORI_TEST_SERVER = process.env.SAKIMORI_TEST_CONSOLE ?? up.server;

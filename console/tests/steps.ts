@@ -12,7 +12,7 @@ export async function signIn(page: Page, role: Role = "admin", path = "/") {
   await page.goto(server() + path);
   await page.getByLabel("Name").fill(`test-${role}`);
   await page.getByLabel("Password").fill(PASSWORD);
-  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("button", { name: "Sign in", exact: true }).click();
   await expect(page.getByRole("navigation", { name: "Navigation" })).toBeAttached();
 }
 

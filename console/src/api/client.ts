@@ -70,6 +70,7 @@ export async function ask<T>(call: Promise<{ data?: T; error?: unknown; response
     body.errors,
     Number(response.headers.get("retry-after")) || undefined,
   );
-  if (response.status === 401) heard.dispatchEvent(new Event("signed-out"));
+  // A wrong password or code is a 401 too, and no end of a session.
+  if (response.status === 401 && !["auth/failed", "auth/code", "auth/code-needed", "auth/passkey"].includes(problem.code)) heard.dispatchEvent(new Event("signed-out"));
   throw problem;
 }

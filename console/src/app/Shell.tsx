@@ -77,8 +77,14 @@ function Mark() {
 function Me() {
   const text = useText();
   const { language, choose } = useWords();
-  const { who, leave } = useSession();
+  const { who, leave, prefer } = useSession();
   const [theme, setTheme] = useTheme();
+  const other = language === "en" ? "ja" : "en";
+  const speak = () => {
+    choose(other);
+    // Who has chosen one for everywhere means everywhere; the choice of this browser stays where that cannot be kept.
+    if (who.language) void prefer(other).catch(() => undefined);
+  };
   const faces = { system: <SunMoon />, light: <Sun />, dark: <Moon /> };
   return (
     <div className={css.me}>
@@ -86,7 +92,7 @@ function Me() {
         <span className={css.name}>{who.name}</span>
       </Menu>
       <span className="row">
-        <Button weight="quiet" icon={<Languages />} label={text("language-other")} onPress={() => choose(language === "en" ? "ja" : "en")} />
+        <Button weight="quiet" icon={<Languages />} label={text("language-other")} onPress={speak} />
         <Button weight="quiet" icon={faces[theme]} label={text(`theme-${theme}`)} onPress={() => setTheme(NEXT[theme])} />
         <Button weight="quiet" icon={<LogOut />} label={text("sign-out")} onPress={() => void leave()} />
       </span>

@@ -1,7 +1,8 @@
 // Who is signed in. The session is a cookie that scripts cannot read; what the page knows of it, the manager told it.
-import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { createContext, useContext, useEffect, type ReactNode } from "react";
+import { useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
+import { createContext, useContext, useEffect, useRef, useState, type ReactNode } from "react";
 import { api, ask, carried, heard, Problem, type Schemas } from "../api/client";
+import { useWords, type Language } from "../i18n/words";
 
 export type Who = Schemas["Who"];
 
@@ -10,13 +11,36 @@ interface Session {
   /** May the user do this? The manager asks again; this is for what the page offers. */
   can: (permission: string) => boolean;
   leave: () => Promise<void>;
+  /** The language that the user has here and wherever else they sign in; none leaves it to each browser. */
+  prefer: (language: Language | undefined) => Promise<void>;
+  /** Keeps the page of the duty while it shows what is shown once, though the duty is done by then. */
+  hold: (on: boolean) => void;
 }
 
 const Context = createContext<Session | undefined>(undefined);
 
-/** Shows `outside` while nobody is signed in. */
-export function SessionProvider({ children, outside, waiting }: { children: ReactNode; outside: ReactNode; waiting: ReactNode }) {
+const isLanguage = (language: unknown): language is Language => language === "en" || language === "ja";
+
+/** Leads to the sign-in page, and forgets what was loaded for the user. The session itself stays a query that is watched. */
+export function signedOut(queries: QueryClient) {
+  queries.setQueryData(["session"], null);
+  queries.removeQueries({ predicate: ({ queryKey: [first] }) => first !== "session" });
+}
+
+interface Props {
+  children: ReactNode;
+  /** What is shown while nobody is signed in. */
+  outside: ReactNode;
+  /** What is shown to somebody who can do nothing but set up a second factor. */
+  duty: ReactNode;
+  waiting: ReactNode;
+}
+
+export function SessionProvider({ children, outside, duty, waiting }: Props) {
   const queries = useQueryClient();
+  const { choose } = useWords();
+  const [held, hold] = useState(false);
+  const dutiful = useRef(false);
   const { data: who, error } = useQuery({
     queryKey: ["session"],
     queryFn: async () => {
@@ -38,19 +62,31 @@ export function SessionProvider({ children, outside, waiting }: { children: Reac
     return () => heard.removeEventListener("signed-out", over);
   }, [queries]);
 
+  const language = who?.language;
+  useEffect(() => {
+    if (isLanguage(language)) choose(language);
+  }, [language, choose]);
+
   if (who === undefined && !error) return waiting;
   if (!who) return outside;
   carried.csrf = who.csrf ?? "";
+  dutiful.current = who.second_factor === "required" || (dutiful.current && held);
   const session: Session = {
     who,
+    hold,
     can: (permission) => who.permissions.includes(permission),
     leave: async () => {
       await ask(api.DELETE("/api/v1/session"));
-      queries.clear();
-      queries.setQueryData(["session"], null);
+      signedOut(queries);
+      // The provider's own session ends there.
+      if (who.sign_out_url && /^https?:\/\//.test(who.sign_out_url)) location.assign(who.sign_out_url);
+    },
+    prefer: async (language) => {
+      await ask(api.PUT("/api/v1/session/language", { body: { language: language ?? null } }));
+      queries.setQueryData(["session"], { ...who, language });
     },
   };
-  return <Context.Provider value={session}>{children}</Context.Provider>;
+  return <Context.Provider value={session}>{dutiful.current ? duty : children}</Context.Provider>;
 }
 
 export function useSession(): Session {

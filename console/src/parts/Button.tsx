@@ -19,3 +19,14 @@ export function Button({ weight = "plain", icon, label, children, ...props }: Pr
     </Primitive>
   );
 }
+
+interface LinkProps {
+  href: string;
+  icon?: ReactNode;
+  children: ReactNode;
+}
+
+/** A link that leaves the console and looks like a button. */
+export function ButtonLink({ href, icon, children }: LinkProps) {
+  return <a href={href} className={`${css.button} ${css.link}`}>{icon}{children}</a>;
+}

@@ -1,41 +1,74 @@
-// One's own password.
+// One's own account: who one is, the language, the ways to sign in, and where one is signed in.
 import { useMutation } from "@tanstack/react-query";
-import { useState } from "react";
-import { api, ask } from "../../api/client";
 import { useSession } from "../../app/session";
-import { useText } from "../../i18n/words";
-import { Button } from "../../parts/Button";
-import { Field } from "../../parts/Field";
+import { LANGUAGES, useText, type Language } from "../../i18n/words";
+import { Choose } from "../../parts/Field";
 import { Facts, Panel } from "../../parts/Page";
-import { Fault } from "../../parts/State";
-
-const SHORTEST = 12;
+import { Asked, Fault } from "../../parts/State";
+import { Moment } from "../../parts/Time";
+import { Codes } from "./own/Codes";
+import { useFactors } from "./own/factors";
+import { Passkeys } from "./own/Passkeys";
+import { Password } from "./own/Password";
+import { Sessions } from "./own/Sessions";
+import { useWay } from "./own/way";
+import css from "./own/own.module.css";
 
 export function Own() {
   const text = useText();
+  const way = useWay();
   const { who } = useSession();
-  const [old, setOld] = useState("");
-  const [next, setNext] = useState("");
-  const change = useMutation({ mutationFn: () => ask(api.PUT("/api/v1/session/password", { body: { old, new: next } })) });
+  const factors = useFactors();
   return (
     <div className="stack wide">
-      <Panel title={text("settings-me")}>
-        <Facts items={[[text("name"), who.name], [text("settings-role"), text(`role-${who.role}`)], [text("settings-tenant"), who.tenant === "*" ? text("settings-all-tenants") : who.tenant]]} />
-      </Panel>
-      <Panel title={text("settings-password")} about={text("settings-password-about")}>
-        <form
-          className="stack" style={{ maxWidth: "26rem" }}
-          onSubmit={(event) => {
-            event.preventDefault();
-            change.mutate();
-          }}
-        >
-          <Field label={text("settings-password-old")} type="password" autoComplete="current-password" value={old} onChange={setOld} />
-          <Field label={text("settings-password-new")} type="password" autoComplete="new-password" value={next} onChange={setNext} help={text("settings-password-length", { least: SHORTEST })} />
-          {change.error ? <Fault error={change.error} /> : null}
-          <span><Button type="submit" isPending={change.isPending} isDisabled={!old || next.length < SHORTEST}>{text("settings-password-set")}</Button></span>
-        </form>
-      </Panel>
+      <div className="grid two">
+        <Panel title={text("settings-me")}>
+          <Facts
+            items={[
+              [text("name"), who.name],
+              [text("settings-role"), text(`role-${who.role}`)],
+              [text("settings-tenant"), who.tenant === "*" ? text("settings-all-tenants") : who.tenant],
+              [text("settings-way"), way(who.way)],
+              [text("settings-session-ends"), <Moment time={who.expires} />],
+            ]}
+          />
+        </Panel>
+        <Tongue />
+      </div>
+      <Asked query={factors}>
+        {(factors) =>
+          factors.provider ? (
+            <Panel title={text("settings-at-provider", { provider: factors.provider })}><p>{text("settings-at-provider-about")}</p></Panel>
+          ) : (
+            <>
+              <Password factors={factors} />
+              <Codes factors={factors} />
+              <Passkeys factors={factors} />
+            </>
+          )
+        }
+      </Asked>
+      <Sessions />
     </div>
+  );
+}
+
+/** The language that one has wherever one signs in. */
+function Tongue() {
+  const text = useText();
+  const { who, prefer } = useSession();
+  const set = useMutation({ mutationFn: (language: Language | undefined) => prefer(language) });
+  const choices = [
+    { id: "browser" as const, name: text("settings-language-browser") },
+    ...(Object.keys(LANGUAGES) as Language[]).map((id) => ({ id, name: LANGUAGES[id] })),
+  ];
+  const chosen = choices.find((choice) => choice.id === who.language)?.id ?? "browser";
+  return (
+    <Panel title={text("settings-language")} about={text("settings-language-about")}>
+      <div className={css.form}>
+        <Choose bare label={text("settings-language")} choices={choices} value={chosen} onChange={(id) => set.mutate(id === "browser" ? undefined : id)} />
+        {set.error ? <Fault error={set.error} /> : null}
+      </div>
+    </Panel>
   );
 }

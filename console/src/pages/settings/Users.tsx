@@ -14,6 +14,7 @@ import { Asked, Badge, Fault } from "../../parts/State";
 import { Table } from "../../parts/Table";
 import { Ago } from "../../parts/Time";
 import { useRoles, type Role } from "./roles";
+import { UserFactors } from "./UserFactors";
 
 type User = Schemas["User"];
 
@@ -87,6 +88,11 @@ function Change({ user, onClose }: { user: User | undefined; onClose: () => void
   const [password, setPassword] = useState("");
   const [deleting, setDeleting] = useState(false);
   const id = user?.id ?? "";
+  const factors = useQuery({
+    queryKey: ["users", id, "factors"],
+    queryFn: () => ask(api.GET("/api/v1/users/{id}/factors", { params: { path: { id } } })),
+    enabled: Boolean(id),
+  });
   const done = (words: string) => {
     say(words);
     return queries.invalidateQueries({ queryKey: ["users"] });
@@ -110,9 +116,14 @@ function Change({ user, onClose }: { user: User | undefined; onClose: () => void
           <div className="stack">
             <Choose label={text("settings-role")} choices={roles} value={user.role as Role} onChange={(role) => patch.mutate({ role })} />
             <Switch value={!user.disabled} onChange={(on) => patch.mutate({ disabled: !on })}>{text("settings-may-sign-in")}</Switch>
-            <Field label={text("settings-password-new")} type="password" value={password} onChange={setPassword} autoComplete="new-password" help={text("settings-password-length", { least: 12 })} />
-            <span><Button isPending={reset.isPending} isDisabled={password.length < 12} onPress={() => reset.mutate()}>{text("settings-password-set")}</Button></span>
+            {!factors.data?.provider && (
+              <>
+                <Field label={text("settings-password-new")} type="password" value={password} onChange={setPassword} autoComplete="new-password" help={text("settings-password-length", { least: 12 })} />
+                <span><Button isPending={reset.isPending} isDisabled={password.length < 12} onPress={() => reset.mutate()}>{text("settings-password-set")}</Button></span>
+              </>
+            )}
             {error ? <Fault error={error} /> : null}
+            <Asked query={factors}>{(factors) => <UserFactors user={user} factors={factors} />}</Asked>
           </div>
         )}
       </Dialog>
