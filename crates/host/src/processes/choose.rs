@@ -73,8 +73,8 @@ pub fn choose(rows: &[Row], facts: &impl Facts, roots: &[(u32, u64)], known: &[(
         facts,
         spare,
         family: super::table::family(rows, spare.own),
-        // Those that ended count too: who is in their session or group is theirs.
-        theirs: known.iter().chain(roots).copied().collect(),
+        // Those that ended count too: who is in their session or group is theirs. Who is spared does not.
+        theirs: known.iter().copied().collect(),
         children: BTreeMap::new(),
         table: &table,
         seen: BTreeSet::new(),
@@ -89,7 +89,12 @@ pub fn choose(rows: &[Row], facts: &impl Facts, roots: &[(u32, u64)], known: &[(
         .filter_map(|(pid, start)| table.get(pid).copied().filter(|row| row.start == *start))
         .collect();
     choosing.descend(named);
-    let left = Left::of(&table, roots, facts, spare);
+    let roots: Vec<(u32, u64)> =
+        roots.iter().filter(|(pid, _)| !choosing.choice.spared.contains_key(pid)).copied().collect();
+    if roots.is_empty() {
+        return choosing.choice;
+    }
+    let left = Left::of(&table, &roots, facts, spare);
     loop {
         let more: Vec<&Row> = rows.iter().filter(|row| choosing.is_kin(row, &left)).collect();
         if more.is_empty() {
@@ -320,6 +325,10 @@ mod tests {
         }
         let (taken, left) = host.chosen(300, &["/usr/bin/postgres"]);
         assert_eq!((taken, left), (vec![300], vec![500]), "and what descends from one");
+        host.add(510, 1, 300, "/usr/bin/left", "/login");
+        let (taken, left) = host.chosen(300, &["/bin/bash"]);
+        assert_eq!((taken, left), (vec![], vec![300]), "nor who is in the session of one");
+        host.rows.pop();
         assert_eq!(host.chosen(201, &[]).0, [201, 300, 500, 501], "a session of sshd is no listener");
         host.away.insert(200);
         assert!(host.chosen(200, &[]).0.contains(&200), "a program of a container that calls itself so");
