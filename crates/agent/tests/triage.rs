@@ -96,7 +96,6 @@ fn a_package_says_what_the_host_is_doing_and_no_secret() {
         "processes.jsonl",
         "programs.jsonl",
         "proc/net/tcp",
-        "proc/modules",
         "proc/1/mountinfo",
         "etc/passwd",
         "sakimori/status.json",

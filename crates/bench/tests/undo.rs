@@ -265,7 +265,7 @@ fn processes() {
         let notes = dir.path().join("notes");
         let freezing = if by_signals { Freezing::by_signals(&notes) } else { Freezing::new(&notes) };
         // They are this test's own children.
-        let mut freezing = freezing.sparing(Spare::default());
+        let mut freezing = freezing.sparing(Spare { own: u32::MAX, ..Spare::default() });
         let applied = freezing.apply(&action, SystemClock.now()).unwrap();
         prop_assert!(matches!(applied, Applied::Done { .. }), "{:?}", applied);
         prop_assert_ne!(shown(&all), before.clone(), "something is otherwise meanwhile");

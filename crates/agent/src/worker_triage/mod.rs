@@ -170,7 +170,11 @@ impl Making {
     }
 
     fn file(&mut self, kind: Kind, path: &str, file: &File) {
-        let size = file.metadata().map_or(0, |found| found.len());
+        // By the one call that a confined worker has for it.
+        let size = match rustix::fs::fstat(file).map(|found| u64::try_from(found.st_size)) {
+            Ok(Ok(size)) => size,
+            _ => return self.package.note(&format!("{path} cannot be looked at")),
+        };
         let (most, from) = match kind {
             Kind::Autorun => (MAX_AUTORUN, 0),
             Kind::Log => (MAX_LOG, size.saturating_sub(MAX_LOG)),
