@@ -9,6 +9,12 @@ mod config_file;
 #[path = "../../crates/agent/src/worker_logs/journal.rs"]
 mod journal;
 #[allow(dead_code, unused_imports)]
+#[path = "../../crates/agent/src/worker_triage/mask.rs"]
+mod mask;
+#[allow(dead_code, unused_imports)]
+#[path = "../../crates/agent/src/worker_triage/report.rs"]
+mod report;
+#[allow(dead_code, unused_imports)]
 #[path = "../../crates/agent/src/worker_logs/tail.rs"]
 mod tail;
 
@@ -53,4 +59,27 @@ pub fn line_split(bytes: &[u8]) {
     let whole = pieces(bytes.len());
     assert_eq!(whole, pieces(usize::from(*cut)));
     assert_eq!(whole.0.len(), bytes.iter().filter(|byte| **byte == b'\n').count());
+}
+
+/// Texts of a triage package: no text grows by more than its masks, an environment's values are in nothing, lists are bounded.
+pub fn triage_text(bytes: &[u8]) {
+    let masked = mask::text(bytes);
+    assert!(masked.len() <= bytes.len() * 3 + 3 * (bytes.len() + 1), "masks are short");
+    for name in mask::names(bytes) {
+        assert!(name.len() <= 128 && !name.contains('='), "a name and no more");
+    }
+    assert!(report::logins(bytes).lines().count() <= bytes.len() / report::LOGIN);
+    assert!(report::programs(bytes).iter().all(|path| path.starts_with('/')));
+    let mut process = report::Process::begin("1", bytes);
+    for what in [
+        sakimori_wire::ipc_triage::Text::Program,
+        sakimori_wire::ipc_triage::Text::Command,
+        sakimori_wire::ipc_triage::Text::Environment,
+        sakimori_wire::ipc_triage::Text::Descriptor,
+        sakimori_wire::ipc_triage::Text::Groups,
+        sakimori_wire::ipc_triage::Text::Status,
+    ] {
+        process.add(what, bytes);
+    }
+    assert!(serde_json::to_string(&process).is_ok());
 }

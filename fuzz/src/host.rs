@@ -60,3 +60,11 @@ pub fn mounts_table(bytes: &[u8]) {
     assert!(table.len() <= mounts::MAX_MOUNTS);
     let _ = mounts::covering(&table, &["/srv".into()]);
 }
+
+/// What the kernel says of a process: read or not, and what is read has its number and start.
+pub fn process_stat(bytes: &[u8]) {
+    if let Some(row) = sakimori_host::processes::table::parse(bytes) {
+        assert_eq!(row.id(), (row.pid, row.start));
+        assert!(!(row.has_ended() && row.is_stopped()), "one state at a time");
+    }
+}

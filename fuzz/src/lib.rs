@@ -61,6 +61,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("passkey", identity::passkey),
     ("playbook_parse", respond::playbook_parse),
     ("policy_json", model::policy_json),
+    ("process_stat", host::process_stat),
     ("public_key", content::public_key),
     ("quarantine_item", host::quarantine_item),
     ("query_parse", store::query_parse),
@@ -73,6 +74,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("syslog_head", detect::syslog_head),
     ("syslog_stream", detect::syslog_stream),
     ("token", wire::token),
+    ("triage_package", wire::triage_package),
+    ("triage_text", agent::triage_text),
     ("worker_message", wire::worker_message),
 ];
 

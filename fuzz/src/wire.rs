@@ -79,3 +79,27 @@ pub fn agent_messages(bytes: &[u8]) {
         _ => drop(serde_json::from_slice::<Answer>(rest)),
     }
 }
+
+/// A triage package, which was made on a host that an enemy may have: never one that holds without a signature. The first byte
+/// says whether the rest is a package, the archive in one, or what is packed in that.
+pub fn triage_package(bytes: &[u8]) {
+    use sakimori_wire::triage;
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    match kind % 3 {
+        0 => {
+            if let Ok(verified) = triage::verify(rest, None) {
+                assert!(!verified.of_the_ca, "no CA was given");
+            }
+        }
+        1 => drop(triage::files(rest, |_, _| Ok(()))),
+        _ => {
+            let packed = zstd::encode_all(rest, 1).expect("it is packed");
+            let mut total = 0;
+            let files = triage::files(&packed, |_, bytes| {
+                total += bytes.len();
+                Ok(())
+            });
+            assert!(files.is_err() || total <= rest.len(), "no more than there was");
+        }
+    }
+}

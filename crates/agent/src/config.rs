@@ -259,6 +259,11 @@ impl Config {
         format!("{}_isolation", self.block_address.table)
     }
 
+    /// Triage packages.
+    pub fn triage(&self) -> PathBuf {
+        self.agent.state.join("triage")
+    }
+
     /// Files that probes write: what is found there is a probe's.
     pub fn proof_folder(&self) -> PathBuf {
         self.agent.state.join("proof")

@@ -40,9 +40,11 @@ mod show;
 mod spool;
 mod stop_answers;
 mod supervisor;
+mod triage;
 mod uninstall;
 mod worker_logs;
 mod worker_network;
+mod worker_triage;
 mod worker_uplink;
 
 use std::path::PathBuf;
@@ -107,6 +109,30 @@ enum Command {
     Packets {
         #[command(subcommand)]
         command: packets::PacketsCommand,
+    },
+    /// Collect, list, check and copy out triage packages: what an investigator asks for first
+    Triage {
+        #[command(subcommand)]
+        command: triage::TriageCommand,
+    },
+    /// Carry out one of this host's actions by hand, through guard and ledger like any other
+    #[command(after_help = "Examples:\n  sakimori-agent act kill_tree 4711 --dry-run\n  \
+                            sakimori-agent act freeze_processes /tmp/miner --seconds 7200\n\
+                            A process is 4711 or 4711@123456 (its start), the path of a program, or sha256:… of one.")]
+    Act {
+        /// Which action
+        action: String,
+        /// On what
+        target: String,
+        /// For how many seconds, where it ends by itself
+        #[arg(long)]
+        seconds: Option<u32>,
+        /// Inputs, each NAME=VALUE
+        #[arg(long = "input", value_name = "NAME=VALUE")]
+        inputs: Vec<String>,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Scan for malware now, and see to scans that the policy schedules
     Scan {
@@ -228,6 +254,8 @@ enum WorkerName {
     Enrol,
     Malware,
     Network,
+    Triage,
+    Sign,
 }
 
 fn main() -> std::process::ExitCode {
@@ -268,6 +296,8 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             WorkerName::Uplink => worker_uplink::run(channel)?,
             WorkerName::Enrol => worker_uplink::enrol::run(&channel)?,
             WorkerName::Network => worker_network::run(channel)?,
+            WorkerName::Triage => worker_triage::run(&channel)?,
+            WorkerName::Sign => worker_triage::sign::run(&channel)?,
             WorkerName::Malware => {}
         }
         return Ok(done);
@@ -317,6 +347,11 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         }
         Command::Quarantine { command } => return quarantine::run(&config, command, who(), cli.json),
         Command::Packets { command } => return packets::run(&config, command, cli.json),
+        Command::Triage { command } => return triage::run(&config, command, who(), cli.json),
+        Command::Act { action, target, seconds, inputs, dry_run } => {
+            let ask = show::act(action, target, seconds, inputs, dry_run, who())?;
+            return show::acted(control::ask(&socket, &ask)?, cli.json);
+        }
         Command::Scan { command } => return scan::run(&socket, command, who(), cli.json),
         Command::Proof { run } => return proof(&socket, run, cli.json),
         Command::Ready { wait } => return ready::run(&config, wait, cli.json),

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Reset, Style};
 use anyhow::{Result, bail};
+use sakimori_host::processes::table;
+use sakimori_respond::actions::{self, TargetKind, process};
 use sakimori_runtime::doctor::{Finding, Health};
-use sakimori_wire::ipc::Answer;
+use sakimori_wire::ipc::{ActAsk, Answer, Ask};
 use sakimori_wire::status::BudgetStatus;
 
 use crate::enroll::Enrolled;
@@ -136,6 +138,47 @@ pub fn actions(answer: Answer, json: bool) -> Result<()> {
         writeln!(out, "{id}  {target:<40} {:<10} {end} {cause} {reason}", action.state.name())?;
     }
     Ok(())
+}
+
+/// The question for an action by hand. A process may be named by its number alone: its start is added here.
+///
+/// # Errors
+/// An input that is none, or no such process.
+pub fn act(
+    action: String,
+    mut target: String,
+    seconds: Option<u32>,
+    inputs: Vec<String>,
+    dry_run: bool,
+    by: String,
+) -> Result<Ask> {
+    let known = actions::find(&action).is_some_and(|known| known.target == TargetKind::Resource(process::KIND));
+    if known && let Ok(pid) = target.parse::<u32>() {
+        let Some(row) = table::one(pid) else { bail!("there is no process {pid}") };
+        target = process::name(row.pid, row.start);
+    }
+    let mut named = std::collections::BTreeMap::new();
+    for input in inputs {
+        let Some((name, value)) = input.split_once('=') else { bail!("{input} is no NAME=VALUE") };
+        named.insert(name.to_owned(), value.to_owned());
+    }
+    if dry_run {
+        named.insert(process::DRY_RUN.to_owned(), "true".to_owned());
+    }
+    Ok(Ask::Act(ActAsk { action, target, seconds, inputs: named, by }))
+}
+
+/// What became of an action by hand. Exit code 2 where it was refused or failed.
+///
+/// # Errors
+/// Where nothing can be written.
+pub fn acted(answer: Answer, json: bool) -> Result<ExitCode> {
+    use sakimori_model::ActionState as S;
+    let Answer::Actions { actions } = &answer else { bail!("the agent answered something else") };
+    let well = |action: &sakimori_model::Action| !matches!(action.state, S::Refused | S::Failed);
+    let code = if actions.iter().all(well) { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    self::actions(answer, json)?;
+    Ok(code)
 }
 
 /// After a change: how many, and why not the others.

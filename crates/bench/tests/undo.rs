@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,17 +18,21 @@ use sakimori_cloud::aws::waf::{WafConfig, WafSets};
 use sakimori_host::block_address::Blocker;
 use sakimori_host::isolate_host::{Isolation, Known};
 use sakimori_host::lock_user::Locker;
+use sakimori_host::processes::choose::Spare;
+use sakimori_host::processes::freeze::Freezing;
+use sakimori_host::processes::table;
 use sakimori_host::quarantine::{Bounds, Cause as FileCause, Quarantine};
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::{Mode, Policy, Switch, default_layer, merge};
 use sakimori_model::{ActionState, Network, Order, Timestamp};
 use sakimori_respond::actions::{
-    CATALOG, Runs, block_address, isolate_host, lock_user, notify, prevent_mode, quarantine_file, scan_paths, waf_block,
+    CATALOG, Runs, block_address, collect_triage, freeze_processes, isolate_host, kill_tree, lock_user, notify,
+    prevent_mode, process, quarantine_file, scan_paths, waf_block,
 };
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{HostActions, Which};
 use sakimori_respond::mandate::Authority;
-use sakimori_respond::ports::{AddressBlocker, AddressSet, BlockEntry, HostEffect, PortError};
+use sakimori_respond::ports::{AddressBlocker, AddressSet, Applied, BlockEntry, HostAct, HostEffect, PortError};
 use sakimori_respond::wide::{self, Limits, Undo};
 use sakimori_runtime::{Clock, SystemClock};
 use sakimori_sys::harness;
@@ -56,6 +61,14 @@ fn every_action_of_the_catalog_is_taken_back_to_what_was_before() {
                 assert_eq!(descriptor.undo, None);
                 reads_only();
             }
+            // Nobody gives a process back, and the order says so before.
+            kill_tree::ID => {
+                assert!(descriptor.undo.is_none() && descriptor.blast_radius.contains("cannot be taken back"))
+            }
+            freeze_processes::ID if std::env::var_os(CHILD).is_none() => processes(),
+            freeze_processes::ID => {}
+            // A package only reads; that it leaves what it reads as it was is shown by the agent's tests.
+            collect_triage::ID => assert_eq!(descriptor.undo, None),
             // Of what is done in accounts, the tests of `cloud` play the whole life, against the simulator and a second reader.
             other if descriptor.runs == Runs::Account => {
                 assert!(descriptor.undo.is_none() || played(other), "no test of cloud undoes {other}: write one");
@@ -192,6 +205,81 @@ fn files() {
             std::fs::remove_file(&path).unwrap();
             Ok(())
         });
+    outcome.unwrap();
+}
+
+/// Where processes are and what they do, as `ps` tells; a sleeper does the same before and after.
+fn shown(pids: &[u32]) -> Vec<String> {
+    let line = |pid: &u32| {
+        let out = Command::new("ps").args(["-o", "pid=,stat=,cgroup=", "-p", &pid.to_string()]).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    };
+    pids.iter().map(line).collect()
+}
+
+/// A process and its children, some of which somebody had stopped before, stand still and are then as they were.
+fn processes() {
+    let has_ps = Command::new("ps").arg("--version").output().is_ok();
+    if !harness::root() || !harness::needs(has_ps, "the program ps") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let one = (any::<bool>(), prop::collection::vec(any::<bool>(), 1..4));
+    let outcome = TestRunner::new(Config { cases: 6, ..Config::default() }).run(&one, |(by_signals, stopped)| {
+        let script = "sleep 600 & ".repeat(stopped.len()) + "wait";
+        let mut root = Command::new("sh").args(["-c", &script]).process_group(0).stdin(Stdio::null()).spawn().unwrap();
+        let children = || {
+            let rows = table::read();
+            rows.iter()
+                .filter(|row| row.parent == root.id() && row.name == "sleep")
+                .map(|row| row.pid)
+                .collect::<Vec<_>>()
+        };
+        let until = Instant::now() + Duration::from_secs(60);
+        while children().len() < stopped.len() || !shown(&[root.id()])[0].contains(" S") {
+            assert!(Instant::now() < until, "they do not sleep");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let signal = |pid: u32, name: &str| {
+            assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+        };
+        for (pid, _) in children().into_iter().zip(&stopped).filter(|(_, stopped)| **stopped) {
+            signal(pid, "-STOP");
+        }
+        let all: Vec<u32> = [root.id()].into_iter().chain(children()).collect();
+        let is = |pid: u32, stopped: bool| {
+            table::one(pid).is_some_and(|row| row.is_stopped() == stopped && row.state != b'R')
+        };
+        let settled =
+            || children().into_iter().zip(&stopped).all(|(pid, stopped)| is(pid, *stopped)) && is(root.id(), false);
+        while !settled() {
+            assert!(Instant::now() < until, "they do not settle");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let before = shown(&all);
+        let row = table::one(root.id()).unwrap();
+        let mut order = order(0, "192.0.2.1".parse().unwrap());
+        (order.action, order.target) =
+            (freeze_processes::ID.into(), process::target(&process::name(row.pid, row.start)));
+        let action = wide::plan(order, "host", SystemClock.now(), &freeze_processes::LIMITS);
+        let notes = dir.path().join("notes");
+        let freezing = if by_signals { Freezing::by_signals(&notes) } else { Freezing::new(&notes) };
+        // They are this test's own children.
+        let mut freezing = freezing.sparing(Spare { own: u32::MAX, ..Spare::default() });
+        let applied = freezing.apply(&action, SystemClock.now()).unwrap();
+        prop_assert!(matches!(applied, Applied::Done { .. }), "{:?}", applied);
+        prop_assert_ne!(shown(&all), before.clone(), "something is otherwise meanwhile");
+        freezing.undo(&action).unwrap();
+        while !settled() {
+            assert!(Instant::now() < until, "they do not settle");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let after = shown(&all);
+        all.iter().for_each(|pid| signal(*pid, "-KILL"));
+        root.wait().unwrap();
+        prop_assert_eq!(after, before);
+        Ok(())
+    });
     outcome.unwrap();
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     actions, agents, alerts, audit, backup, bouncers, bundle, cloud, config, doctor, events, exceptions, halt, hunt,
-    logs, manager, net, notify, operator, playbook, policy, rules, scan, searches, secrets, token, user,
+    logs, manager, net, notify, operator, playbook, policy, rules, scan, searches, secrets, token, triage, user,
 };
 use crate::platform;
 
@@ -158,6 +158,9 @@ pub enum Command {
     Hunt(hunt::HuntArgs),
     /// Look for malware in files, without a manager: YARA rules and lists of hashes
     Scan(scan::ScanArgs),
+    /// Check triage packages of hosts, without a manager
+    #[command(subcommand)]
+    Triage(triage::TriageCommand),
     /// A worker process; started by this program only
     #[command(hide = true)]
     Worker {

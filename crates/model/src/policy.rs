@@ -275,6 +275,9 @@ pub struct Response {
     /// Users of a host that may not sign in.
     #[serde(default)]
     pub lock_user: LockUser,
+    /// Programs that are never ended or frozen anywhere, by the whole path of their executable.
+    #[serde(default)]
+    pub never_kill: Vec<String>,
 }
 
 impl Response {
@@ -364,6 +367,7 @@ pub fn default_layer() -> Layer {
             playbooks_off: Vec::new(),
             isolate_host: IsolateHost::default(),
             lock_user: LockUser::default(),
+            never_kill: Vec::new(),
         },
         presence: Presence::default(),
     };

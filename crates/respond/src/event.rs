@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sakimori_model::action::Target;
 use sakimori_model::{Action, ActionState, Event, Timestamp, Value, field};
 
-use crate::actions::lock_user;
+use crate::actions::{lock_user, process};
 
 /// The state of one action, as an event of this moment. `event.kind` is `event`; the whole action is in
 /// `sakimori.action.record`, so that the newest event of an action is all that is known of it.
@@ -34,6 +34,7 @@ pub fn of(action: &Action, now: Timestamp) -> Event {
                 event.set(field::USER_NAME, user.to_owned());
                 event.push(field::RELATED_USER, user.to_owned());
             }
+            about_process(&mut event, action);
         }
         Target::Channel(_) | Target::Setting(_) => {}
     }
@@ -60,6 +61,19 @@ pub fn of(action: &Action, now: Timestamp) -> Event {
     let record = serde_json::to_value(action).expect("an action has text keys and finite numbers only");
     event.set(field::SAKIMORI_ACTION_RECORD, Value::Json(Box::new(record)));
     event
+}
+
+/// Which process it is about, where it is about one.
+fn about_process(event: &mut Event, action: &Action) {
+    match process::aim(&action.order) {
+        Ok(process::Aim::One { pid, start }) => {
+            event.set(field::PROCESS_PID, i64::from(pid));
+            event.set(field::PROCESS_ENTITY_ID, process::name(pid, start));
+        }
+        Ok(process::Aim::Program(path)) => event.set(field::PROCESS_EXECUTABLE, path),
+        Ok(process::Aim::Content(sum)) => event.set(field::PROCESS_HASH_SHA256, sum),
+        Err(_) => {}
+    }
 }
 
 fn outcome(state: ActionState) -> &'static str {

@@ -14,7 +14,8 @@
 //! target is blocked already by an alert's action is fresh evidence: it prolongs that one and ends as `no_effect`.
 //!
 //! Files have the same life with another effect ([`files`]): they are taken and given back one by one, and stay until a
-//! person wants them back. What takes "all" back means blocks. Scans ([`scans`]) run as long as their record does.
+//! person wants them back. Scans ([`scans`]) run as long as their record does. All else goes through a port of its own by
+//! the slug of its action ([`acting`]). What takes "all" back means blocks, and what expires of the rest; files stay.
 //!
 //! Isolations and locked users ([`lasting`]) go through effects that look, change and put back. "All" means those of them
 //! that end by themselves, too.
@@ -22,6 +23,7 @@
 //! What could lock people out (a network, an isolation, a switch to prevent) is provisional: written with a deadline at
 //! which it is taken back by itself, by the kernel's own timeout too, unless [`HostActions::confirm`] came before.
 
+mod acting;
 mod admit;
 mod effects;
 mod files;
@@ -50,7 +52,7 @@ use crate::wide::{self, Limits, Undo};
 /// Which actions to take back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// All blocks and isolations that are in effect. Files and locked users stay: who wants them back names them.
+    /// All that is in effect and ends by itself. Files and locked users stay: who wants them back names them.
     All,
     /// These, by id. One that is not known, or has ended, is passed over.
     Ids(Vec<String>),
@@ -94,6 +96,8 @@ pub struct HostActions<B> {
     renewals: BTreeSet<Arc<str>>,
     /// Users that were locked lately.
     locks: Rate,
+    /// What carries the other actions out, by their slugs.
+    acts: BTreeMap<&'static str, acting::Acting>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +157,7 @@ impl<B: AddressBlocker> HostActions<B> {
             lasting: BTreeSet::new(),
             renewals: BTreeSet::new(),
             locks: Rate::default(),
+            acts: BTreeMap::new(),
         };
         let known: Vec<Arc<Action>> = host.ledger.actions().cloned().collect();
         let minute = now.plus_secs(-60);
@@ -212,7 +217,7 @@ impl<B: AddressBlocker> HostActions<B> {
     /// Takes actions back before their time.
     pub fn undo(&mut self, which: &Which, by: Undo<'_>, now: Timestamp) -> Result<Changes, LedgerError> {
         let ids: Vec<Arc<str>> = match which {
-            Which::All => self.live.values().flatten().cloned().chain(self.ending()).collect(),
+            Which::All => self.live.values().flatten().cloned().chain(self.ending()).chain(self.passing()).collect(),
             Which::Ids(ids) => ids.iter().map(|id| Arc::from(id.as_str())).collect(),
         };
         let mut touched = Touched::default();
@@ -351,6 +356,9 @@ impl<B: AddressBlocker> HostActions<B> {
         self.guard.trusted_proxies.clone_from(&policy.response.trusted_proxies);
         self.guard.playbooks_off.clone_from(&policy.response.playbooks_off);
         self.response.clone_from(&policy.response);
+        for acting in self.acts.values_mut() {
+            acting.effect.set_policy(policy);
+        }
         let mut changes = self.enforce_lasting(now)?;
         changes.append(self.enforce(now)?);
         Ok(changes)

@@ -15,7 +15,7 @@ use sakimori_model::{Network, Order, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::actions::{block_address, prevent_mode, quarantine_file, scan_paths};
+use crate::actions::{block_address, collect_triage, prevent_mode, quarantine_file, scan_paths};
 use crate::seal::{self, Act};
 
 /// Most networks, paths and keys that a mandate lists, each.
@@ -104,11 +104,14 @@ pub struct OperatorKey {
 }
 
 impl Default for Alone {
-    /// What hosts without a file allow: single addresses and small networks, for at most 30 days; scans, which only read.
+    /// What hosts without a file allow: single addresses and small networks, for at most 30 days; scans and triage packages,
+    /// which only read.
     fn default() -> Self {
         Self {
-            actions: [block_address::ID, scan_paths::ID].map(str::to_owned).into(),
-            rules: [block_address::ID, quarantine_file::ID, scan_paths::ID].map(str::to_owned).into(),
+            actions: [block_address::ID, scan_paths::ID, collect_triage::ID].map(str::to_owned).into(),
+            rules: [block_address::ID, quarantine_file::ID, scan_paths::ID, collect_triage::ID]
+                .map(str::to_owned)
+                .into(),
             undo: true,
             halt: true,
             policy: true,

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
+use sakimori_model::policy::Policy;
 use sakimori_model::{Action, Network, Order, Timestamp};
 
 use crate::actions::waf_block;
@@ -90,6 +91,40 @@ pub trait PathScanner: Send {
 
     /// Ends the scan of this action, which waits or is under way. Idempotent: one that is not there is no error.
     fn end(&mut self, action: &str);
+}
+
+/// One kind of action on this host that is neither a block nor about files: a process ended or frozen, a package of triage.
+///
+/// A crash anywhere repeats [`HostAct::apply`] or [`HostAct::undo`], so both converge: what is so already is no error.
+/// What an undo needs and cannot be told before (which processes there are turns out while they are being frozen) the
+/// implementation keeps itself, durably, before it changes anything.
+pub trait HostAct: Send {
+    /// A policy applies from now on.
+    fn set_policy(&mut self, _policy: &Policy) {}
+
+    /// Makes it so. The last look at its target is its own: what must not be hit is refused here.
+    fn apply(&mut self, action: &Action, now: Timestamp) -> Result<Applied, PortError>;
+
+    /// Puts back what this action changed, and says what a person should know beside it. Only for actions that can be undone.
+    fn undo(&mut self, action: &Action) -> Result<Option<String>, PortError>;
+}
+
+/// What came of a [`HostAct`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It took effect, and that was verified.
+    Done {
+        /// What was there before, as JSON of at most [`MAX_FORMER`] bytes.
+        former: Option<String>,
+        /// What a person should know.
+        remark: Option<String>,
+    },
+    /// It would change nothing here: why.
+    NoEffect(String),
+    /// It must not be done: why.
+    Refused(String),
+    /// It is under way; `HostActions::reported` says how it ended. Begun again, it goes on or begins anew.
+    Begun,
 }
 
 /// Where a file is that was taken.

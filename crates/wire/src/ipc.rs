@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Loss;
 pub use crate::by_hand::{QuarantineAsk, Wanted};
+pub use crate::ipc_host::ActAsk;
 
 /// To the `logs` worker. Descriptors travel beside the message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -485,6 +486,8 @@ pub enum Ask {
         /// Who asks.
         by: String,
     },
+    /// An action of this host by hand, through guard and ledger like any other.
+    Act(ActAsk),
     /// Something about a file in quarantine.
     Quarantine(QuarantineAsk),
     /// Something about scans.

@@ -6,11 +6,14 @@
 pub mod batch;
 pub mod by_hand;
 pub mod ipc;
+pub mod ipc_host;
 pub mod ipc_network;
+pub mod ipc_triage;
 pub mod machine;
 pub mod scans;
 pub mod status;
 pub mod token;
+pub mod triage;
 
 /// Generated from `proto/agent.proto`.
 #[allow(clippy::all, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]

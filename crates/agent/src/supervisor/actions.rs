@@ -11,16 +11,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use sakimori_host::guard_facts;
+use sakimori_host::processes::freeze::Freezing;
+use sakimori_host::processes::kill::Killer;
 use sakimori_host::quarantine::{Bounds, Quarantine};
 use sakimori_model::action::Target;
 use sakimori_model::ledger::Hash;
 use sakimori_model::policy::Policy;
 use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
-use sakimori_respond::actions::{prevent_mode, quarantine_file};
+use sakimori_respond::actions::{collect_triage, freeze_processes, kill_tree, prevent_mode, quarantine_file};
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{Changes, HostActions, Which};
 use sakimori_respond::mandate::{Authority, Mandate};
-use sakimori_respond::ports::{AddressBlocker, PortError};
+use sakimori_respond::ports::{AddressBlocker, HostAct, PortError};
 use sakimori_respond::wide::{self, Undo};
 use sakimori_wire::status::ModuleStatus;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use super::blocker::LazyBlocker;
 use super::lasting::Way;
 use super::scans::Wishes;
+use super::triage;
 use super::vault::{Elsewhere, Evidence, Vault};
 use crate::config::Config;
 use crate::enroll::Enrolled;
@@ -77,6 +80,7 @@ pub struct Actions {
     evidence: Evidence,
     elsewhere: Elsewhere,
     wishes: Wishes,
+    packages: triage::Packages,
 }
 
 impl Actions {
@@ -106,8 +110,19 @@ impl Actions {
         let (evidence, elsewhere) = (Evidence::default(), Elsewhere::default());
         let vault = Vault::new(&config.quarantine(), &config.given_back(), evidence.clone(), Arc::clone(&elsewhere));
         let wishes = Wishes::default();
-        let host = host.with_vault(Box::new(vault)).with_scanner(Box::new(wishes.clone()));
-        let host = way.with_effects(host, config);
+        let mut host = host.with_vault(Box::new(vault)).with_scanner(Box::new(wishes.clone()));
+        let packages = triage::Packages::new(config);
+        let frozen = Freezing::new(&config.agent.state.join("frozen"));
+        let effects: [(&'static str, Box<dyn HostAct>); 3] = [
+            (kill_tree::ID, Box::new(Killer::new())),
+            (freeze_processes::ID, Box::new(frozen)),
+            (collect_triage::ID, Box::new(packages.clone())),
+        ];
+        host = way.with_effects(host, config);
+        for (id, mut effect) in effects {
+            effect.set_policy(policy);
+            host = host.with_act(id, effect);
+        }
         if recovery.torn_bytes > 0 {
             tracing::info!(bytes = recovery.torn_bytes, "the end of the action ledger was torn and is cut off");
         }
@@ -122,6 +137,7 @@ impl Actions {
             evidence,
             elsewhere,
             wishes,
+            packages,
         })
     }
 
@@ -325,6 +341,18 @@ impl Actions {
     /// The ledger's.
     pub fn scanned(&mut self, id: &str, whole: bool, report: &str, now: Timestamp) -> Result<Told> {
         let changes = self.host.scanned(id, whole, report, now)?;
+        Ok(self.told(&changes, now))
+    }
+
+    /// Takes what became of packages of triage.
+    ///
+    /// # Errors
+    /// The ledger's.
+    pub fn take_packages(&mut self, now: Timestamp) -> Result<Told> {
+        let mut changes = Changes::default();
+        for (id, outcome) in self.packages.made() {
+            changes.append(self.host.reported(&id, outcome, now)?);
+        }
         Ok(self.told(&changes, now))
     }
 

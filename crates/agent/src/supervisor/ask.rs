@@ -6,9 +6,9 @@ use std::sync::mpsc::Sender;
 use anyhow::Result;
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::{ActionState, Network, Order, Timestamp, id};
-use sakimori_respond::actions::{self, Runs};
+use sakimori_respond::actions::{self, Runs, TargetKind};
 use sakimori_respond::mandate::Authority;
-use sakimori_wire::ipc::{Answer, Ask, Farewell, QuarantineAsk, Wanted};
+use sakimori_wire::ipc::{ActAsk, Answer, Ask, Farewell, QuarantineAsk, Wanted};
 
 use super::{Message, Supervisor};
 
@@ -76,6 +76,19 @@ impl Supervisor {
                 };
                 let _ = reply.send(Answer::Done { count: u64::from(refused.is_empty()), refused });
                 self.spool_actions(told)?;
+            }
+            Ask::Act(ask) => {
+                let answer = match acted(ask, now) {
+                    Err(reason) => Answer::Failed { reason },
+                    Ok(order) => {
+                        let id = order.id.clone();
+                        let told = self.actions.submit_as(vec![order], Authority::Root, now)?;
+                        self.spool_actions(told)?;
+                        let action = self.actions.action(&id).map(|action| (**action).clone());
+                        Answer::Actions { actions: action.into_iter().collect() }
+                    }
+                };
+                let _ = reply.send(answer);
             }
             Ask::Proof { run } => {
                 if run {
@@ -186,4 +199,32 @@ fn order(action: &str, target: Target, expiry: Option<Timestamp>, inputs: BTreeM
         inputs,
         signatures: Vec::new(),
     }
+}
+
+/// An order of root's at this host, for one of the host's own actions.
+fn acted(ask: ActAsk, now: Timestamp) -> Result<Order, String> {
+    let ActAsk { action, target, seconds, inputs, by } = ask;
+    let known = actions::find(&action).filter(|known| known.runs == Runs::Host);
+    let target = match known.map(|known| known.target) {
+        None | Some(TargetKind::Channel | TargetKind::Setting) => {
+            let hosts = actions::CATALOG.iter().filter(|known| known.runs == Runs::Host).map(|known| known.id);
+            let hosts: Vec<&str> = hosts.collect();
+            return Err(format!("this host has no action {action}; it has {}", hosts.join(", ")));
+        }
+        Some(TargetKind::Network) => Target::Network(target.parse::<Network>().map_err(|error| error.to_string())?),
+        Some(TargetKind::File) => Target::File(target),
+        Some(TargetKind::Resource(kind)) => actions::resource(kind, &target)?,
+    };
+    let cause = Cause { by, title: "by hand".into(), ..Cause::default() };
+    Ok(Order {
+        id: id::row_id(),
+        action,
+        target,
+        expiry: seconds.map(|seconds| now.plus_secs(i64::from(seconds))),
+        cause,
+        via: None,
+        probe: false,
+        inputs,
+        signatures: Vec::new(),
+    })
 }

@@ -39,6 +39,7 @@ mod saver;
 mod scans;
 mod spooling;
 mod telling;
+pub mod triage;
 mod vault;
 mod watch;
 pub mod worker;
@@ -430,6 +431,8 @@ impl Supervisor {
             self.look_at_budgets();
             self.look_at_disk()?;
             self.step_scans()?;
+            let packages = self.actions.take_packages(self.clock.now())?;
+            self.spool_actions(packages)?;
             if self.stopping.is_none() {
                 self.look_at_identity()?;
             }

@@ -23,6 +23,8 @@ pub const UPLINK_UID: u32 = 64_102;
 pub const NETWORK_UID: u32 = 64_105;
 /// User of `journalctl`, which reads the journal for the `logs` worker.
 pub const JOURNAL_UID: u32 = 64_103;
+/// User and group of the `triage` worker.
+pub const TRIAGE_UID: u32 = 64_107;
 /// First wait before a worker that ended is started again.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// Longest wait.
@@ -41,6 +43,10 @@ pub enum Kind {
     Enrol,
     /// Judges packets.
     Network,
+    /// Looks into what a triage package is made of, and packs it.
+    Triage,
+    /// Signs a package with the identity's key.
+    Sign,
 }
 
 /// A started worker that nobody reads yet.
@@ -56,6 +62,8 @@ pub fn spawn(kind: Kind, group: Option<Group>) -> Result<Started> {
         Kind::Uplink => ("uplink", UPLINK_UID),
         Kind::Enrol => ("enrol", UPLINK_UID),
         Kind::Network => ("network", NETWORK_UID),
+        Kind::Triage => ("triage", TRIAGE_UID),
+        Kind::Sign => ("sign", UPLINK_UID),
     };
     let mut spec = WorkerSpec::own(name, &["worker", name], uid, uid);
     spec.network = matches!(kind, Kind::Uplink | Kind::Enrol);
@@ -76,6 +84,11 @@ impl Started {
             Waited::Closed => bail!("the worker ended"),
             Waited::TimedOut => bail!("the worker was silent for {} seconds", patience.as_secs()),
         }
+    }
+
+    /// Our end of its channel.
+    pub fn channel(&self) -> &Channel {
+        &self.0.channel
     }
 
     /// Ends it.

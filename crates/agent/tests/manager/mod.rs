@@ -374,9 +374,11 @@ impl AsyncWrite for Conn {
 }
 
 impl Service {
-    fn sign(&self, csr_pem: &str) -> Result<String, Status> {
+    fn sign(&self, csr_pem: &str, agent: &str) -> Result<String, Status> {
         let mut csr = CertificateSigningRequestParams::from_pem(csr_pem)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        csr.params.distinguished_name = rcgen::DistinguishedName::new();
+        csr.params.distinguished_name.push(rcgen::DnType::CommonName, agent);
         let days = if self.short_lived.load(Ordering::SeqCst) { 10 } else { 90 };
         let out = std::process::Command::new("date").args(["-u", "-d", &format!("+{days} days"), "+%Y %m %d"]).output();
         let text = String::from_utf8(out.unwrap().stdout).unwrap();
@@ -402,8 +404,8 @@ impl Enrolment for Service {
             seen.received.clear();
         }
         Ok(Response::new(proto::EnrolReply {
+            certificate_pem: self.sign(&request.csr_pem, &agent_id)?,
             agent_id,
-            certificate_pem: self.sign(&request.csr_pem)?,
             ca_pem: self.ca_pem.clone(),
             bundle_key: self.bundle_key.clone(),
             link_address: self.address.to_string(),
@@ -491,7 +493,7 @@ impl Link for Service {
             return Err(Status::unauthenticated("no certificate"));
         }
         self.short_lived.store(false, Ordering::SeqCst);
-        Ok(Response::new(proto::RenewReply { certificate_pem: self.sign(&request.into_inner().csr_pem)? }))
+        Ok(Response::new(proto::RenewReply { certificate_pem: self.sign(&request.into_inner().csr_pem, "agent-1")? }))
     }
 }
 

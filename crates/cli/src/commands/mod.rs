@@ -32,6 +32,7 @@ pub mod scans;
 pub mod searches;
 pub mod secrets;
 pub mod token;
+pub mod triage;
 pub mod trials;
 pub mod user;
 
@@ -93,6 +94,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Logs(command) => logs::run(&command),
         Command::Net(command) => net::run(&command, shared.json),
         Command::Hunt(args) => hunt::run(&args, shared.json),
+        Command::Triage(command) => triage::run(&command, shared.json),
         Command::Scan(args) => Ok(scan::run(&args, shared.json)),
         Command::Worker { name: scan::WorkerName::Malware } => {
             sakimori_scan::worker::run()?;

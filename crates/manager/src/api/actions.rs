@@ -11,7 +11,8 @@ use sakimori_model::policy::Response as Respect;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
 use sakimori_respond::actions::resource;
 use sakimori_respond::actions::{
-    self as catalog, Runs, TargetKind, isolate_host, lock_user, notify, scan_paths, waf_block,
+    self as catalog, Runs, TargetKind, freeze_processes, isolate_host, kill_tree, lock_user, notify, process,
+    scan_paths, waf_block,
 };
 use sakimori_respond::guard::{self, Rate, Verdict};
 use sakimori_store::control::Scope;
@@ -354,6 +355,7 @@ fn judge(app: &App, order: &Order, place: &str, respect: Respect, operators: Vec
         scan_paths::ID => scan_paths::scan(order).map_or_else(Verdict::Refused, |_| Verdict::Allowed),
         isolate_host::ID => isolate_host::judge(order, place, &respect.isolate_host),
         lock_user::ID => lock_user::judge(order, &respect.lock_user, &mut Rate::default(), app.shared.clock.now()),
+        kill_tree::ID | freeze_processes::ID => process::aim(order).map_or_else(Verdict::Refused, |_| Verdict::Allowed),
         _ => match &order.target {
             Target::Network(network) => guard::shared(network, &respect.allow, &respect.trusted_proxies)
                 .map_or(Verdict::Allowed, Verdict::Refused),

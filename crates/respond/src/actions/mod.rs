@@ -5,11 +5,13 @@ pub mod access_key_deactivate;
 pub mod block_address;
 pub mod bucket_close;
 pub mod bucket_deny;
+pub mod collect_triage;
 pub mod desktop;
 pub mod desktop_isolate;
 pub mod desktop_stop;
 pub mod disks_snapshot;
 pub mod former;
+pub mod freeze_processes;
 pub mod function_stop;
 pub mod groups;
 pub mod identity;
@@ -22,12 +24,14 @@ pub mod instance_replace;
 pub mod instance_stop;
 pub mod instance_terminate;
 pub mod isolate_host;
+pub mod kill_tree;
 pub mod lock_user;
 pub mod notify;
 pub mod pipeline_stop;
 pub mod pipeline_transition_disable;
 pub mod port_close;
 pub mod prevent_mode;
+pub mod process;
 pub mod quarantine_file;
 pub mod scan_paths;
 pub mod sessions_revoke;
@@ -118,9 +122,11 @@ pub const MAX_NAME: usize = 512;
 ///
 /// # Errors
 /// A name that is empty, too long, or has other than letters, digits and `- _ . : / @ + = ,`: names come from events and go
-/// to providers.
+/// to providers. A process is named by the path of its program too, which may have any character, so that nobody escapes
+/// by a blank in a name; it goes to no provider.
 pub fn resource(kind: &str, name: &str) -> Result<Target, String> {
-    let right = |c: char| c.is_alphanumeric() || "-_.:/@+=,".contains(c);
+    let path = kind == process::KIND && name.starts_with('/');
+    let right = |c: char| c.is_alphanumeric() || "-_.:/@+=,".contains(c) || (path && !c.is_control());
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(right) {
         return Err(format!("{:?} does not name a {kind}", short(name)));
     }
@@ -161,6 +167,9 @@ pub const CATALOG: &[&Descriptor] = &[
     &scan_paths::DESCRIPTOR,
     &isolate_host::DESCRIPTOR,
     &lock_user::DESCRIPTOR,
+    &kill_tree::DESCRIPTOR,
+    &freeze_processes::DESCRIPTOR,
+    &collect_triage::DESCRIPTOR,
     &waf_block::DESCRIPTOR,
     &notify::DESCRIPTOR,
     &prevent_mode::DESCRIPTOR,

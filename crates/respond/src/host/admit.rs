@@ -6,7 +6,7 @@ use sakimori_model::ledger::Change;
 use sakimori_model::policy::{Mode, Switch};
 use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
 
-use super::{HostActions, Touched};
+use super::{HostActions, Touched, acting};
 use crate::actions::{quarantine_file, scan_paths};
 use crate::guard::{Verdict, judge};
 use crate::ledger::LedgerError;
@@ -35,6 +35,9 @@ impl<B: AddressBlocker> HostActions<B> {
         }
         if wide::is_lasting(&order) {
             return self.admit_lasting(order, authority, now, touched);
+        }
+        if let Some(descriptor) = acting::of_it(&order) {
+            return self.admit_act(descriptor, order, authority, now, touched);
         }
         let mut action = wide::plan(order, &self.place, now, &self.limits(authority));
         if wide::needs_confirmation(&action.order) {

@@ -33,6 +33,8 @@ impl<B: AddressBlocker> HostActions<B> {
         self.take_files(files, now, touched)?;
         let (lasting, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_lasting(id));
         self.apply_lasting(lasting, now, touched)?;
+        let (acts, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_act(id));
+        self.act(acts, now, touched)?;
         // What a crash kept from its record: the effect of a setting is that it is in the ledger.
         let is_network = |host: &Self, id: &Arc<str>| {
             host.ledger.get(id).is_none_or(|action| wide::network(&action.order).is_some())
@@ -142,6 +144,8 @@ impl<B: AddressBlocker> HostActions<B> {
         self.give_files_back(files, now, touched)?;
         let (lasting, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_lasting(id));
         self.undo_lasting(lasting, now, touched)?;
+        let (acts, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_act(id));
+        self.take_acts_back(acts, now, touched)?;
         if ids.is_empty() {
             return self.ledger.sync();
         }

@@ -70,6 +70,27 @@ fn a_step_scans_where_the_alert_points() {
 }
 
 #[test]
+fn processes_are_named_by_the_event() {
+    for (action, target, expected) in [
+        ("kill_tree", "event.process.entity_id", "process/4711@99"),
+        ("freeze_processes", "event.process.executable", "process//tmp/mi ner"),
+        ("freeze_processes", "'sha256:' + event.process.hash.sha256", &format!("process/sha256:{}", "a".repeat(64))),
+        ("collect_triage", "event.host.name", "host/web1"),
+    ] {
+        let text = HOST
+            .replace("action: block_address", &format!("action: {action}"))
+            .replace("target: event.source.ip", &format!("target: \"{target}\""))
+            .replace("    expiry: 1h\n", "");
+        let playbook = Playbook::parse("p.yml", &text).unwrap();
+        let process = json!({"entity_id": "4711@99", "executable": "/tmp/mi ner", "hash": {"sha256": "a".repeat(64)}});
+        let found = alert(json!({"process": process, "host": {"name": "web1"}}));
+        let orders = playbook.evaluate(&found, "alert-1", &setting(Scope::Host));
+        assert_eq!(orders.len(), 1, "{action}: {:?}", playbook.dry_run(&found, "alert-1", &setting(Scope::Host)));
+        assert_eq!(orders.first().map(|order| order.target.to_string()).as_deref(), Some(expected), "{action}");
+    }
+}
+
+#[test]
 fn an_alert_becomes_an_order_with_its_cause() {
     let playbook = Playbook::parse("p.yml", HOST).unwrap();
     let orders = playbook.evaluate(&alert(json!({})), "alert-1", &setting(Scope::Host));

@@ -15,6 +15,7 @@
 //! its name that its agent is gone.
 
 mod find;
+pub mod freezer;
 
 use std::fs;
 use std::io::{self, Write};

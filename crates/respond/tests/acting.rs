@@ -1,0 +1,264 @@
+//! Actions of the host that are neither blocks nor about files: done, taken back, tried again, over crashes, within the mandate.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use sakimori_model::action::{Cause, Target};
+use sakimori_model::policy::{Policy, Switch, default_layer, merge};
+use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
+use sakimori_respond::actions::{collect_triage, freeze_processes, kill_tree, process};
+use sakimori_respond::guard::Surroundings;
+use sakimori_respond::host::{HostActions, Which};
+use sakimori_respond::mandate::{Authority, Mandate};
+use sakimori_respond::ports::{AddressBlocker, Applied, BlockEntry, HostAct, PortError};
+use sakimori_respond::wide::Undo;
+
+/// No kernel, and a stop that a test can pull.
+#[derive(Clone, Default)]
+struct Nobody(Arc<Mutex<Option<String>>>);
+
+impl AddressBlocker for Nobody {
+    fn block(&mut self, _: &[BlockEntry]) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn unblock(&mut self, _: &[Network]) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError> {
+        Ok(Vec::new())
+    }
+
+    fn halted(&mut self) -> Option<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Notes what it is told, and answers what the test wants next.
+#[derive(Clone, Default)]
+struct Hand(Arc<Mutex<(Vec<String>, Vec<Result<Applied, PortError>>)>>);
+
+impl Hand {
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().0)
+    }
+
+    fn next(&self, outcome: Result<Applied, PortError>) {
+        self.0.lock().unwrap().1.push(outcome);
+    }
+}
+
+impl HostAct for Hand {
+    fn set_policy(&mut self, policy: &Policy) {
+        self.0.lock().unwrap().0.push(format!("policy {:?}", policy.response.never_kill));
+    }
+
+    fn apply(&mut self, action: &Action, _: Timestamp) -> Result<Applied, PortError> {
+        let mut inner = self.0.lock().unwrap();
+        inner.0.push(format!("do {}", action.order.id));
+        inner.1.pop().unwrap_or(Ok(Applied::Done { former: Some("{}".into()), remark: Some("well".into()) }))
+    }
+
+    fn undo(&mut self, action: &Action) -> Result<Option<String>, PortError> {
+        self.0.lock().unwrap().0.push(format!("undo {}", action.order.id));
+        Ok(Some("2 had ended".into()))
+    }
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    hand: Hand,
+    halt: Nobody,
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_secs(1_800_000_000 + seconds)
+}
+
+fn policy() -> Policy {
+    merge(&[default_layer()]).unwrap().policy
+}
+
+impl World {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), hand: Hand::default(), halt: Nobody::default() }
+    }
+
+    fn open(&self, now: Timestamp) -> HostActions<Nobody> {
+        let dir: &Path = self.dir.path();
+        let (host, _) =
+            HostActions::open(dir, "host", &policy(), Surroundings::default(), self.halt.clone(), now).unwrap();
+        [kill_tree::ID, freeze_processes::ID, collect_triage::ID]
+            .into_iter()
+            .fold(host, |host, id| host.with_act(id, Box::new(self.hand.clone())))
+    }
+}
+
+fn order(id: &str, action: &str, alert: &str) -> Order {
+    let target = match action {
+        collect_triage::ID => Target::resource(collect_triage::KIND, "web1"),
+        _ => process::target("4711@99"),
+    };
+    Order {
+        id: id.into(),
+        action: action.into(),
+        target,
+        expiry: None,
+        cause: Cause { alert: alert.into(), by: "ann".into(), ..Cause::default() },
+        via: None,
+        probe: false,
+        inputs: Default::default(),
+        signatures: Vec::new(),
+    }
+}
+
+fn state(host: &HostActions<Nobody>, id: &str) -> (ActionState, String) {
+    let action = host.action(id).unwrap();
+    (action.state, action.reason.clone().unwrap_or_default())
+}
+
+fn by_root(host: &mut HostActions<Nobody>, order: Order, now: Timestamp) {
+    host.submit_as(vec![order], Authority::Root, now).unwrap();
+}
+
+#[test]
+fn a_kill_is_for_good_and_needs_the_mandate() {
+    let world = World::new();
+    let mut host = world.open(at(0));
+    host.submit(vec![order("rules", kill_tree::ID, "alert")], at(0)).unwrap();
+    host.submit_as(vec![order("manager", kill_tree::ID, "")], Authority::Manager { operators: 0 }, at(0)).unwrap();
+    for id in ["rules", "manager"] {
+        let (state, why) = state(&host, id);
+        assert!(state == ActionState::Refused && why.contains("mandate"), "{why}");
+    }
+    assert_eq!(world.hand.told(), [""; 0]);
+    by_root(&mut host, order("root", kill_tree::ID, ""), at(0));
+    assert_eq!(state(&host, "root"), (ActionState::Done, "well".into()));
+    let done = host.action("root").unwrap().clone();
+    assert_eq!((done.former.as_deref(), done.expires_at), (Some("{}"), None));
+    host.undo(&Which::Ids(vec!["root".into()]), Undo::Person("ann"), at(1)).unwrap();
+    host.undo(&Which::All, Undo::Person("ann"), at(1)).unwrap();
+    assert_eq!(state(&host, "root").0, ActionState::Done, "nobody gives a process back");
+    // The same order is the same; another one about the same process is another one: it may have been started anew.
+    by_root(&mut host, order("root", kill_tree::ID, ""), at(2));
+    assert_eq!(world.hand.told(), ["do root"]);
+    let mut mandate = Mandate::default();
+    mandate.alone.rules.push(kill_tree::ID.into());
+    host.set_mandate(mandate, at(3)).unwrap();
+    host.submit(vec![order("again", kill_tree::ID, "alert")], at(3)).unwrap();
+    assert_eq!(world.hand.told(), ["do again"]);
+}
+
+#[test]
+fn a_freeze_ends_by_its_time_by_hand_and_with_everything() {
+    let world = World::new();
+    let mut host = world.open(at(0));
+    by_root(&mut host, order("time", freeze_processes::ID, ""), at(0));
+    assert_eq!(host.action("time").unwrap().expires_at, Some(at(3_600)));
+    // An alert about the same is evidence: it lasts longer, up to what it may.
+    let mut mandate = Mandate::default();
+    mandate.alone.rules.push(freeze_processes::ID.into());
+    host.set_mandate(mandate, at(1)).unwrap();
+    let mut more = order("more", freeze_processes::ID, "alert");
+    more.expiry = Some(at(7_200));
+    host.submit(vec![more], at(1)).unwrap();
+    let (outcome, why) = state(&host, "more");
+    assert!(outcome == ActionState::NoEffect && why.contains("time"), "{why}");
+    assert_eq!(host.action("time").unwrap().expires_at, Some(at(7_200)));
+    host.tick(at(7_199)).unwrap();
+    assert_eq!(world.hand.told(), ["do time"]);
+    host.tick(at(7_200)).unwrap();
+    assert_eq!(state(&host, "time"), (ActionState::Expired, "2 had ended".into()));
+    assert_eq!(world.hand.told(), ["undo time"]);
+    // By hand; then an alert leaves it alone for a while, and a person does not.
+    by_root(&mut host, order("hand", freeze_processes::ID, ""), at(8_000));
+    host.undo(&Which::Ids(vec!["hand".into()]), Undo::Person("ann"), at(8_001)).unwrap();
+    host.submit(vec![order("alert", freeze_processes::ID, "alert")], at(8_002)).unwrap();
+    let (outcome, why) = state(&host, "alert");
+    assert!(outcome == ActionState::Refused && why.contains("a person took it back"), "{why}");
+    by_root(&mut host, order("person", freeze_processes::ID, ""), at(8_003));
+    assert_eq!(state(&host, "person").0, ActionState::Done);
+    // Blocks have their own switch.
+    let mut off = policy();
+    off.modules.block_address.state = Switch::Off;
+    off.response.never_kill = vec!["/usr/bin/db".into()];
+    host.set_policy(&off, at(8_004)).unwrap();
+    assert_eq!(state(&host, "person").0, ActionState::Done);
+    assert!(world.hand.told().contains(&"policy [\"/usr/bin/db\"]".to_owned()));
+    host.undo(&Which::All, Undo::Policy("all is stopped"), at(8_005)).unwrap();
+    assert_eq!(state(&host, "person").0, ActionState::Undone);
+}
+
+#[test]
+fn a_crash_a_failure_and_a_stop() {
+    let world = World::new();
+    let mut host = world.open(at(0));
+    world.hand.next(Err(PortError::transient("the disk")));
+    by_root(&mut host, order("again", freeze_processes::ID, ""), at(0));
+    assert_eq!(state(&host, "again").0, ActionState::Running);
+    // Killed here: the next one does it again.
+    drop(host);
+    let mut host = world.open(at(1));
+    host.start(at(1)).unwrap();
+    assert_eq!((state(&host, "again").0, world.hand.told()), (ActionState::Done, vec!["do again".into(); 2]));
+    // Given up: what was done of it is put back.
+    world.hand.next(Err(PortError::permanent("no")));
+    by_root(&mut host, order("never", freeze_processes::ID, ""), at(2));
+    assert_eq!(
+        (state(&host, "never").0, world.hand.told()),
+        (ActionState::Failed, vec!["do never".into(), "undo never".into()])
+    );
+    // A stop that comes before the effect of what a crash left.
+    world.hand.next(Err(PortError::transient("the disk")));
+    by_root(&mut host, order("late", freeze_processes::ID, ""), at(3));
+    *world.halt.0.lock().unwrap() = Some("all answers are stopped".into());
+    drop(host);
+    let mut host = world.open(at(4));
+    host.start(at(4)).unwrap();
+    assert_eq!(state(&host, "late"), (ActionState::Refused, "all answers are stopped".into()));
+    assert_eq!(world.hand.told(), ["do late", "undo late"]);
+    by_root(&mut host, order("stopped", kill_tree::ID, ""), at(5));
+    assert_eq!(state(&host, "stopped").0, ActionState::Refused);
+    // What is in effect can be taken back all the same.
+    host.undo(&Which::Ids(vec!["again".into()]), Undo::Person("ann"), at(6)).unwrap();
+    assert_eq!(state(&host, "again").0, ActionState::Undone);
+}
+
+#[test]
+fn a_package_is_over_when_it_is_told_and_only_some_wait() {
+    let world = World::new();
+    let mut host = world.open(at(0));
+    for number in 0..=collect_triage::MOST_LIVE {
+        world.hand.next(Ok(Applied::Begun));
+        let id = format!("t{number}");
+        host.submit_as(vec![order(&id, collect_triage::ID, "")], Authority::Manager { operators: 0 }, at(0)).unwrap();
+    }
+    let last = format!("t{}", collect_triage::MOST_LIVE);
+    assert_eq!((state(&host, "t0").0, state(&host, &last).0), (ActionState::Running, ActionState::Refused));
+    host.submit(vec![order("same", collect_triage::ID, "alert")], at(1)).unwrap();
+    assert_eq!(state(&host, "same").0, ActionState::NoEffect, "one is under way");
+    host.reported("t0", Ok(("{\"package\":\"x\"}".into(), "package x".into())), at(2)).unwrap();
+    host.reported("t1", Err("no room".into()), at(2)).unwrap();
+    assert_eq!(state(&host, "t0"), (ActionState::Done, "package x".into()));
+    assert_eq!(state(&host, "t1"), (ActionState::Failed, "no room".into()));
+    assert!(host.reported("t0", Err("late".into()), at(3)).unwrap().is_empty(), "it is over");
+    assert!(host.reported("unknown", Err("late".into()), at(3)).unwrap().is_empty());
+    // What runs at a crash is begun again.
+    world.hand.told();
+    drop(host);
+    let mut host = world.open(at(4));
+    host.start(at(4)).unwrap();
+    assert_eq!(world.hand.told().len(), collect_triage::MOST_LIVE - 2);
+}
+
+#[test]
+fn a_host_without_hands_says_so() {
+    let world = World::new();
+    let (mut host, _) =
+        HostActions::open(world.dir.path(), "host", &policy(), Surroundings::default(), world.halt.clone(), at(0))
+            .unwrap();
+    by_root(&mut host, order("a", kill_tree::ID, ""), at(0));
+    assert_eq!(state(&host, "a").0, ActionState::NoEffect);
+}
