@@ -32,9 +32,8 @@ pub fn run() -> io::Result<()> {
     let Some((_, descriptors)) = channel.recv()? else { return Ok(()) };
     let asked = descriptors.into_iter().next().ok_or_else(|| io::Error::other("a question came without its memory"))?;
     let bytes = memory::read_sealed(&asked.into(), MOST_ASKED)?;
-    let ask: Ask = postcard::from_bytes(&bytes).map_err(io::Error::other)?;
-    let outcome = outcome(&ask).bounded();
-    channel.send(&postcard::to_stdvec(&outcome).map_err(io::Error::other)?, &[])
+    let outcome = outcome(&Ask::read(&bytes)?).bounded();
+    channel.send(&outcome.to_bytes()?, &[])
 }
 
 /// Checks a text, and runs its tests where it is good.

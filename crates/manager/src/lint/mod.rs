@@ -132,7 +132,25 @@ fn short(text: &str) -> String {
     text.get(..end).unwrap_or_default().to_owned()
 }
 
+impl Ask {
+    /// Reads what a worker was asked.
+    ///
+    /// # Errors
+    /// It is no question.
+    pub fn read(bytes: &[u8]) -> std::io::Result<Self> {
+        postcard::from_bytes(bytes).map_err(std::io::Error::other)
+    }
+}
+
 impl Outcome {
+    /// As a worker answers it.
+    ///
+    /// # Errors
+    /// An encoder says no.
+    pub fn to_bytes(&self) -> std::io::Result<Vec<u8>> {
+        postcard::to_stdvec(self).map_err(std::io::Error::other)
+    }
+
     /// Within what an answer may hold.
     #[must_use]
     pub fn bounded(mut self) -> Self {
