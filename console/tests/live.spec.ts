@@ -19,5 +19,5 @@ test("an alert and its block appear by themselves; the block is undone from the 
   await page.getByRole("dialog").getByRole("button", { name: /Undo/ }).last().click();
   await expect(row).toHaveCount(0);
   await page.goto(`${server()}/response?tab=ledger`);
-  await expect(page.getByRole("row", { name: /203\.0\.113\.31/ }).first()).toContainText("Undone");
+  await expect(page.getByRole("row", { name: /Block an address on the host.*203\.0\.113\.31/ })).toContainText("Undone");
 });

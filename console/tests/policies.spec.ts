@@ -38,5 +38,5 @@ test("somebody else's change in between is not overwritten", async ({ page, brow
   await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
   await expect(page.getByText("The policy is saved.")).toBeVisible();
   await other.getByRole("dialog").getByRole("button", { name: "Save" }).click();
-  await expect(other.getByRole("alert")).toContainText("policy/stale");
+  await expect(other.getByRole("alert")).toContainText("policies/stale");
 });

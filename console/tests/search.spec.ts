@@ -13,7 +13,7 @@ test("an attack is found, explained and pivoted from", async ({ page }) => {
   await page.getByRole("row", { name: /SSH brute force/ }).first().click();
   const drawer = page.getByRole("dialog");
   await expect(drawer.getByRole("heading", { name: "SSH brute force" }).first()).toBeVisible();
-  await expect(drawer.locator("mark").first()).toContainText("Failed password");
+  await expect(drawer.locator("mark").first()).toContainText("ssh_login");
   await drawer.getByRole("tab", { name: "Related" }).click();
   await expect(drawer.getByText("Block an address on the host").first()).toBeVisible();
   await drawer.getByRole("tab", { name: "Fields" }).click();

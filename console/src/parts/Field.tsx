@@ -21,13 +21,15 @@ interface TypedProps extends Common, Omit<TextFieldProps, "className" | "childre
   /** More than one line. */
   lines?: number;
   code?: boolean;
+  /** The label is for screen readers only, where it is written beside already. */
+  bare?: boolean;
 }
 
-export function Field({ label, help, fault, placeholder, lines, code, ...props }: TypedProps) {
+export function Field({ label, help, fault, placeholder, lines, code, bare, ...props }: TypedProps) {
   const look = `${css.input} ${code ? css.code : ""}`;
   return (
-    <TextFieldPrimitive {...props} isInvalid={Boolean(fault)} className={css.field!}>
-      <Label className={css.label!}>{label}</Label>
+    <TextFieldPrimitive {...props} aria-label={bare ? label : undefined} isInvalid={Boolean(fault)} className={css.field!}>
+      {!bare && <Label className={css.label!}>{label}</Label>}
       {lines ? (
         <TextAreaPrimitive className={look} rows={lines} placeholder={placeholder} />
       ) : (

@@ -33,7 +33,7 @@ function Whole({ form, label, value, isDisabled, onChange }: Props) {
   const wrong = typed.trim() === "" || !Number.isInteger(number) || number < minimum || number > maximum;
   return (
     <Field
-      label={form["x-unit"] || label} aria-label={label} type="number" value={typed} isDisabled={isDisabled}
+      bare label={label} help={form["x-unit"]} type="number" value={typed} isDisabled={isDisabled}
       fault={wrong ? text("policies-between", { least: minimum, most: maximum }) : undefined}
       onChange={(typed) => {
         setTyped(typed);
@@ -51,7 +51,7 @@ function Lines({ form, label, value, isDisabled, onChange }: Props) {
   const lines = typed.split("\n").map((line) => line.trim()).filter(Boolean);
   return (
     <Field
-      label={label} help={text("policies-one-a-line")} lines={Math.min(6, lines.length + 2)} code value={typed} isDisabled={isDisabled}
+      bare label={label} help={text("policies-one-a-line")} lines={Math.min(6, lines.length + 2)} code value={typed} isDisabled={isDisabled}
       fault={numbers && lines.some((line) => !/^\d+$/.test(line)) ? text("policies-numbers") : undefined}
       onChange={(typed) => {
         setTyped(typed);
@@ -75,7 +75,7 @@ function Any({ label, value, isDisabled, onChange }: Props) {
   }
   return (
     <Field
-      label={label} lines={6} code value={typed} isDisabled={isDisabled} fault={wrong ? text("policies-broken") : undefined}
+      bare label={label} lines={6} code value={typed} isDisabled={isDisabled} fault={wrong ? text("policies-broken") : undefined}
       onChange={(typed) => {
         setTyped(typed);
         try {
