@@ -148,11 +148,21 @@ impl<'a, F: Facts> Choosing<'a, F> {
             }
             if let Some(why) = self.spared(row) {
                 self.choice.spared.insert(row.pid, why);
+                self.spare_below(row.pid);
                 continue;
             }
             self.theirs.insert(row.pid, row.start);
             self.choice.taken.push(row.clone());
             waiting.extend(self.children.get(&row.pid).into_iter().flatten());
+        }
+    }
+
+    /// What descends from one that is spared is not meant either, whatever session it is in.
+    fn spare_below(&mut self, pid: u32) {
+        let mut waiting = vec![pid];
+        while let Some(parent) = waiting.pop() {
+            let children = self.children.get(&parent).into_iter().flatten().map(|row| row.pid);
+            waiting.extend(children.filter(|child| self.seen.insert(*child)));
         }
     }
 
