@@ -104,7 +104,7 @@ pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<LogSour
     }
     for item in &mut items {
         if let Some(row) = books.get(&(item.origin.as_str(), item.stream.as_str())) {
-            item.lost = row.lost.iter().map(|loss| loss.count).sum();
+            item.lost = item.lost.max(row.lost.iter().map(|loss| loss.count).sum());
             item.balanced = Some(row.balanced);
         }
     }

@@ -208,7 +208,8 @@ fn exchange(ask: &Ask) -> Result<Outcome, LintError> {
     let asked = memory::sealed("rules to check", &bytes).map_err(|error| none(&error))?;
     let spec = WorkerSpec { network: false, ..WorkerSpec::own("lint", &["worker", "lint"], UID, UID) };
     let worker = spawn(&spec).map_err(|error| none(&error))?;
-    worker.channel.send(&[], &[asked.as_fd()]).map_err(|error| none(&error))?;
+    let ended = |error: std::io::Error| LintError::Ended(format!("the process that checks ended: {error}"));
+    worker.channel.send(&[], &[asked.as_fd()]).map_err(ended)?;
     // Dropping the worker kills it.
     match worker.channel.recv_timeout(PATIENCE) {
         Ok(Waited::Frame((body, _))) => {
@@ -217,7 +218,7 @@ fn exchange(ask: &Ask) -> Result<Outcome, LintError> {
         }
         Ok(Waited::TimedOut) => Err(LintError::Ended(format!("it takes longer than {} s", PATIENCE.as_secs()))),
         Ok(Waited::Closed) => Err(LintError::Ended("the process that checked it ended".into())),
-        Err(error) => Err(none(&error)),
+        Err(error) => Err(ended(error)),
     }
 }
 
