@@ -1,7 +1,7 @@
 // Who is not signed in, may not, belongs to another tenant, comes from another page or puts this one into a frame gets nothing.
 import { createServer } from "node:http";
 import { expect, test } from "@playwright/test";
-import { server, signIn, token } from "./steps";
+import { overAll, server, signIn, token } from "./steps";
 
 test("an unprivileged session gets nothing beyond its role", async ({ request }) => {
   const headers = { authorization: `Bearer ${await token(request, "viewer")}` };
@@ -20,8 +20,7 @@ test("an unprivileged session gets nothing beyond its role", async ({ request })
 });
 
 test("another tenant's ids are as if they were not there", async ({ request }) => {
-  const over = await request.post(`${server()}/api/v1/session`, { data: { name: "admin", password: process.env.SAKIMORI_TEST_ADMIN } });
-  const all = { authorization: `Bearer ${((await over.json()) as { token: string }).token}` };
+  const all = { authorization: `Bearer ${await overAll(request)}` };
   expect((await request.post(`${server()}/api/v1/tenants`, { headers: all, data: { id: "other-company", name: "Other company" } })).status()).toBe(201);
   const stranger = { name: "stranger", password: "a stranger's passphrase", role: "admin", tenant: "other-company" };
   expect((await request.post(`${server()}/api/v1/users`, { headers: all, data: stranger })).status()).toBe(201);

@@ -4,7 +4,7 @@ import { createHmac } from "node:crypto";
 import { expect, test, type Browser, type Page } from "@playwright/test";
 import { DUTY, named, PASSWORD, sakimori } from "./platform";
 import { provider } from "./provider";
-import { server, signIn, token } from "./steps";
+import { overAll, server, signIn } from "./steps";
 
 /** Under its name, so that there are passkeys. */
 const home = () => named(server());
@@ -173,7 +173,7 @@ test("at a number the page says where passkeys work", async ({ page }) => {
 });
 
 test("who needs a second factor sets one up before anything else", async ({ page, request }) => {
-  const headers = { authorization: `Bearer ${await token(request, "admin")}` };
+  const headers = { authorization: `Bearer ${await overAll(request)}` };
   expect((await request.post(`${server()}/api/v1/tenants`, { headers, data: { id: DUTY } })).status()).toBe(201);
   for (const name of ["dutiful", "dutiful-too"]) {
     const made = await request.post(`${server()}/api/v1/users`, { headers, data: { name, role: "viewer", password: PASSWORD, tenant: DUTY } });

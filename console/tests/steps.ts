@@ -23,6 +23,13 @@ export async function token(request: APIRequestContext, role: Role): Promise<str
   return ((await answer.json()) as { token: string }).token;
 }
 
+/** A bearer token of the first user, who is over all tenants. */
+export async function overAll(request: APIRequestContext): Promise<string> {
+  const answer = await request.post(`${server()}/api/v1/session`, { data: { name: "admin", password: process.env.SAKIMORI_TEST_ADMIN } });
+  expect(answer.status()).toBe(201);
+  return ((await answer.json()) as { token: string }).token;
+}
+
 let process_id = 1_000;
 
 /** Five failed logins, as sshd writes them. */

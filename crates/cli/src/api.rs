@@ -192,6 +192,17 @@ impl Api {
         response.ok().map(|response| response.status().as_u16())
     }
 
+    /// What the manager says it lacks, a line each; nothing where it is ready or says nothing.
+    pub async fn lacks(&self) -> String {
+        let response = self.client.get(format!("{}/readyz", self.base)).timeout(Duration::from_secs(5)).send().await;
+        let Ok(response) = response else { return String::new() };
+        let said: Value = response.json().await.unwrap_or_default();
+        let checks = said.get("checks").and_then(Value::as_array).into_iter().flatten();
+        let lacking = checks.filter(|check| check.get("ready") == Some(&Value::Bool(false)));
+        let text = |check: &Value, name: &str| check.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        lacking.map(|check| format!("{}: {}\n", text(check, "id"), text(check, "detail"))).collect()
+    }
+
     fn request(&self, client: &reqwest::Client, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
         match &self.tenant {

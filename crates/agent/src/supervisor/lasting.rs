@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::enroll::Enrolled;
 
 /// User ids of the agent's and the manager's own workers (record 1, D16).
-const WORKERS: [u32; 6] = [64_101, 64_102, 64_103, 64_104, 64_105, 64_106];
+const WORKERS: [u32; 8] = [64_101, 64_102, 64_103, 64_104, 64_105, 64_106, 64_107, 64_108];
 
 /// The way to the manager, and what is known of it.
 #[derive(Debug, Default)]

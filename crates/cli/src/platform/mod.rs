@@ -155,7 +155,14 @@ pub fn up(shared: &Shared, args: &UpArgs) -> Result<ExitCode> {
         }
         progress.say("waiting for the manager");
         let api = Api::new(&access, None)?;
-        wait("the manager is ready", &paths, async || api.status("/readyz").await == Some(200)).await?;
+        if let Err(error) =
+            wait("the manager is ready", &paths, async || api.status("/readyz").await == Some(200)).await
+        {
+            return match api.lacks().await {
+                lacking if lacking.is_empty() => Err(error),
+                lacking => Err(error.context(format!("the manager runs and is not ready:\n{lacking}"))),
+            };
+        }
         progress.say("waiting for the agent");
         wait("the agent is connected", &paths, async || connected(&api, &paths).await).await?;
         if args.no_proof {

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 /// User and group of these workers.
-pub const UID: u32 = 64_107;
+pub const UID: u32 = 64_108;
 /// Longest text that is checked, in bytes.
 pub const MOST_TEXT: usize = 256 << 10;
 /// Largest question, in bytes: a text with the files that its tests need.
