@@ -384,7 +384,7 @@ mod tests {
         assert!(!format!("{:?}", all.store).contains("postgres"), "it may hold a password");
         assert!(all.cloud.accounts.values().all(|account| account.check().is_ok() && account.proxy.is_some()));
         assert!(
-            all.cloud.accounts.len() == 1 && all.cloud.waf.is_some() && all.notify.len() == 10 && all.api.key.is_some()
+            all.cloud.accounts.len() == 1 && all.cloud.waf.is_some() && all.notify.len() == 12 && all.api.key.is_some()
         );
         for channel in &all.notify {
             crate::channels::check(channel).unwrap_or_else(|problem| panic!("{}: {problem}", channel.name));

@@ -10,6 +10,7 @@ use crate::actions::instance::PROTECTED;
 pub const ANY: &[&str] = &[
     "autoscaling:DescribeAutoScalingGroups",
     "autoscaling:DescribeAutoScalingInstances",
+    "autoscaling:DescribeLifecycleHooks",
     "ec2:DescribeInstanceAttribute",
     "ec2:DescribeInstances",
     "ec2:DescribeNetworkInterfaces",
@@ -80,6 +81,7 @@ const WEB_ACL: Kind = all("arn:{partition}:wafv2:{region}:{account}:*/webacl/*/*
 /// Each right, and the kinds of resources that AWS asks about in its calls.
 const REACH: &[(&str, &[Kind])] = &[
     ("autoscaling:AttachInstances", SCALING),
+    ("autoscaling:CompleteLifecycleAction", SCALING),
     ("autoscaling:DetachInstances", SCALING),
     ("autoscaling:EnterStandby", SCALING),
     ("autoscaling:ExitStandby", SCALING),

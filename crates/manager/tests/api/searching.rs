@@ -181,7 +181,7 @@ async fn an_event_has_its_original_and_what_is_around_it() {
 async fn an_alert_says_which_part_of_which_event_made_it() {
     let rule = "title: Made up\nname: made-up\nlogsource: { product: linux }\ndetection:\n  sel:\n    \
                 event.action: ssh_login\n    user.name|contains: Er1\n  condition: sel\nlevel: high\n\
-                sakimori: { id: made-up }\n";
+                sakimori: { id: made-up, scope: wide }\n";
     let world = World::start_with(std::sync::Arc::new(sakimori_runtime::SystemClock), |config| {
         let content = config.content_dir.clone().unwrap();
         std::fs::create_dir_all(content.join("sigma")).unwrap();

@@ -140,6 +140,17 @@ settings! {
     "response.trusted_proxies" Kind::Texts("network"), "Trusted proxies" "信頼するプロキシ";
     "response.playbooks_on" Kind::Texts("playbook"), "Playbooks switched on" "有効にするプレイブック";
     "response.playbooks_off" Kind::Texts("playbook"), "Playbooks switched off" "無効にするプレイブック";
+    "response.isolate_host" Kind::Group, "Isolating a host" "ホストの隔離";
+    "response.isolate_host.mode" MODE, "Act, or only say what it would do" "実行するか記録だけか";
+    "response.isolate_host.expiry_seconds" Kind::Number("seconds", 0, EXACT), "How long an isolation lasts" "隔離の長さ";
+    "response.isolate_host.expiry_most_seconds" Kind::Number("seconds", 0, EXACT), "The longest that one may last" "隔離の最長";
+    "response.isolate_host.stay" Kind::Truth, "Stay isolated without the manager too" "マネージャーに届かなくても隔離を続ける";
+    "response.isolate_host.allow" Kind::Texts("network"), "Networks that pass all the same" "隔離中も通すネットワーク";
+    "response.lock_user" Kind::Group, "Locking a user" "ユーザーのロック";
+    "response.lock_user.mode" MODE, "Act, or only say what it would do" "実行するか記録だけか";
+    "response.lock_user.never_lock" Kind::Texts("user"), "Users that are never locked" "ロックしないユーザー";
+    "response.lock_user.most_per_minute" Kind::Number("", 0, U32), "Most users a minute" "1 分あたりの上限";
+    "response.never_kill" Kind::Texts("path"), "Programs that are never ended or frozen" "終了・凍結しないプログラム";
     "presence" Kind::Group, "Agents that are away" "エージェントの不在";
     "presence.silent_after_seconds" Kind::Number("seconds", 0, EXACT), "Silent after" "無応答とみなすまで";
     "presence.retire_after_seconds" Kind::Number("seconds", 0, EXACT), "Retired after; 0: never" "退役とみなすまで（0 は無効）";

@@ -67,7 +67,7 @@ pub struct Values {
 
 /// A width by which an interval has at most so many buckets, in seconds.
 pub fn width_for(from: Timestamp, to: Timestamp, buckets: i64) -> i64 {
-    let seconds = to.since(from).max(0) / 1_000_000 + 1;
+    let seconds = to.since(from).max(0) / 1_000_000;
     let fits = |width: &&i64| seconds / **width < buckets.max(1);
     WIDTHS.iter().find(fits).copied().unwrap_or_else(|| seconds / buckets.max(1) + 1)
 }

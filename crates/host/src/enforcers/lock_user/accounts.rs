@@ -270,7 +270,7 @@ mod tests {
     fn the_last_who_can_become_root_is_known() {
         assert_eq!(admins(PASSWD, GROUP), ["ann", "bob", "ghost"]);
         let shadow = |ann: &str, bob: &str, root: &str| {
-            format!("root:{root}:1:::::::\nann:!:1:::::{ann}:\nbob:!:1:::::{bob}:\n").into_bytes()
+            format!("root:{root}:1::::::\nann:!:1:::::{ann}:\nbob:!:1:::::{bob}:\n").into_bytes()
         };
         let another = |shadow: &[u8]| another_admin(PASSWD, GROUP, shadow, "ann", 20_000);
         assert!(another(&shadow("", "", "*")), "bob, by his first group, with a key");
