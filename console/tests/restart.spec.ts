@@ -11,7 +11,7 @@ function manager(): number {
 
 test("what was typed outlives a restart of the manager", async ({ page }) => {
   await signIn(page, "operator", "/policies");
-  await page.getByLabel("Find a setting").fill("expiry_seconds");
+  await page.getByLabel("Find a setting").fill("block_address.expiry_seconds");
   await page.getByRole("button", { name: "Set here" }).click();
   await page.getByLabel("How long a block lasts").fill("7200");
   const before = manager();

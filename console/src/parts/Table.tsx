@@ -31,6 +31,8 @@ interface Props<T> {
 }
 
 const ROW = 41;
+/** How many frames a row that is gone to has to appear in. */
+const FRAMES = 30;
 
 export function Table<T>({ label, rows, columns, keyOf, onOpen, current, empty, onEnd, height }: Props<T>) {
   const text = useText();
@@ -53,8 +55,16 @@ export function Table<T>({ label, rows, columns, keyOf, onOpen, current, empty, 
   const go = (index: number) => {
     const next = Math.max(0, Math.min(rows.length - 1, index));
     setAt(next);
+    const row = () => box.current?.querySelector<HTMLElement>(`[data-index="${next}"]`);
+    // While the row is not in the document yet, the list itself keeps the keyboard.
+    if (!row()) box.current?.focus({ preventScroll: true });
     virtual.scrollToIndex(next);
-    requestAnimationFrame(() => box.current?.querySelector<HTMLElement>(`[data-index="${next}"]`)?.focus());
+    const focus = (tries: number) => {
+      const found = row();
+      if (found) found.focus();
+      else if (tries > 0) requestAnimationFrame(() => focus(tries - 1));
+    };
+    requestAnimationFrame(() => focus(FRAMES));
   };
   const pressed = (event: KeyboardEvent) => {
     if (event.ctrlKey || event.metaKey || event.altKey || (event.target as HTMLElement).closest("input, textarea, [contenteditable]")) return;
@@ -73,7 +83,7 @@ export function Table<T>({ label, rows, columns, keyOf, onOpen, current, empty, 
     <div
       ref={box} className={css.box} style={{ ...tracks, maxHeight: height }} onKeyDown={pressed}
       role="table" aria-label={label} aria-rowcount={rows.length + 1} data-scrolls={Boolean(height)}
-      tabIndex={height && !onOpen ? 0 : undefined}
+      tabIndex={height ? (onOpen ? -1 : 0) : undefined}
     >
       <div role="rowgroup" className={css.heads}>
         <div role="row" className={css.row}>
