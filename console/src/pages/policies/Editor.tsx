@@ -66,7 +66,7 @@ export function Editor({ layer, name, current, below, schema }: Props) {
   const groups = Object.entries(schema.properties ?? {}).flatMap(([name, form]) =>
     name === "modules" ? Object.entries(form.properties ?? {}).map(([inner, form]) => [`modules.${inner}`, form] as const) : [[name, form] as const]);
   return (
-    <>
+    <div className="stack">
       <Panel
         title={name} about={current ? text("policies-version", { number: current.number, author: current.author }) : text("policies-nothing-yet")}
         actions={<Switch value={json !== undefined} onChange={(on) => { if (!on && json !== undefined && parses(json)) change(JSON.parse(json) as Tree); setJson(on ? JSON.stringify(tree, null, 2) : undefined); }}>{text("policies-as-text")}</Switch>}
@@ -113,7 +113,7 @@ export function Editor({ layer, name, current, below, schema }: Props) {
       )}
       {preview.error ? <Fault error={preview.error instanceof Problem ? preview.error : preview.error} /> : null}
       {preview.data && <Difference layer={layer} tree={tree} over={over} difference={preview.data} onClose={() => preview.reset()} onWritten={written} />}
-    </>
+    </div>
   );
 }
 

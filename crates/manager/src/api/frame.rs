@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(75);
 const ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a browser may do on pages of ours: nothing of a device but use passkeys.
-const ALLOWED: &str = "accelerometer=(), bluetooth=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \
+const ALLOWED: &str = "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \
                        magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-create=(self), \
                        publickey-credentials-get=(self), serial=(), usb=()";
 
