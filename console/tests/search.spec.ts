@@ -31,7 +31,7 @@ test("a query that is wrong says where", async ({ page }) => {
   const query = page.getByRole("textbox", { name: "Query" });
   await query.fill("source.ip:(203.0.113.1");
   await query.press("Enter");
-  await expect(page.getByRole("alert")).toBeVisible();
+  await expect(page.getByRole("alert").first()).toBeVisible();
   await query.fill("event.kind:alert");
   await query.press("Enter");
   await expect(page.getByRole("alert")).toHaveCount(0);

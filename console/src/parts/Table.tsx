@@ -38,6 +38,8 @@ export function Table<T>({ label, rows, columns, keyOf, onOpen, current, empty, 
   const text = useText();
   const box = useRef<HTMLDivElement>(null);
   const [at, setAt] = useState(0);
+  /** The row that the keyboard went to last; what it passed by does not take the focus late. */
+  const wanted = useRef(0);
   const virtual = useVirtualizer({
     count: rows.length,
     getScrollElement: () => box.current,
@@ -59,7 +61,9 @@ export function Table<T>({ label, rows, columns, keyOf, onOpen, current, empty, 
     // While the row is not in the document yet, the list itself keeps the keyboard.
     if (!row()) box.current?.focus({ preventScroll: true });
     virtual.scrollToIndex(next);
+    wanted.current = next;
     const focus = (tries: number) => {
+      if (wanted.current !== next) return;
       const found = row();
       if (found) found.focus();
       else if (tries > 0) requestAnimationFrame(() => focus(tries - 1));
@@ -72,7 +76,7 @@ export function Table<T>({ label, rows, columns, keyOf, onOpen, current, empty, 
     if (step) go(at + step);
     else if (event.key === "Home") go(0);
     else if (event.key === "End") go(rows.length - 1);
-    else if (event.key === "Enter" && event.target === event.currentTarget.querySelector(`[data-index="${at}"]`)) onOpen?.(rows[at]!);
+    else if (event.key === "Enter" && rows[at] && (event.target === event.currentTarget || (event.target as HTMLElement).role === "row")) onOpen?.(rows[at]);
     else return;
     event.preventDefault();
   };
