@@ -8,8 +8,8 @@ export default defineConfig({
   globalSetup: process.env.SAKIMORI_NO_PLATFORM ? undefined : "./tests/platform.ts",
   // Two shared cores: one browser, and patience.
   workers: 1,
-  timeout: 120_000,
-  expect: { timeout: 20_000 },
+  timeout: 240_000,
+  expect: { timeout: 45_000 },
   reporter: [["list"]],
   use: {
     browserName: "chromium",
@@ -18,7 +18,7 @@ export default defineConfig({
     locale: "en-GB",
     timezoneId: "UTC",
     trace: "retain-on-failure",
-    actionTimeout: 20_000,
+    actionTimeout: 45_000,
     permissions: ["clipboard-read", "clipboard-write"],
   },
 });
