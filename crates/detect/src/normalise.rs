@@ -281,7 +281,7 @@ impl Normaliser {
         self.offer(head);
         let zone = TimeZone::Named(self.zone.tz());
         self.runtime.clear();
-        self.runtime.resolve(&mut self.document, &self.program, &zone).map_err(|error| error.to_string())?;
+        self.runtime.resolve(&mut self.document, &self.program, &zone).map_err(|error| why(&error.to_string()))?;
 
         let forwarded = self.forwarded_for();
         let is_record = self.source.framing == Framing::Json;
@@ -440,6 +440,26 @@ fn wrong(source: &LogSource, list: &vrl::diagnostic::DiagnosticList) -> ContentE
         format!("{}: {}", error.message(), details.join(", "))
     };
     ContentError::new(&source.program_file, line_of(&source.program, at), reason)
+}
+
+/// A program's own words for why it refuses a line. VRL puts before them which function failed and at which bytes of
+/// the program: nothing to whoever reads the event, and different with every edit of the program.
+fn why(error: &str) -> String {
+    let is_span = |span: &str| span.split_once(':').is_some_and(|(from, to)| is_number(from) && is_number(to));
+    let told = error.strip_prefix("function call error for \"").and_then(|rest| {
+        let (function, rest) = rest.split_once("\" at (")?;
+        let (span, words) = rest.split_once("): ")?;
+        is_span(span).then_some((function, words))
+    });
+    match told {
+        Some(("assert", words)) => words.to_owned(),
+        Some((function, words)) => format!("{function}: {words}"),
+        None => error.to_owned(),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
