@@ -1,20 +1,20 @@
-//! What a person at the host asks for by hand: orders of any action, and files in quarantine.
+//! What a person at the host asks for by hand: actions of the host, and files in quarantine.
 
 use std::collections::BTreeMap;
 
-use sakimori_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// An order of an action of the catalog, in words.
+/// An action of this host by hand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wanted {
-    /// Slug of the action.
+pub struct ActAsk {
+    /// Its slug.
     pub action: String,
-    /// What to act on.
+    /// On what, as an order names it.
     pub target: String,
-    /// Until when, where it ends by itself and not as the policy says.
-    pub expiry: Option<Timestamp>,
-    /// Inputs of the action, by name.
+    /// For how many seconds, where it ends by itself.
+    pub seconds: Option<u32>,
+    /// Inputs beyond the target.
+    #[serde(default)]
     pub inputs: BTreeMap<String, String>,
     /// Who asks.
     pub by: String,

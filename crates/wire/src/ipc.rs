@@ -9,8 +9,7 @@ use sakimori_model::{Network, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Loss;
-pub use crate::by_hand::{QuarantineAsk, Wanted};
-pub use crate::ipc_host::ActAsk;
+pub use crate::by_hand::{ActAsk, QuarantineAsk};
 
 /// To the `logs` worker. Descriptors travel beside the message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -461,8 +460,6 @@ pub struct Reply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
-    /// Order an action of the catalog by hand, through guard and ledger like any other.
-    Order(Wanted),
     /// State of modules, inputs and link.
     Status,
     /// Actions of the host's ledger.

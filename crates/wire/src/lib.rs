@@ -6,7 +6,6 @@
 pub mod batch;
 pub mod by_hand;
 pub mod ipc;
-pub mod ipc_host;
 pub mod ipc_network;
 pub mod ipc_triage;
 pub mod machine;

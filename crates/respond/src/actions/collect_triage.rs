@@ -42,7 +42,7 @@ pub fn judge(order: &Order, live: usize, rate: &mut Rate, now: Timestamp) -> Ver
     if order.target.name_of(KIND).is_none_or(str::is_empty) {
         return Verdict::Refused(format!("{ID} acts on a host, by its name"));
     }
-    if let Err(reason) = process::check_inputs(order, &DESCRIPTOR) {
+    if let Err(reason) = process::check_inputs(&order.inputs, &DESCRIPTOR) {
         return Verdict::Refused(reason);
     }
     if live >= MOST_LIVE {
