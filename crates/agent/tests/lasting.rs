@@ -281,6 +281,7 @@ fn a_user_is_locked_on_the_manager_s_word_and_given_back_as_he_was() {
     assert_eq!(fs::read(&shadow).unwrap(), before);
     let (accepted, reason) = answer(&mut host, &lock("l", "mallory", &[("end_sessions", "true")]));
     assert!(accepted, "{reason}");
+    host.wait("he is locked", |host| action(host, "l").0 == "done");
     let fields = || {
         let out =
             Command::new("awk").args(["-F:", "$1 == \"mallory\" { print $2, $8 }"]).arg(&shadow).output().unwrap();

@@ -6,10 +6,11 @@ use std::sync::mpsc::Sender;
 use anyhow::Result;
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::{ActionState, Network, Order, Timestamp, id};
-use sakimori_respond::actions::{self, Runs, TargetKind, process};
+use sakimori_respond::actions::{self, Runs, TargetKind, collect_triage, process};
 use sakimori_respond::mandate::Authority;
 use sakimori_wire::ipc::{ActAsk, Answer, Ask, Farewell, QuarantineAsk};
 
+use super::aside::Asked;
 use super::{Message, Supervisor};
 
 /// Most reasons in one answer.
@@ -64,8 +65,14 @@ impl Supervisor {
                     Err(reason) => Answer::Failed { reason },
                     Ok(order) => {
                         let id = order.id.clone();
+                        // A package takes minutes: who asks for one looks again.
+                        let waits = order.action != collect_triage::ID;
                         let told = self.actions.submit_as(vec![order], Authority::Root, now)?;
                         self.spool_actions(told)?;
+                        if waits && self.actions.is_out(&id) {
+                            self.asked.push(Asked::new(id, reply.clone()));
+                            return Ok(());
+                        }
                         match self.actions.action(&id) {
                             Some(action) => Answer::Actions { actions: vec![(**action).clone()] },
                             None => Answer::Failed {

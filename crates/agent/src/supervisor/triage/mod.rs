@@ -1,4 +1,4 @@
-//! Packages of triage as the ledger's port: one thread makes them, one after the other.
+//! Packages of triage as the ledger's port, made beside the loop ([`super::aside`]), one after the other.
 //!
 //! ```text
 //! order → ledger: running ──fsync──→ thread: open and read → worker: look into it, pack → worker: sign → folder
@@ -8,17 +8,16 @@
 
 pub mod gather;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags};
 use sakimori_model::{Action, Timestamp};
-use sakimori_respond::ports::{Applied, HostAct, PortError};
+use sakimori_respond::ports::{Applied, HostEffect, PortError};
 use sakimori_runtime::{Clock, SystemClock};
 use sakimori_sys::channel::{Channel, Waited};
 use sakimori_wire::ipc_triage::{FromTriage, MAX_ASKED, ToTriage};
@@ -41,15 +40,9 @@ const SENDING: Duration = Duration::from_secs(120);
 /// How long a signature may take.
 const SIGNING: Duration = Duration::from_secs(20);
 
-/// What became of a package: what the record keeps and what people read, or why there is none.
-type Outcome = Result<(String, String), String>;
-
 /// The packages of this host. Cheap to copy.
 #[derive(Clone)]
-pub struct Packages {
-    place: Arc<Place>,
-    work: Arc<Mutex<Work>>,
-}
+pub struct Packages(Arc<Place>);
 
 struct Place {
     folder: PathBuf,
@@ -59,76 +52,34 @@ struct Place {
     host: String,
 }
 
-#[derive(Default)]
-struct Work {
-    waiting: VecDeque<String>,
-    /// Waiting or being made.
-    known: BTreeSet<String>,
-    made: Vec<(String, Outcome)>,
-    runs: bool,
-}
-
 impl Packages {
     /// Touches nothing.
     pub fn new(config: &Config) -> Self {
-        let place = Place {
+        Self(Arc::new(Place {
             folder: config.triage(),
             identity: config.identity(),
             enrolled: config.enrolled_file(),
             socket: config.control_socket(),
             host: HostFacts::read(config.agent.host_name.as_deref()).name,
-        };
-        Self { place: Arc::new(place), work: Arc::default() }
-    }
-
-    /// Takes what became of those that are over, by their actions.
-    pub fn made(&self) -> Vec<(String, Outcome)> {
-        std::mem::take(&mut self.lock().made)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn next(&self) -> Option<String> {
-        let mut work = self.lock();
-        let next = work.waiting.pop_front();
-        work.runs = next.is_some();
-        next
-    }
-
-    fn work(&self) {
-        while let Some(action) = self.next() {
-            let outcome = self.place.make(&action).map_err(|error| format!("{error:#}"));
-            if let Err(reason) = &outcome {
-                tracing::error!(reason, action, "a triage package was not made");
-            }
-            let mut work = self.lock();
-            work.known.remove(&action);
-            work.made.push((action, outcome));
-        }
+        }))
     }
 }
 
-impl HostAct for Packages {
-    fn apply(&mut self, action: &Action, _: Timestamp) -> Result<Applied, PortError> {
+impl HostEffect for Packages {
+    fn aside(&self) -> Option<Box<dyn HostEffect>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn apply(&mut self, action: &Action, _: Option<u64>) -> Result<Applied, PortError> {
         let id = &action.order.id;
-        let mut work = self.lock();
-        if !work.known.insert(id.clone()) {
-            return Ok(Applied::Begun);
-        }
-        work.waiting.push_back(id.clone());
-        if !work.runs {
-            let own = self.clone();
-            let begun = std::thread::Builder::new().name("triage".into()).spawn(move || own.work());
-            if let Err(error) = begun {
-                work.waiting.clear();
-                work.known.remove(id);
-                return Err(PortError::transient(format!("cannot start a thread: {error}")));
+        match self.0.make(id) {
+            Ok((former, remark)) => Ok(Applied::Done { former: Some(former), remark: Some(remark) }),
+            Err(error) => {
+                let reason = format!("{error:#}");
+                tracing::error!(reason, action = id, "a triage package was not made");
+                Err(PortError::permanent(reason))
             }
-            work.runs = true;
         }
-        Ok(Applied::Begun)
     }
 
     fn undo(&mut self, _: &Action) -> Result<Option<String>, PortError> {
