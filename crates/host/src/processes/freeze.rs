@@ -328,7 +328,7 @@ impl HostEffect for Freezing {
         };
         let moving = self.moving(&notes);
         let record = Record::of(&how, &chosen.taken, &chosen.spared);
-        let mut remark = format!("by {how}: {}", record.words("froze"));
+        let mut remark = format!("by {how}: {}", chosen.words(&record, "froze"));
         if moving > 0 {
             remark.push_str(&format!("; {moving} wait in the kernel for something and stand still when that is over"));
         }

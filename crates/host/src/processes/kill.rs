@@ -76,7 +76,7 @@ impl HostEffect for Killer {
         }
         let (left, forks) = self.end(&mut chosen, action);
         let record = Record::of("SIGKILL", &chosen.taken, &chosen.spared);
-        let mut remark = record.words("ended");
+        let mut remark = chosen.words(&record, "ended");
         if forks {
             return Err(PortError::permanent(format!("it forks faster than it is ended, {left} are left; {remark}")));
         }
