@@ -240,6 +240,7 @@ enum WorkerName {
     Enrol,
     Malware,
     Network,
+    Gather,
     Triage,
     Sign,
 }
@@ -282,6 +283,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             WorkerName::Uplink => worker_uplink::run(channel)?,
             WorkerName::Enrol => worker_uplink::enrol::run(&channel)?,
             WorkerName::Network => worker_network::run(channel)?,
+            WorkerName::Gather => supervisor::triage::gather::run(channel)?,
             WorkerName::Triage => worker_triage::run(&channel)?,
             WorkerName::Sign => worker_triage::sign::run(&channel)?,
             WorkerName::Malware => {}
