@@ -199,3 +199,19 @@ fn own(nft: &mut Nft, table: &str) -> Result<(), PortError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_server_is_elsewhere_and_may_be_on_the_link() {
+        let is = |text: &str| is_elsewhere(&text.parse().unwrap());
+        for own in ["127.0.0.53", "::1", "0.0.0.0", "::", "224.0.0.251", "ff02::fb", "255.255.255.255"] {
+            assert!(!is(own), "{own}");
+        }
+        for server in ["192.0.2.53", "2001:db8::53", "169.254.169.253", "fe80::1"] {
+            assert!(is(server), "{server}");
+        }
+    }
+}
