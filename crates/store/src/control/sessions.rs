@@ -2,7 +2,8 @@
 //!
 //! The throttle counts failures per subject (a user's name, a network of the caller) and names the moment
 //! before which no further try is looked at. An attacker can name any number of subjects: the table keeps
-//! the newest [`MOST_SUBJECTS`] only.
+//! the newest [`MOST_SUBJECTS`] only. Of guessed codes (`code:`) nobody makes any number: they are counted of who knows
+//! a password. So they are no room for names, and stay while others go.
 
 use sakimori_model::Timestamp;
 use sakimori_model::ledger::Hash;
@@ -249,7 +250,8 @@ pub async fn failed(
     let count: i64 = sql::query_scalar("SELECT COUNT(*) FROM login_throttle").fetch_one(&mut *connection).await?;
     if count > MOST_SUBJECTS {
         let sql = "DELETE FROM login_throttle WHERE (tenant, subject) IN \
-                   (SELECT tenant, subject FROM login_throttle ORDER BY last, tenant, subject LIMIT $1)";
+                   (SELECT tenant, subject FROM login_throttle \
+                   ORDER BY CASE WHEN subject LIKE 'code:%' THEN 1 ELSE 0 END, last, tenant, subject LIMIT $1)";
         sql::query(sql).bind(count - MOST_SUBJECTS).execute(connection).await?;
     }
     Ok(())
@@ -364,6 +366,8 @@ mod tests {
         change.commit().await.unwrap();
         let count: i64 =
             sql::query_scalar("SELECT COUNT(*) FROM login_throttle").fetch_one(control.read()).await.unwrap();
+        // Guessed codes, before all that follows.
+        failed(change.connection(), "default", "code:u", now, |_| 900).await.unwrap();
         assert_eq!(count, MOST_SUBJECTS);
         assert!(
             throttled(control.read(), "*", "address:b", now.plus_secs(2)).await.unwrap().is_some(),
@@ -376,3 +380,7 @@ mod tests {
         assert!(throttled(control.read(), "*", "address:b", now.plus_secs(2)).await.unwrap().is_none());
     }
 }
+        assert!(
+            throttled(control.read(), "default", "code:u", now.plus_secs(2)).await.unwrap().is_some(),
+            "any number of names does not make it forget guessed codes"
+        );
