@@ -231,10 +231,10 @@ pub(super) async fn check(
 
 async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
     let required = || Problem::new(problem::AUTH_REQUIRED);
-    let headers = &parts.headers;
+    let (headers, public_url) = (&parts.headers, app.shared.config.api.public_url.as_deref());
     let (text, from_cookie) = match bearer(headers) {
         Some(text) => (text, false),
-        None => (browser::cookie(parts).ok_or_else(required)?, true),
+        None => (browser::cookie(parts, public_url).ok_or_else(required)?, true),
     };
     let (kind, hash) = secret::read(text).ok_or_else(required)?;
     // A cookie is not good as a token, nor a token as a cookie.
@@ -242,7 +242,7 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
         return Err(required());
     }
     if from_cookie {
-        browser::check(parts, text, app.shared.config.api.public_url.as_deref())?;
+        browser::check(parts, text, public_url)?;
     }
     let (control, now) = (&app.shared.control, app.shared.clock.now());
     let address = parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();

@@ -299,7 +299,7 @@ fn unreachable(failure: &Failure) -> Problem {
 }
 
 fn is_secure(app: &App) -> bool {
-    app.shared.config.api.public_url.as_deref().is_some_and(|url| url.starts_with("https://"))
+    app.shared.config.api.public_url.as_deref().is_some_and(browser::is_https)
 }
 
 fn cookie(app: &App, headers: &mut HeaderMap, value: &str, seconds: i64) -> Result<(), Problem> {
