@@ -122,6 +122,8 @@ pub struct Caller {
     pub name: String,
     /// Id of the user; none for a token.
     pub user: Option<String>,
+    /// Id of the token; none for a user.
+    pub token: Option<String>,
     /// Tenant of the user or token, `*` for all.
     pub home: String,
     /// Role.
@@ -252,7 +254,7 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
             let (now, idle) = app.now_and_idle();
             let found = sessions::by_secret(control.read(), &hash, now, idle).await?;
             let (session, user) = found.ok_or_else(required)?;
-            if now.since(session.seen) > sessions::SEEN_SECONDS * 1_000_000 {
+            if now.since(session.seen) > app.seen_seconds() * 1_000_000 {
                 let mut change = control.begin().await?;
                 sessions::seen(change.connection(), &session.tenant, &session.id, now).await?;
                 change.commit().await?;
@@ -267,6 +269,7 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
                 role: user.role,
                 named: None,
                 session: Some(Opened { id: session.id, way: session.way, strong: session.strong, csrf }),
+                token: None,
                 ends: Some(session.expires),
                 address,
                 request: id,
@@ -288,6 +291,7 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
                 named: None,
                 session: None,
                 limited: false,
+                token: Some(token.id),
                 ends: token.expires,
                 address,
                 request: id,

@@ -1,11 +1,16 @@
 //! What the search page and the page of the last hours ask: rows, counts over time, completion, one event and what is
 //! around it, why a rule fired, saved searches, export, and news for an open page.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 use sakimori_model::{Event, Timestamp, field};
+use sakimori_runtime::SystemClock;
+use sakimori_runtime::clock::{Clock, ManualClock};
 use sakimori_wire::batch::{Batch, BatchHeader, encode};
 use serde_json::{Value, json};
 
+use super::browser::Browser;
 use super::support::World;
 
 const PASSWORD: &str = "correct horse battery";
@@ -338,6 +343,42 @@ async fn an_open_page_hears_of_its_own_tenants_news_and_of_what_it_missed() {
     let missed = world.alert("default").await;
     let text = until(open(&world.admin, Some(last.trim())).await, |text| text.contains(&missed)).await;
     assert!(!text.contains(&alert), "{text}");
+    world.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_ends_with_its_token_and_with_a_browser_s_session_that_is_idle() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let world = World::start_at(clock.clone()).await;
+    let made = world.ask("POST", "/api/v1/tokens", json!({"name": "t", "role": "viewer", "tenant": "default"})).await;
+    let secret = made["secret"].as_str().unwrap();
+    let mut browser = Browser::new(&world);
+    let password = world.running.first_password.clone().unwrap();
+    browser.sign_in("admin", &password, None).await;
+    let cookie = format!("sakimori_session={}", browser.jar["sakimori_session"]);
+    let mut open = Vec::new();
+    for path in ["/api/v1/live", "/api/v1/events/tail"] {
+        let ask = || world.client.get(world.url(path));
+        open.push((ask().bearer_auth(secret).send().await.unwrap(), true));
+        open.push((ask().header("cookie", &cookie).send().await.unwrap(), false));
+    }
+    assert!(open.iter().all(|(answer, _)| answer.status() == 200));
+    // Of both kinds together.
+    for number in 0..7 {
+        let answer = world.client.get(world.url("/api/v1/events/tail")).bearer_auth(secret).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), if number < 6 { 200 } else { 503 }, "{number}");
+        open.push((answer, true));
+    }
+    let id = made["token"]["id"].as_str().unwrap();
+    world.ask("DELETE", &format!("/api/v1/tokens/{id}"), Value::Null).await;
+    let (of_token, of_browser): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, of_token)| *of_token);
+    for (answer, _) in of_token {
+        until(answer, |_| false).await;
+    }
+    clock.set(clock.now().plus_secs(3_601));
+    for (answer, _) in of_browser {
+        until(answer, |_| false).await;
+    }
     world.running.stop().await;
 }
 
