@@ -137,7 +137,7 @@ impl Feed {
             }
         }
         if self.looks.is_multiple_of(PULSE) {
-            let pulse = now::pulse(&self.app, self.watch.caller.tenant()).await;
+            let pulse = now::pulse(&self.app, self.watch.caller.tenant());
             self.queue.push_back(Sent::default().event("ingest").data(pulse.to_string()));
         }
         self.looks = self.looks.wrapping_add(1);
