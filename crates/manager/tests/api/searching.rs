@@ -296,7 +296,13 @@ async fn an_export_is_whole_and_its_cells_are_text() {
     assert_eq!((rows.len(), &rows[1]["event"]["action"]), (31, &json!("ssh_login")));
     let (named, text) = ask("&format=csv&fields=user.name,source.ip&limit=1").await;
     assert!(named.contains("events.csv"));
-    assert_eq!(text, "user.name,source.ip\r\n\"'=cmd|'/C calc'!A0\",\r\n");
+    let first = "user.name,source.ip\r\n\"'=cmd|'/C calc'!A0\",\r\n";
+    let more = "the export ends here with as many rows as were asked for, and there are more";
+    assert_eq!(text, format!("{first}\"{more}: events/too-large\"\r\n"), "its last line says that it was cut");
+    let (_, text) = ask("&limit=30").await;
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!((text.lines().count(), &last["error"]["message"]), (31, &json!(more)));
+    assert_eq!(ask("&limit=31").await.1.lines().count(), 31, "and of one that is whole there is no such line");
     world.running.stop().await;
 }
 
