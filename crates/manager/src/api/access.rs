@@ -170,6 +170,11 @@ impl Caller {
         self.home == ALL_TENANTS
     }
 
+    /// Whose that is what is made: of two of one name, one over all tenants is not the one of this tenant.
+    pub fn owner(&self) -> String {
+        if self.over_all() { format!("{}@{ALL_TENANTS}", self.actor) } else { self.actor.clone() }
+    }
+
     /// The tenant whose events, agents, actions and policies are meant.
     pub fn tenant(&self) -> &str {
         match &self.named {
@@ -264,12 +269,12 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
                 actor: format!("user:{}", user.name),
                 name: user.name,
                 user: Some(user.id),
+                token: None,
                 limited: !session.strong && app.shared.config.sign_in.needs_factor(&user.tenant, user.role),
                 home: user.tenant,
                 role: user.role,
                 named: None,
                 session: Some(Opened { id: session.id, way: session.way, strong: session.strong, csrf }),
-                token: None,
                 ends: Some(session.expires),
                 address,
                 request: id,
@@ -286,12 +291,12 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
                 actor: format!("token:{}", token.name),
                 name: token.name,
                 user: None,
+                token: Some(token.id),
                 home: token.tenant,
                 role: token.role,
                 named: None,
                 session: None,
                 limited: false,
-                token: Some(token.id),
                 ends: token.expires,
                 address,
                 request: id,

@@ -263,6 +263,15 @@ async fn a_saved_search_is_ones_own_until_it_is_shared() {
     let wrong = world.send("POST", "/api/v1/searches", &bob, &json!({"name": "x", "q": "user.name:("})).await;
     assert_eq!(wrong.body["errors"][0]["place"], "q");
     assert_eq!(world.send("DELETE", &path, &bob, &Value::Null).await.status, 204);
+    // A user over all tenants is not the one of this tenant who has the same name.
+    let body = json!({"name": "ann", "role": "admin", "password": PASSWORD, "tenant": "*"});
+    world.ask("POST", "/api/v1/users", body).await;
+    let over_all = world.login("ann", PASSWORD, Some("*")).await;
+    let made = world.send("POST", "/api/v1/searches", &over_all, &json!({"name": "hers", "q": "*"})).await.body;
+    assert_eq!((&made["owner"], &made["mine"]), (&json!("user:ann@*"), &json!(true)));
+    let path = format!("/api/v1/searches/{}", made["id"].as_str().unwrap());
+    assert_eq!(world.send("GET", &path, &ann, &Value::Null).await.body["code"], "searches/missing");
+    assert_eq!(world.send("GET", &path, &over_all, &Value::Null).await.status, 200);
     let log = world.ask("GET", "/api/v1/audit", Value::Null).await.to_string();
     assert!(["searches:create", "searches:change", "searches:delete"].iter().all(|action| log.contains(action)));
     world.running.stop().await;
