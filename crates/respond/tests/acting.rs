@@ -1,40 +1,22 @@
 //! Actions of the host that are neither blocks nor about files: done, taken back, tried again, over crashes, within the mandate.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod testing;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::{Policy, Switch, default_layer, merge};
-use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
+use sakimori_model::{Action, ActionState, Order, Timestamp};
 use sakimori_respond::actions::{collect_triage, freeze_processes, kill_tree, process};
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{HostActions, Report, Which};
 use sakimori_respond::mandate::{Authority, Mandate};
-use sakimori_respond::ports::{AddressBlocker, Applied, BlockEntry, HostEffect, PortError};
+use sakimori_respond::ports::{Applied, HostEffect, PortError};
 use sakimori_respond::wide::Undo;
 
-/// No kernel, and a stop that a test can pull.
-#[derive(Clone, Default)]
-struct Nobody(Arc<Mutex<Option<String>>>);
-
-impl AddressBlocker for Nobody {
-    fn block(&mut self, _: &[BlockEntry]) -> Result<(), PortError> {
-        Ok(())
-    }
-
-    fn unblock(&mut self, _: &[Network]) -> Result<(), PortError> {
-        Ok(())
-    }
-
-    fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError> {
-        Ok(Vec::new())
-    }
-
-    fn halted(&mut self) -> Option<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
+use testing::Kernel;
 
 /// Notes what it is told, and answers what the test wants next.
 #[derive(Clone, Default)]
@@ -78,7 +60,7 @@ impl HostEffect for Hand {
 struct World {
     dir: tempfile::TempDir,
     hand: Hand,
-    halt: Nobody,
+    halt: Kernel,
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -91,10 +73,10 @@ fn policy() -> Policy {
 
 impl World {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), hand: Hand::default(), halt: Nobody::default() }
+        Self { dir: tempfile::tempdir().unwrap(), hand: Hand::default(), halt: Kernel::default() }
     }
 
-    fn open(&self, now: Timestamp) -> HostActions<Nobody> {
+    fn open(&self, now: Timestamp) -> HostActions<Kernel> {
         let dir: &Path = self.dir.path();
         let (host, _) =
             HostActions::open(dir, "host", &policy(), Surroundings::default(), self.halt.clone(), now).unwrap();
@@ -122,21 +104,21 @@ fn order(id: &str, action: &str, alert: &str) -> Order {
     }
 }
 
-fn state(host: &HostActions<Nobody>, id: &str) -> (ActionState, String) {
+fn state(host: &HostActions<Kernel>, id: &str) -> (ActionState, String) {
     let action = host.action(id).unwrap();
     (action.state, action.reason.clone().unwrap_or_default())
 }
 
 /// Runs what was handed out.
-fn ran(host: &mut HostActions<Nobody>, halted: Option<&str>) -> Vec<Report> {
+fn ran(host: &mut HostActions<Kernel>, halted: Option<&str>) -> Vec<Report> {
     host.take_jobs().into_iter().map(|job| job.run(|| halted.map(str::to_owned))).collect()
 }
 
-fn reported(host: &mut HostActions<Nobody>, reports: Vec<Report>, now: Timestamp) {
+fn reported(host: &mut HostActions<Kernel>, reports: Vec<Report>, now: Timestamp) {
     reports.into_iter().for_each(|report| drop(host.reported(report, now).unwrap()));
 }
 
-fn by_root(host: &mut HostActions<Nobody>, order: Order, now: Timestamp) {
+fn by_root(host: &mut HostActions<Kernel>, order: Order, now: Timestamp) {
     host.submit_as(vec![order], Authority::Root, now).unwrap();
 }
 
@@ -230,7 +212,7 @@ fn a_crash_a_failure_and_a_stop() {
     // A stop that comes before the effect of what a crash left.
     world.hand.next(Err(PortError::transient("the disk")));
     by_root(&mut host, order("late", freeze_processes::ID, ""), at(3));
-    *world.halt.0.lock().unwrap() = Some("all answers are stopped".into());
+    *world.halt.halted.lock().unwrap() = Some("all answers are stopped".into());
     drop(host);
     let mut host = world.open(at(4));
     host.start(at(4)).unwrap();
