@@ -1,6 +1,11 @@
 # アクション、状態、きっかけの名称と、マネージャーがよく返す理由。
 response-action-block_address = ホストでアドレスを遮断
 response-action-quarantine_file = ホストでファイルを隔離
+response-action-isolate_host = ホストを隔離
+response-action-lock_user = ホストのユーザーをロック
+response-action-freeze_processes = プロセスとその子孫を凍結
+response-action-kill_tree = プロセスとその子孫を終了
+response-action-collect_triage = ホストの調査パッケージを収集
 response-action-scan_paths = ホストのパスをマルウェア検査
 response-action-prevent_mode = モジュールを防御モードへ切り替え
 response-action-waf_block = AWS WAF でアドレスを遮断
