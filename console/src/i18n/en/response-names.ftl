@@ -69,11 +69,6 @@ response-trigger-fact-datasets = of the data sets
 response-trigger-fact-cron = at
 response-trigger-fact-zone = local time of
 response-trigger-fact-way = by the way in
-response-severity-informational = Informational
-response-severity-low = Low
-response-severity-medium = Medium
-response-severity-high = High
-response-severity-critical = Critical
 
 # What the manager often says.
 response-reason-condition = Its condition is false.

@@ -69,11 +69,6 @@ response-trigger-fact-datasets = データセット
 response-trigger-fact-cron = 日時
 response-trigger-fact-zone = タイムゾーン
 response-trigger-fact-way = 受け口
-response-severity-informational = 情報
-response-severity-low = 低
-response-severity-medium = 中
-response-severity-high = 高
-response-severity-critical = 重大
 
 # マネージャーがよく返す理由。
 response-reason-condition = 条件に合いません。

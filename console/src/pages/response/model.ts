@@ -85,6 +85,8 @@ const LASTING = new Set<string>(["kill_tree", "collect_triage", "scan_paths", "n
 export const REVERSIBLE = ACTIONS.filter((action) => !LASTING.has(action));
 
 export const ACTION_STATES = ["planned", "approved", "running", "done", "undoing", "undone", "expired", "no_effect", "refused", "failed"] as const;
+/** States of what took effect, be it over by now, as the API and addresses write them. */
+export const TOOK_EFFECT = "done,undoing,undone,expired";
 export const EXECUTION_STATES = ["running", "undoing", "done", "stopped", "denied", "skipped", "failed", "compensated", "undone"] as const;
 const IN_EFFECT = new Set(["approved", "running", "done", "undoing"]);
 
