@@ -26,6 +26,7 @@ build: packages console ## build the programs
 	@cargo build --locked -p sakimori-cli -p sakimori-agent
 
 up: build ## start the whole platform on this machine and prove that the loop works
+	@tools/deb-beside $(BIN)
 	@$(BIN)/sakimori up
 
 # SAKIMORI_BIN names a folder with programs that are built already.
@@ -34,6 +35,7 @@ install: ## build, and put the commands where every user and sudo find them (PRE
 ifndef SAKIMORI_BIN
 	@$(MAKE) --no-print-directory build
 endif
+	@tools/deb-beside $(or $(SAKIMORI_BIN),$(BIN))
 	@tools/install $(or $(SAKIMORI_BIN),$(BIN)) $(PREFIX)/bin
 
 uninstall: ## take them away again
@@ -68,6 +70,7 @@ ifndef SAKIMORI_BIN
 	@cargo build --locked --release -p sakimori-agent
 endif
 	@tools/deb $(or $(SAKIMORI_BIN),$(RELEASE)) $(CACHE)/deb
+	@[ ! -d $(BIN) ] || cp $(CACHE)/deb/sakimori-agent_*.deb $(BIN)
 
 parity: build ## hold the network engine against the alerts of a real Suricata 7 (FOLDER=… with cases.tsv)
 	@python3 tools/parity $(BIN)/sakimori $(or $(FOLDER),../shared/corpora/suricata-verify)

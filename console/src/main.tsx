@@ -10,14 +10,14 @@ import { RouterProvider } from "react-router";
 import { Problem } from "./api/client";
 import { SessionProvider } from "./app/session";
 import { SignIn } from "./app/SignIn";
-import { firstTheme, wear } from "./app/theme";
+import { wear } from "./app/theme";
 import { router } from "./app/router";
 import { WordsProvider } from "./i18n/words";
 import { NoticeProvider } from "./parts/Notice";
 
 const Duty = lazy(() => import("./app/Duty"));
 
-wear(firstTheme());
+wear();
 
 // Who asked something wrong gets no better answer by asking again; who found nobody does.
 const queries = new QueryClient({

@@ -1,6 +1,6 @@
 // From an alert to why it was raised, to everything else of the same address, and back by a link.
 import { expect, test } from "@playwright/test";
-import { attack, server, signIn } from "./steps";
+import { attack, server, signIn, token } from "./steps";
 
 test("an attack is found, explained and pivoted from", async ({ page }) => {
   attack("203.0.113.21");
@@ -32,6 +32,13 @@ test("a query that is wrong says where", async ({ page }) => {
   await query.fill("source.ip:(203.0.113.1");
   await query.press("Enter");
   await expect(page.getByRole("alert").first()).toBeVisible();
+  await expect(page.locator(".cm-lintRange-error")).toBeVisible();
+  // Among alerts, where the query is joined to what narrows it, the place is still that of what was typed.
+  await page.getByRole("button", { name: "Alerts", exact: true }).click();
+  await query.fill("host.name:web and source.port:abc");
+  await query.press("Enter");
+  await expect(page.locator(".cm-lintRange-error")).toHaveText("abc");
+  await expect(page.getByRole("alert").first()).toContainText("column 31");
   await query.fill("event.kind:alert");
   await query.press("Enter");
   await expect(page.getByRole("alert")).toHaveCount(0);
@@ -63,4 +70,25 @@ test("a search is saved, opened again and deleted", async ({ page }) => {
   await page.getByRole("button", { name: "Saved searches" }).click();
   await page.getByRole("button", { name: /Delete “All alerts of a week”/ }).click();
   await expect(page.getByRole("dialog").getByRole("button", { name: "All alerts of a week", exact: true })).toHaveCount(0);
+});
+
+test("a number of the first page leads to exactly what it counts", async ({ page, request }) => {
+  attack("203.0.113.23");
+  const headers = { authorization: `Bearer ${await token(request, "viewer")}` };
+  const stopped = async () => ((await (await request.get(`${server()}/api/v1/now?hours=24`, { headers })).json()) as { stopped: Record<string, number> }).stopped;
+  await expect.poll(async () => (await stopped()).host_block).toBeGreaterThan(0);
+  await signIn(page, "viewer");
+  const link = page.locator('a[href*="action=block_address"]');
+  await expect(link).toBeVisible();
+  const counted = Number((await link.innerText()).match(/\d+/)![0]);
+  const asked = new URL((await link.getAttribute("href"))!, server()).searchParams;
+  asked.delete("tab");
+  const found = (await (await request.get(`${server()}/api/v1/actions?${asked}&limit=1000`, { headers })).json()) as { items: unknown[] };
+  expect(found.items.length).toBe(counted);
+  await link.click();
+  await expect(page.getByText("Without probes")).toBeVisible();
+  await expect(page.getByRole("row", { name: /203\.0\.113\.23/ })).toBeVisible();
+  await page.getByLabel("Find in the records").fill("203.0.113.23");
+  await expect(page).toHaveURL(/text=203\.0\.113\.23/);
+  await expect(page.getByRole("row")).toHaveCount(2);
 });

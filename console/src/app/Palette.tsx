@@ -1,9 +1,10 @@
 // The command palette: every page and every common deed by typing a part of its name.
 import { Dialog, Input, ListBox, ListBoxItem, Modal, ModalOverlay, Autocomplete, TextField, useFilter } from "react-aria-components";
 import { useNavigate } from "react-router";
-import { useText, useWords } from "../i18n/words";
+import { LANGUAGES, useText, type Language } from "../i18n/words";
+import { ENROL, toSearch } from "./links";
 import { pages } from "./pages";
-import { useSession } from "./session";
+import { useSession, useSpeak } from "./session";
 import { useTheme } from "./theme";
 import css from "./Palette.module.css";
 
@@ -11,17 +12,16 @@ export function Palette({ open, onClose }: { open: boolean; onClose: () => void 
   const text = useText();
   const navigate = useNavigate();
   const { can, leave } = useSession();
-  const { choose } = useWords();
+  const speak = useSpeak();
   const [, setTheme] = useTheme();
   const { contains } = useFilter({ sensitivity: "base" });
   const deeds = [
     ...pages.filter((page) => can(page.permission)).map((page) => ({
       id: page.id, name: text(`page-${page.id}`), keys: `g ${page.key}`, do: () => void navigate(page.path),
     })),
-    { id: "search-alerts", name: text("palette-alerts"), keys: "/", do: () => void navigate("/search?in=alerts") },
-    { id: "enrol", name: text("palette-enrol"), keys: "", do: () => void navigate("/servers?enrol=1") },
-    { id: "english", name: "English", keys: "", do: () => choose("en") },
-    { id: "japanese", name: "日本語", keys: "", do: () => choose("ja") },
+    { id: "search-alerts", name: text("palette-alerts"), keys: "/", do: () => void navigate(toSearch("alerts")) },
+    { id: "enrol", name: text("palette-enrol"), keys: "", do: () => void navigate(ENROL) },
+    ...(Object.keys(LANGUAGES) as Language[]).map((id) => ({ id, name: LANGUAGES[id], keys: "", do: () => speak(id) })),
     { id: "light", name: text("theme-light"), keys: "", do: () => setTheme("light") },
     { id: "dark", name: text("theme-dark"), keys: "", do: () => setTheme("dark") },
     { id: "leave", name: text("sign-out"), keys: "", do: () => void leave() },

@@ -1,18 +1,17 @@
 // What surrounds every page: navigation, whether the manager answers, whether automatic answers are halted, the palette.
-import { useQuery } from "@tanstack/react-query";
 import { Languages, LogOut, Menu as MenuIcon, Moon, Search, Sun, SunMoon, UserRound, X } from "lucide-react";
 import { Suspense, useEffect, useState } from "react";
 import { NavLink, Outlet, useLocation } from "react-router";
-import { api, ask } from "../api/client";
 import { useText, useWords } from "../i18n/words";
 import { Button } from "../parts/Button";
 import { Menu } from "../parts/Menu";
 import { Waiting } from "../parts/State";
-import { Connection, useLive } from "./live";
+import { useHalt } from "./installation";
 import { useKeys } from "./keys";
+import { Connection, useLive } from "./live";
 import { pages } from "./pages";
 import { Palette } from "./Palette";
-import { useSession } from "./session";
+import { useSession, useSpeak } from "./session";
 import { useTheme, type Theme } from "./theme";
 import css from "./Shell.module.css";
 
@@ -76,15 +75,10 @@ function Mark() {
 
 function Me() {
   const text = useText();
-  const { language, choose } = useWords();
-  const { who, leave, prefer } = useSession();
+  const { language } = useWords();
+  const { who, leave } = useSession();
+  const speak = useSpeak();
   const [theme, setTheme] = useTheme();
-  const other = language === "en" ? "ja" : "en";
-  const speak = () => {
-    choose(other);
-    // Who has chosen one for everywhere means everywhere; the choice of this browser stays where that cannot be kept.
-    if (who.language) void prefer(other).catch(() => undefined);
-  };
   const faces = { system: <SunMoon />, light: <Sun />, dark: <Moon /> };
   return (
     <div className={css.me}>
@@ -92,7 +86,7 @@ function Me() {
         <span className={css.name}>{who.name}</span>
       </Menu>
       <span className="row">
-        <Button weight="quiet" icon={<Languages />} label={text("language-other")} onPress={speak} />
+        <Button weight="quiet" icon={<Languages />} label={text("language-other")} onPress={() => speak(language === "en" ? "ja" : "en")} />
         <Button weight="quiet" icon={faces[theme]} label={text(`theme-${theme}`)} onPress={() => setTheme(NEXT[theme])} />
         <Button weight="quiet" icon={<LogOut />} label={text("sign-out")} onPress={() => void leave()} />
       </span>
@@ -103,7 +97,7 @@ function Me() {
 /** Nobody should wonder why nothing is blocked. */
 function Halted() {
   const text = useText();
-  const { data } = useQuery({ queryKey: ["halt"], queryFn: () => ask(api.GET("/api/v1/halt")), refetchInterval: 30_000 });
+  const { data } = useHalt();
   if (!data?.halted) return null;
   return (
     <div className={css.halted} role="alert">

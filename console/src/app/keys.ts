@@ -2,6 +2,7 @@
 // into a field.
 import { useEffect } from "react";
 import { useNavigate } from "react-router";
+import { toSearch } from "./links";
 import { pages } from "./pages";
 
 /** How long `g` waits for its letter. */
@@ -31,7 +32,7 @@ export function useKeys(openPalette: () => void) {
         event.preventDefault();
         const field = document.querySelector<HTMLElement>("[data-search] input, [data-search] .cm-content, input[data-search]");
         if (field) field.focus();
-        else void navigate("/search");
+        else void navigate(toSearch("alerts"));
       } else if (event.key === "?") openPalette();
     };
     addEventListener("keydown", pressed);

@@ -94,3 +94,14 @@ export function useSession(): Session {
   if (!session) throw new Error("nobody is signed in here");
   return session;
 }
+
+/** Speaks a language from now on. Who has chosen one for everywhere means everywhere; the choice of this browser stays where that
+ *  cannot be kept. */
+export function useSpeak(): (language: Language) => void {
+  const { choose } = useWords();
+  const { who, prefer } = useSession();
+  return (language) => {
+    choose(language);
+    if (who.language) void prefer(language).catch(() => undefined);
+  };
+}

@@ -1,22 +1,25 @@
-// Light, dark, or as the system is.
-import { useState } from "react";
-import { keep, kept } from "./kept";
+// Light, dark, or as the system is. There is one choice for the whole page, wherever it is made.
+import { kept, keep, useKept } from "./kept";
 
 export type Theme = "system" | "light" | "dark";
 
-export function firstTheme(): Theme {
-  const chosen = kept("theme");
-  return chosen === "light" || chosen === "dark" ? chosen : "system";
-}
+const known = (chosen: string | undefined): Theme => (chosen === "light" || chosen === "dark" ? chosen : "system");
 
-export function wear(theme: Theme) {
+/** Makes the page look as chosen. */
+export function wear(theme = known(kept("theme"))) {
   const root = document.documentElement;
   if (theme === "system") delete root.dataset.theme;
   else root.dataset.theme = theme;
+}
+
+function choose(theme: Theme) {
   keep("theme", theme);
+  wear(theme);
 }
 
 export function useTheme() {
-  const [theme, set] = useState(firstTheme);
-  return [theme, (theme: Theme) => { wear(theme); set(theme); }] as const;
+  return [known(useKept("theme")[0]), choose] as const;
 }
+
+// Chosen in another window.
+addEventListener("storage", () => wear());

@@ -3,7 +3,7 @@
 import { lazy, Suspense } from "react";
 import css from "./Code.module.css";
 
-export type CodeLanguage = "yaml" | "sql" | "json" | "text";
+export type CodeLanguage = "yaml" | "sql" | "json" | "suricata" | "yara" | "vrl" | "text";
 
 export interface CodeMark {
   /** From 1. */

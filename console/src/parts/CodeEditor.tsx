@@ -8,12 +8,16 @@ import { Decoration, type DecorationSet, drawSelection, EditorView, highlightAct
 import { tags } from "@lezer/highlight";
 import { useEffect, useRef } from "react";
 import type { CodeLanguage, CodeMark, CodeProps } from "./Code";
+import { nonce } from "./nonce";
 import css from "./Code.module.css";
 
 const LANGUAGES: Record<CodeLanguage, () => Promise<Extension>> = {
   yaml: async () => (await import("@codemirror/lang-yaml")).yaml(),
   sql: async () => (await import("@codemirror/lang-sql")).sql(),
   json: async () => (await import("@codemirror/lang-json")).json(),
+  suricata: async () => (await import("./modes/suricata")).suricata,
+  yara: async () => (await import("./modes/yara")).yara,
+  vrl: async () => (await import("./modes/vrl")).vrl,
   text: async () => [],
 };
 
@@ -41,8 +45,8 @@ const looks = EditorView.theme({
 
 const colours = syntaxHighlighting(HighlightStyle.define([
   { tag: [tags.comment, tags.lineComment], color: "var(--soft)", fontStyle: "italic" },
-  { tag: [tags.propertyName, tags.definition(tags.propertyName), tags.keyword], color: "var(--ai)" },
-  { tag: [tags.string, tags.special(tags.string)], color: "var(--matsu)" },
+  { tag: [tags.propertyName, tags.definition(tags.propertyName), tags.keyword, tags.typeName], color: "var(--ai)" },
+  { tag: [tags.string, tags.special(tags.string), tags.regexp], color: "var(--matsu)" },
   { tag: [tags.number, tags.bool, tags.null, tags.atom], color: "var(--yamabuki)" },
   { tag: [tags.meta, tags.punctuation, tags.separator], color: "var(--soft)" },
 ]));
@@ -81,13 +85,12 @@ export default function CodeEditor({ value, language = "text", label, readOnly, 
 
   useEffect(() => {
     const { language, way, size } = parts.current;
-    const nonce = document.querySelector<HTMLMetaElement>("meta[property=csp-nonce]")?.nonce ?? "";
     const editor = new EditorView({
       parent: box.current!,
       state: EditorState.create({
         doc: value,
         extensions: [
-          nonce ? EditorView.cspNonce.of(nonce) : [],
+          EditorView.cspNonce.of(nonce()),
           lineNumbers(), foldGutter(), history(), drawSelection(), indentOnInput(), bracketMatching(), highlightActiveLine(), lintGutter(),
           EditorView.lineWrapping, looks, colours, shown, language.of([]), way.of([]), size.of([]),
           // Tab indents; Escape and then Tab leaves, as everywhere in this editor.

@@ -119,6 +119,8 @@ pub struct Link {
     pub listen: SocketAddr,
     /// How agents reach it, `host:port`; written into enrolment tokens. Empty: as listened on.
     pub advertise: String,
+    /// Folder of the agent's package, which hosts with a token fetch; with the program where absent.
+    pub packages: Option<PathBuf>,
 }
 
 /// Control state.
@@ -319,7 +321,7 @@ impl Default for Api {
 
 impl Default for Link {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7601)), advertise: String::new() }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7601)), advertise: String::new(), packages: None }
     }
 }
 

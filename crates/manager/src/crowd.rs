@@ -4,7 +4,8 @@
 //! - handshakes under way are bounded in all and by address (of IPv6, a /64): a slow one takes none of another address's
 //!   room;
 //! - after the handshake a connection that showed no certificate of ours is a stranger's: there are few seats for those,
-//!   fewer for one address, and each is taken away after [`STRANGER_TIME`], which is enough to enrol;
+//!   fewer for one address, and each is taken away after [`STRANGER_TIME`], which is enough to enrol; one that fetches the
+//!   agent's package by a token has [`FETCH_TIME`] more;
 //! - agents have all other seats.
 //!
 //! Who finds no seat is closed on and counted; an agent comes back by itself with growing waits. The table has an entry
@@ -30,6 +31,8 @@ pub const STRANGERS: usize = 128;
 pub const STRANGERS_OF_ONE: usize = 16;
 /// How long a stranger may stay.
 pub const STRANGER_TIME: Duration = Duration::from_secs(30);
+/// How much longer, once, where it showed a token and fetches the agent's package.
+pub const FETCH_TIME: Duration = Duration::from_secs(900);
 
 /// The doorkeeper. Cheap to copy.
 #[derive(Clone, Debug, Default)]

@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod noisy;
 pub mod notices;
 mod orders;
+pub mod package;
 pub mod policy;
 pub mod presence;
 mod recover;

@@ -1,12 +1,12 @@
 //! The agents' channel: our own TLS acceptor feeding tonic. Enrolment is open to who has a token; the link is
 //! for known, unrevoked agents, and an expired one may do one thing: renew. How many may knock, come in and stay:
-//! [`crate::crowd`].
+//! [`crate::crowd`]. A host without an agent fetches its package here: [`crate::package`].
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -27,13 +27,15 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
 use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
-use crate::crowd::{Crowd, STRANGER_TIME, Seat};
+use crate::crowd::{Crowd, FETCH_TIME, STRANGER_TIME, Seat};
 use crate::guesses::Guesses;
 use crate::metrics::Metrics;
+use crate::package;
 use crate::shared::Shared;
 use crate::stream::{Peer, serve_stream};
 
@@ -53,13 +55,17 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<(), Str
     let acceptor = TlsAcceptor::from(shared.authority.link_tls().map_err(|error| format!("{error:#}"))?);
     let (sender, connections) = mpsc::channel::<io::Result<Connection>>(64);
     let service = Service { shared: Arc::clone(&shared), next: Arc::default(), guesses: Arc::default() };
+    let mut routes = Routes::new(EnrolmentServer::new(service.clone()).max_decoding_message_size(64 * 1024))
+        .add_service(LinkServer::new(service.clone()).max_decoding_message_size(MESSAGE));
+    let package = axum::routing::get(package::serve).with_state(service);
+    let router = std::mem::take(routes.axum_router_mut());
+    *routes.axum_router_mut() = router.route(&format!("{}{{name}}", package::PATH), package);
     let server = tonic::transport::Server::builder()
         .concurrency_limit_per_connection(CALLS as usize)
         .max_concurrent_streams(CALLS)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .add_service(EnrolmentServer::new(service.clone()).max_decoding_message_size(64 * 1024))
-        .add_service(LinkServer::new(service).max_decoding_message_size(MESSAGE))
+        .add_routes(routes)
         .serve_with_incoming(ReceiverStream::new(connections));
     let mut handshakes = JoinSet::new();
     let crowd = Crowd::default();
@@ -89,7 +95,8 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<(), Str
                             return tell_turned_away(&shared, &crowd, address);
                         };
                         let until = (!known).then(|| Box::pin(tokio::time::sleep(STRANGER_TIME)));
-                        let _ = sender.send(Ok(Connection { stream, address, until, _seat: seat })).await;
+                        let stays = Arc::default();
+                        let _ = sender.send(Ok(Connection { stream, address, until, stays, _seat: seat })).await;
                     }
                     Ok(Err(problem)) => info!(%address, error = %problem, "a handshake failed"),
                     Err(_) => info!(%address, "a handshake took too long"),
@@ -119,6 +126,8 @@ struct Connection {
     address: SocketAddr,
     /// When one without a certificate has to go.
     until: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// May it stay longer, once?
+    stays: Arc<AtomicBool>,
     _seat: Seat,
 }
 
@@ -129,16 +138,20 @@ impl Connected for Connection {
         Presented {
             certificate: certificates.and_then(<[_]>::first).map(|one| one.clone().into_owned()),
             address: self.address,
+            stays: Arc::clone(&self.stays),
         }
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(until) = &mut self.until
+        while let Some(until) = &mut self.until
             && until.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            if !self.stays.swap(false, Ordering::Relaxed) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.until = Some(Box::pin(tokio::time::sleep(FETCH_TIME)));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
@@ -158,20 +171,28 @@ impl AsyncWrite for Connection {
 
 /// What the handshake showed.
 #[derive(Clone)]
-struct Presented {
+pub(crate) struct Presented {
     certificate: Option<CertificateDer<'static>>,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
+    stays: Arc<AtomicBool>,
+}
+
+impl Presented {
+    /// A stranger with a token has time to fetch the package.
+    pub(crate) fn stays(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone)]
-struct Service {
-    shared: Arc<Shared>,
+pub(crate) struct Service {
+    pub(crate) shared: Arc<Shared>,
     next: Arc<AtomicU64>,
     guesses: Arc<Mutex<Guesses>>,
 }
 
 impl Service {
-    fn guesses(&self) -> std::sync::MutexGuard<'_, Guesses> {
+    pub(crate) fn guesses(&self) -> std::sync::MutexGuard<'_, Guesses> {
         self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -220,7 +241,7 @@ fn serial(certificate: &x509_parser::certificate::X509Certificate<'_>) -> String
 }
 
 /// Which of them is not for a stranger to know.
-fn refused() -> Status {
+pub(crate) fn refused() -> Status {
     Status::permission_denied(
         "this token is unknown, used up, expired or not for this network; ask for a new one (sakimori agents token)",
     )

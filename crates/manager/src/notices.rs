@@ -31,6 +31,18 @@ pub struct Notice {
     pub severity: Option<Severity>,
 }
 
+/// Titles in Japanese of alerts about the platform itself, by their `rule.id`, where no rule's text has them; a probe's are the
+/// agent's.
+pub const TITLES_JA: &[(&str, &str)] = &[
+    ("actions-shed", "アクションの要求が上限を超過"),
+    ("api-connections-refused", "API への接続を拒否"),
+    ("message-undelivered", "通知を配信できません"),
+    ("policy-rollout-halted", "ポリシーの段階的な展開が停止"),
+    ("proof-failing", "保護機能の日次検証に失敗"),
+    ("waf-without-effect", "WAF での遮断が機能していません"),
+    ("way-unsubscribed", "トピックからの受信が停止"),
+];
+
 /// Writes a notice in a change.
 ///
 /// # Errors

@@ -1,6 +1,11 @@
 # Names of actions, states, triggers, and what the manager often says.
 response-action-block_address = Block an address on the host
 response-action-quarantine_file = Quarantine a file on the host
+response-action-isolate_host = Isolate a host
+response-action-lock_user = Lock a user of a host
+response-action-freeze_processes = Freeze a process and what descends from it
+response-action-kill_tree = End a process and what descends from it
+response-action-collect_triage = Collect a triage package of a host
 response-action-scan_paths = Scan paths on the host for malware
 response-action-prevent_mode = Let a module act
 response-action-waf_block = Block an address in AWS WAF
@@ -64,11 +69,6 @@ response-trigger-fact-datasets = of the data sets
 response-trigger-fact-cron = at
 response-trigger-fact-zone = local time of
 response-trigger-fact-way = by the way in
-response-severity-informational = Informational
-response-severity-low = Low
-response-severity-medium = Medium
-response-severity-high = High
-response-severity-critical = Critical
 
 # What the manager often says.
 response-reason-condition = Its condition is false.

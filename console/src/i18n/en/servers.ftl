@@ -31,7 +31,11 @@ servers-uses =
        *[other] Up to { $count } servers
     }
 servers-make = Make the command
-servers-copy-about = As root, in the folder where the package sakimori-agent_*.deb lies (“make deb” builds it). It holds a secret, is good for a day, and is shown only now.
+servers-copy-about = On a Debian server, as root or as somebody who may use sudo: paste all of it at once. It fetches the agent from this manager by curl, compares it with the SHA-256 below, installs it and enrols the server. It ends at the first step that fails.
+servers-copy-beside = As root, in a folder of the server where the package sakimori-agent_*.deb lies.
+servers-copy-secret = It holds a secret, is good for a day, and is shown only now.
+servers-package = The manager gives:
+servers-no-package = This manager has no package to give. On the manager’s machine “make deb” in the project’s folder makes it; put it here, and make the command again:
 servers-only-here = This manager is reached from this machine only. For other servers set an address they can reach:
 servers-waiting = Waiting for the server
 servers-joined-about = It is protected by the policy in effect. Its page shows each module and its proof.

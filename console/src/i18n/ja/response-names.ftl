@@ -1,6 +1,11 @@
 # アクション、状態、きっかけの名称と、マネージャーがよく返す理由。
 response-action-block_address = ホストでアドレスを遮断
 response-action-quarantine_file = ホストでファイルを隔離
+response-action-isolate_host = ホストを隔離
+response-action-lock_user = ホストのユーザーをロック
+response-action-freeze_processes = プロセスとその子孫を凍結
+response-action-kill_tree = プロセスとその子孫を終了
+response-action-collect_triage = ホストの調査パッケージを収集
 response-action-scan_paths = ホストのパスをマルウェア検査
 response-action-prevent_mode = モジュールを防御モードへ切り替え
 response-action-waf_block = AWS WAF でアドレスを遮断
@@ -64,11 +69,6 @@ response-trigger-fact-datasets = データセット
 response-trigger-fact-cron = 日時
 response-trigger-fact-zone = タイムゾーン
 response-trigger-fact-way = 受け口
-response-severity-informational = 情報
-response-severity-low = 低
-response-severity-medium = 中
-response-severity-high = 高
-response-severity-critical = 重大
 
 # マネージャーがよく返す理由。
 response-reason-condition = 条件に合いません。

@@ -27,7 +27,11 @@ servers-uses =
        *[other] 最大 { $count } 台
     }
 servers-make = コマンドを作成
-servers-copy-about = パッケージ sakimori-agent_*.deb（「make deb」で作成）を置いたフォルダーで、root として実行してください。シークレットを含み、有効期間は1日です。この画面でのみ表示されます。
+servers-copy-about = Debian のサーバーで、root または sudo を使えるユーザーとして、全体を一度に貼り付けて実行してください。curl でこのマネージャーからエージェントを取得し、下記の SHA-256 と照合した上で、インストールと登録を行います。途中で失敗した場合は、そこで終了します。
+servers-copy-beside = パッケージ sakimori-agent_*.deb を置いたサーバーのフォルダーで、root として実行してください。
+servers-copy-secret = シークレットを含み、有効期間は1日です。この画面でのみ表示されます。
+servers-package = マネージャーが配布するパッケージ:
+servers-no-package = このマネージャーには配布できるパッケージがありません。マネージャーのマシンで、プロジェクトのフォルダーから「make deb」を実行して作成し、次の場所に置いてから、コマンドを作成し直してください:
 servers-only-here = このマネージャーには、このマシンからしか接続できません。他のサーバーから到達できるアドレスを設定してください:
 servers-waiting = サーバーの接続を待っています
 servers-joined-about = 現在のポリシーで保護されています。機能ごとの状態と実証はサーバーのページで確認できます。

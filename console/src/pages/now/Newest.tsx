@@ -3,6 +3,8 @@ import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, ask } from "../../api/client";
 import { at } from "../../api/document";
+import { useAlertTitle } from "../../app/installation";
+import { toAlert } from "../../app/links";
 import { useText } from "../../i18n/words";
 import { Severity } from "../../parts/Severity";
 import { Ago } from "../../parts/Time";
@@ -10,6 +12,7 @@ import css from "./Now.module.css";
 
 export function Newest() {
   const text = useText();
+  const title = useAlertTitle();
   const { data } = useQuery({
     queryKey: ["alerts", "newest"],
     queryFn: () => ask(api.GET("/api/v1/alerts", { params: { query: { limit: 6 } } })),
@@ -20,7 +23,7 @@ export function Newest() {
     <ul className={css.list} aria-label={text("now-newest")}>
       {data.items.map((alert) => (
         <li key={alert.id}>
-          <Link to={`/search?in=alerts&open=${encodeURIComponent(alert.id)}`}>{String(at(alert.event, "rule.name") ?? at(alert.event, "message") ?? alert.id)}</Link>
+          <Link to={toAlert(alert.id)}>{title(alert.event) || String(at(alert.event, "message") ?? alert.id)}</Link>
           <span className="row"><Severity value={at(alert.event, "event.severity")} /></span>
           <span className="soft small">{[at(alert.event, "host.name"), at(alert.event, "source.ip")].filter(Boolean).join(" · ")}</span>
           <span className="soft small"><Ago time={at(alert.event, "@timestamp") as string} /></span>

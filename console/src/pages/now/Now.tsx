@@ -5,13 +5,15 @@ import { ShieldCheck } from "lucide-react";
 import { useState } from "react";
 import { Link } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
+import { ENROL, SERVERS, SOURCES, toExecution, toLedger, toResponse, toSearch } from "../../app/links";
 import { useFormat } from "../../i18n/format";
 import { useText, useWords } from "../../i18n/words";
 import { Chart } from "../../parts/Chart";
 import { Choose } from "../../parts/Field";
 import { Figure, Page, Panel } from "../../parts/Page";
-import { LEVEL_COLOURS, LEVELS, level } from "../../parts/Severity";
+import { bySeverity } from "../../parts/Severity";
 import { Asked, Badge, Empty } from "../../parts/State";
+import { TOOK_EFFECT } from "../response/model";
 import { Blocks } from "./Blocks";
 import { Health } from "./Health";
 import { Newest } from "./Newest";
@@ -38,19 +40,19 @@ export default function Now() {
             <Approvals approvals={now.approvals} orders={now.orders_waiting} />
             <Stopped now={now} />
             <div className="grid two">
-              <Panel title={text("now-alerts")} actions={<Link to="/search?in=alerts">{text("now-all")}</Link>}>
+              <Panel title={text("now-alerts")} actions={<Link to={toSearch("alerts")}>{text("now-all")}</Link>}>
                 <AlertsOverTime from={now.from} />
                 <Newest />
               </Panel>
-              <Panel title={text("now-blocks", { count: now.blocks.active })} actions={<Link to="/response?tab=effect">{text("now-all")}</Link>}>
+              <Panel title={text("now-blocks", { count: now.blocks.active })} actions={<Link to={toResponse("effect")}>{text("now-all")}</Link>}>
                 <Blocks blocks={now.blocks} />
               </Panel>
             </div>
             <div className="grid two">
-              <Panel title={text("now-hosts")} actions={<Link to="/servers">{text("now-all")}</Link>}>
+              <Panel title={text("now-hosts")} actions={<Link to={SERVERS}>{text("now-all")}</Link>}>
                 <Unprotected hosts={now.hosts} />
               </Panel>
-              <Panel title={text("now-health")} actions={<Link to="/sources">{text("now-all")}</Link>}>
+              <Panel title={text("now-health")} actions={<Link to={SOURCES}>{text("now-all")}</Link>}>
                 <Health now={now} />
               </Panel>
             </div>
@@ -72,23 +74,28 @@ function Approvals({ approvals, orders }: { approvals: Schemas["Approvals"]; ord
       <ul className="stack tight">
         {approvals.items.map((one) => (
           <li key={one.execution + one.step} className="row apart">
-            <Link to={`/response/executions/${one.execution}`}>{(language === "ja" && one.ja) || one.en || one.playbook}</Link>
+            <Link to={toExecution(one.execution)}>{(language === "ja" && one.ja) || one.en || one.playbook}</Link>
             {one.until && <span className="soft">{text("now-until", { time: format.short(one.until) })}</span>}
           </li>
         ))}
-        {orders > 0 && <li><Link to="/response?tab=waiting">{text("now-orders", { count: orders })}</Link></li>}
+        {orders > 0 && <li><Link to={toResponse("waiting")}>{text("now-orders", { count: orders })}</Link></li>}
       </ul>
     </Panel>
   );
 }
 
 const LAYERS = ["waf", "ips_prevent", "host_block", "malware_denied"] as const;
-const WHERE: Record<(typeof LAYERS)[number], string> = {
-  waf: "/response?tab=ledger&action=waf_block",
-  ips_prevent: "/search?in=events&q=sakimori.network.verdict:*",
-  host_block: "/response?tab=ledger&action=block_address",
-  malware_denied: "/search?in=alerts&q=rule.ruleset:yara",
-};
+
+/** What exactly a number counts: the same conditions as the manager's, over the same time. */
+function counted(layer: (typeof LAYERS)[number], { from, stopped }: Schemas["Now"]): string {
+  const actions = (action: string) => toLedger({ action, state: TOOK_EFFECT, since: from, probe: "false" });
+  const alerts = (rulesets: string) => toSearch("alerts", `${rulesets} and event.outcome:success and not sakimori.probe:true`, from);
+  if (layer === "waf") return actions("waf_block");
+  if (layer === "host_block") return actions("block_address");
+  if (layer === "ips_prevent") return alerts("rule.ruleset:suricata");
+  // Most files are in both lists; the number is that of the longer one.
+  return stopped.quarantined === stopped.malware_denied && stopped.quarantined > 0 ? actions("quarantine_file") : alerts("(rule.ruleset:yara or rule.ruleset:hash)");
+}
 
 function Stopped({ now }: { now: Schemas["Now"] }) {
   const text = useText();
@@ -98,7 +105,7 @@ function Stopped({ now }: { now: Schemas["Now"] }) {
     const hosts = now.hosts.total;
     return (
       <Panel>
-        <Empty icon={<ShieldCheck />} title={hosts ? text("now-quiet") : text("now-empty")} action={!hosts && <Link to="/servers?enrol=1">{text("now-enrol")}</Link>}>
+        <Empty icon={<ShieldCheck />} title={hosts ? text("now-quiet") : text("now-empty")} action={!hosts && <Link to={ENROL}>{text("now-enrol")}</Link>}>
           {hosts ? text("now-quiet-about") : text("now-empty-about")}
         </Empty>
       </Panel>
@@ -108,7 +115,7 @@ function Stopped({ now }: { now: Schemas["Now"] }) {
     <Panel title={text("now-stopped", { count: all })}>
       <div className={css.layers}>
         {LAYERS.map((layer) => (
-          <Link key={layer} to={WHERE[layer]} className={css.layer}>
+          <Link key={layer} to={counted(layer, now)} className={css.layer}>
             <Figure value={format.number(now.stopped[layer])} name={text(`now-layer-${layer}`)} note={text(`now-layer-${layer}-note`)} />
           </Link>
         ))}
@@ -129,10 +136,7 @@ function AlertsOverTime({ from }: { from: string }) {
   return (
     <Asked query={query} lines={4}>
       {(data) => {
-        const series = LEVELS.map((id) => ({
-          name: text(`severity-${id}`), colour: LEVEL_COLOURS[id],
-          counts: data.buckets.map((bucket) => data.series.reduce((sum, one, index) => sum + (level(Number(one.value)) === id ? bucket.by?.[index] ?? 0 : 0), 0)),
-        })).filter((one) => one.counts.some(Boolean));
+        const series = bySeverity(data, text);
         const times = data.buckets.map((bucket) => new Date(bucket.from).getTime());
         if (times.length === 0 || series.length === 0) return <p className="soft">{text("now-no-alerts")}</p>;
         return <Chart label={text("now-alerts")} times={times} width={data.width * 1_000} series={series} height={96} />;

@@ -1,6 +1,7 @@
 // Hosts, and of each that lacks something what it lacks.
 import { Link } from "react-router";
 import type { Schemas } from "../../api/client";
+import { ENROL, toServer } from "../../app/links";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
 import { Figure } from "../../parts/Page";
@@ -9,7 +10,7 @@ import css from "./Now.module.css";
 export function Unprotected({ hosts }: { hosts: Schemas["Hosts"] }) {
   const text = useText();
   const format = useFormat();
-  if (hosts.total === 0) return <p className="soft">{text("now-empty-about")} <Link to="/servers?enrol=1">{text("now-enrol")}</Link></p>;
+  if (hosts.total === 0) return <p className="soft">{text("now-empty-about")} <Link to={ENROL}>{text("now-enrol")}</Link></p>;
   return (
     <div className="stack">
       <div className={css.layers}>
@@ -20,7 +21,7 @@ export function Unprotected({ hosts }: { hosts: Schemas["Hosts"] }) {
         <ul className={css.list}>
           {hosts.items.map((host) => (
             <li key={host.agent}>
-              <Link to={`/servers/${host.agent}`}>{host.host}</Link>
+              <Link to={toServer(host.agent)}>{host.host}</Link>
               <span className="soft">{host.state}</span>
               <span className="soft small">{host.why.map((lack) => `${lack.module}: ${lack.detail || lack.state}`).join(" · ")}</span>
             </li>

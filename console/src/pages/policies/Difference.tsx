@@ -2,11 +2,13 @@
 import { useState } from "react";
 import { api, ask, type Schemas } from "../../api/client";
 import { shown } from "../../api/document";
+import { useDrafted } from "../../app/drafts";
 import { useText, useWords } from "../../i18n/words";
 import { Button } from "../../parts/Button";
 import { Dialog } from "../../parts/Dialog";
 import { Choose, Field } from "../../parts/Field";
 import { useNotice } from "../../parts/Notice";
+import { ReasonField } from "../../parts/ReasonField";
 import { Badge, Fault } from "../../parts/State";
 import type { Tree } from "./Policies";
 import css from "./Policies.module.css";
@@ -30,15 +32,16 @@ export function Difference({ layer, tree, over, difference, onClose, onWritten }
   const [how, setHow] = useState<(typeof HOW)[number]>("all");
   const [percent, setPercent] = useState("10");
   const [minutes, setMinutes] = useState("60");
-  const [reason, setReason] = useState("");
+  const [reason, setReason, forget] = useDrafted(`policy.${layer}.reason`);
   const [state, setState] = useState<{ busy: boolean; error?: unknown }>({ busy: false });
   const nothing = difference.settings.length === 0;
   const save = async () => {
     setState({ busy: true });
     try {
-      if (how === "all") await ask(api.PUT("/api/v1/policies/layers/{layer}", { params: { path: { layer } }, body: { tree: tree as never, over } }));
-      else await ask(api.POST("/api/v1/policies/rollouts", { body: { layer, tree: tree as never, over, first: { percent: Number(percent) }, minutes: Number(minutes) || null, reason } }));
+      if (how === "all") await ask(api.PUT("/api/v1/policies/layers/{layer}", { params: { path: { layer } }, body: { tree: tree as never, over, reason: reason.trim() } }));
+      else await ask(api.POST("/api/v1/policies/rollouts", { body: { layer, tree: tree as never, over, first: { percent: Number(percent) }, minutes: Number(minutes) || null, reason: reason.trim() } }));
       say(text(how === "all" ? "policies-saved" : "policies-rollout-begun"));
+      forget();
       await onWritten();
     } catch (error) {
       setState({ busy: false, error });
@@ -65,9 +68,9 @@ export function Difference({ layer, tree, over, difference, onClose, onWritten }
           <>
             <Field label={text("policies-percent")} type="number" value={percent} onChange={setPercent} />
             <Field label={text("policies-minutes")} help={text("policies-minutes-about")} type="number" value={minutes} onChange={setMinutes} />
-            <Field label={text("policies-reason")} value={reason} onChange={setReason} maxLength={1000} />
           </>
         )}
+        {!nothing && <ReasonField help={text("policies-reason-about")} value={reason} onChange={setReason} />}
         {state.error !== undefined && <Fault error={state.error} />}
       </div>
     </Dialog>

@@ -4,6 +4,7 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, ask, Problem } from "../../api/client";
 import { shown } from "../../api/document";
+import { useDraft } from "../../app/drafts";
 import { useSession } from "../../app/session";
 import { useText, useWords } from "../../i18n/words";
 import { Button } from "../../parts/Button";
@@ -26,39 +27,43 @@ interface Props {
   schema: Form;
 }
 
+/** What was changed, over which version, and the text where it is edited as text. */
+interface Draft { tree: Tree; over: number; json?: string }
+
 export function Editor({ layer, name, current, below, schema }: Props) {
   const text = useText();
   const { language } = useWords();
   const { can } = useSession();
   const queries = useQueryClient();
   const stored = (current?.tree ?? {}) as Tree;
-  const [draft, setDraft] = useState<{ tree: Tree; over: number }>();
-  const [json, setJson] = useState<string>();
+  const [draft, setDraft] = useDraft<Draft>(`policy.${layer}`);
   const [part, setPart] = useState("");
   const [only, setOnly] = useState(false);
+  const newest = current?.number ?? 0;
   const tree = draft?.tree ?? stored;
-  const over = draft?.over ?? current?.number ?? 0;
+  const over = draft?.over ?? newest;
+  const json = draft?.json;
+  // Fields begin anew where what was typed is thrown away.
+  const [turn, setTurn] = useState(0);
   const may = can("policies:write");
   const change = (tree: Tree) => setDraft({ tree, over });
+  const type = (json: string) => setDraft({ tree, over, json });
+  const asText = (on: boolean) => {
+    if (on) type(JSON.stringify(tree, null, 2));
+    else if (json !== undefined && parses(json)) same(JSON.parse(json) as Tree, stored) ? setDraft(undefined) : change(JSON.parse(json) as Tree);
+    else same(tree, stored) ? setDraft(undefined) : change(tree);
+  };
   const preview = useMutation({ mutationFn: (tree: Tree) => ask(api.POST("/api/v1/policies/preview", { body: { layer, tree: tree as never } })) });
   const written = async () => {
     setDraft(undefined);
-    setJson(undefined);
     preview.reset();
     await queries.invalidateQueries({ queryKey: ["policies"] });
     await queries.invalidateQueries({ queryKey: ["agents"] });
   };
   const title = (form: Form) => (language === "ja" && form["x-title-ja"]) || form.title || "";
   const look = () => {
-    let wanted = tree;
-    if (json !== undefined) {
-      try {
-        wanted = JSON.parse(json) as Tree;
-        change(wanted);
-      } catch {
-        return;
-      }
-    }
+    const wanted = json !== undefined && parses(json) ? (JSON.parse(json) as Tree) : tree;
+    setDraft({ tree: wanted, over });
     preview.mutate(wanted);
   };
   const broken = json !== undefined && !parses(json);
@@ -69,10 +74,10 @@ export function Editor({ layer, name, current, below, schema }: Props) {
     <div className="stack">
       <Panel
         title={name} about={current ? text("policies-version", { number: current.number, author: current.author }) : text("policies-nothing-yet")}
-        actions={<Switch value={json !== undefined} onChange={(on) => { if (!on && json !== undefined && parses(json)) change(JSON.parse(json) as Tree); setJson(on ? JSON.stringify(tree, null, 2) : undefined); }}>{text("policies-as-text")}</Switch>}
+        actions={<Switch value={json !== undefined} onChange={asText}>{text("policies-as-text")}</Switch>}
       >
         {json !== undefined ? (
-          <Code label={name} language="json" value={json} readOnly={!may} onChange={setJson} maxHeight="70vh" minHeight="16rem" marks={broken ? [{ line: 1, message: text("policies-broken"), severity: "error" }] : []} />
+          <Code label={name} language="json" value={json} readOnly={!may} onChange={type} maxHeight="70vh" minHeight="16rem" marks={broken ? [{ line: 1, message: text("policies-broken"), severity: "error" }] : []} />
         ) : (
           <div className="row">
             <Field label={text("policies-find")} type="search" value={part} onChange={setPart} />
@@ -91,7 +96,7 @@ export function Editor({ layer, name, current, below, schema }: Props) {
                 const own = read(tree, path);
                 const given = inherited(below, path);
                 return (
-                  <div key={path} className={css.setting} data-set={own !== undefined}>
+                  <div key={`${turn} ${path}`} className={css.setting} data-set={own !== undefined}>
                     <span>{title(form)} <span className="mono soft small">{path}</span></span>
                     {own === undefined ? <span className="soft mono">{shown(given) || "—"}</span> : <Value form={form} label={title(form)} value={own} isDisabled={!may} onChange={(value) => change(write(tree, path, value))} />}
                     {may && (own === undefined
@@ -104,10 +109,11 @@ export function Editor({ layer, name, current, below, schema }: Props) {
           </Panel>
         );
       })}
-      {may && (draft || json !== undefined) && (
+      {may && draft && (
         <div className={css.foot}>
-          <span className="soft grow">{text("policies-unsaved")}</span>
-          <Button onPress={() => { setDraft(undefined); setJson(undefined); preview.reset(); }}>{text("policies-discard")}</Button>
+          <span className="soft grow">{over === newest ? text("policies-unsaved") : text("policies-overtaken", { begun: over, newest })}</span>
+          {over !== newest && <Button onPress={() => setDraft({ ...draft, over: newest })}>{text("policies-over-newest")}</Button>}
+          <Button onPress={() => { setDraft(undefined); setTurn(turn + 1); preview.reset(); }}>{text("policies-discard")}</Button>
           <Button weight="primary" isPending={preview.isPending} isDisabled={broken} onPress={look}>{text("policies-look")}</Button>
         </div>
       )}
@@ -115,6 +121,13 @@ export function Editor({ layer, name, current, below, schema }: Props) {
       {preview.data && <Difference layer={layer} tree={tree} over={over} difference={preview.data} onClose={() => preview.reset()} onWritten={written} />}
     </div>
   );
+}
+
+/** Do both say the same, in whatever order? */
+function same(one: unknown, other: unknown): boolean {
+  if (typeof one !== "object" || typeof other !== "object" || !one || !other) return one === other;
+  const names = Object.keys(one);
+  return Array.isArray(one) === Array.isArray(other) && names.length === Object.keys(other).length && names.every((name) => same((one as Tree)[name], (other as Tree)[name]));
 }
 
 function parses(text: string): boolean {

@@ -5,6 +5,7 @@ import { Layers } from "lucide-react";
 import { useState } from "react";
 import { useSearchParams } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
+import { useAgents, useLayers } from "../../app/installation";
 import { useSession } from "../../app/session";
 import { useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
@@ -23,9 +24,9 @@ export default function Policies() {
   const { can } = useSession();
   const [search, setSearch] = useSearchParams();
   const [naming, setNaming] = useState<string>();
-  const layers = useQuery({ queryKey: ["policies"], queryFn: () => ask(api.GET("/api/v1/policies/layers")) });
+  const layers = useLayers();
   const schema = useQuery({ queryKey: ["policies", "schema"], queryFn: () => ask(api.GET("/api/v1/policies/schema")), staleTime: Infinity });
-  const agents = useQuery({ queryKey: ["agents", "names"], queryFn: () => ask(api.GET("/api/v1/agents", { params: { query: { limit: 1_000 } } })), staleTime: 60_000 });
+  const agents = useAgents();
   const open = search.get("layer") ?? "tenant";
   const choose = (layer: string) =>
     setSearch((search) => {
@@ -34,7 +35,7 @@ export default function Policies() {
     });
   const name = (layer: string) => {
     if (layer === "tenant") return text("layer-tenant");
-    if (layer.startsWith("host:")) return agents.data?.items.find((agent) => agent.id === layer.slice(5))?.name ?? layer;
+    if (layer.startsWith("host:")) return agents.find((agent) => agent.id === layer.slice(5))?.name ?? layer;
     return layer;
   };
   return (

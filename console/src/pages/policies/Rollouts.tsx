@@ -7,6 +7,7 @@ import { useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
 import { Confirm } from "../../parts/Dialog";
 import { Panel } from "../../parts/Page";
+import { ReasonField } from "../../parts/ReasonField";
 import { Asked, Badge, Dot, Empty, type Tone } from "../../parts/State";
 import { Ago, Moment } from "../../parts/Time";
 
@@ -17,6 +18,7 @@ export function Rollouts({ name }: { name: (layer: string) => string }) {
   const text = useText();
   const queries = useQueryClient();
   const { can } = useSession();
+  const [reason, setReason] = useState("");
   const [move, setMove] = useState<{ id: string; to: "continue" | "withdraw" }>();
   const rollouts = useQuery({ queryKey: ["policies", "rollouts"], queryFn: () => ask(api.GET("/api/v1/policies/rollouts", { params: { query: { limit: 50 } } })), refetchInterval: 5_000 });
   return (
@@ -52,15 +54,17 @@ export function Rollouts({ name }: { name: (layer: string) => string }) {
         }
       </Asked>
       <Confirm
-        title={text(move?.to === "continue" ? "policies-continue" : "policies-withdraw")} action={text(move?.to === "continue" ? "policies-continue" : "policies-withdraw")} open={Boolean(move)} onClose={() => setMove(undefined)}
+        title={text(move?.to === "continue" ? "policies-continue" : "policies-withdraw")} action={text(move?.to === "continue" ? "policies-continue" : "policies-withdraw")} open={Boolean(move)} onClose={() => { setMove(undefined); setReason(""); }}
         onConfirm={async () => {
           const params = { path: { id: move!.id } };
-          if (move!.to === "continue") await ask(api.POST("/api/v1/policies/rollouts/{id}/continue", { params, body: {} }));
-          else await ask(api.POST("/api/v1/policies/rollouts/{id}/withdraw", { params, body: {} }));
+          const body = { reason: reason.trim() };
+          if (move!.to === "continue") await ask(api.POST("/api/v1/policies/rollouts/{id}/continue", { params, body }));
+          else await ask(api.POST("/api/v1/policies/rollouts/{id}/withdraw", { params, body }));
           await queries.invalidateQueries({ queryKey: ["policies"] });
         }}
       >
         <p>{text(move?.to === "continue" ? "policies-continue-about" : "policies-withdraw-about")}</p>
+        <ReasonField value={reason} onChange={setReason} />
       </Confirm>
     </>
   );

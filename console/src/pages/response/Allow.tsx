@@ -2,6 +2,7 @@
 // protects by itself.
 import { Plus, Trash2 } from "lucide-react";
 import { useState, type FormEvent } from "react";
+import { useLayers } from "../../app/installation";
 import { useSession } from "../../app/session";
 import { useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
@@ -9,9 +10,10 @@ import { Confirm } from "../../parts/Dialog";
 import { Field } from "../../parts/Field";
 import { useNotice } from "../../parts/Notice";
 import { Panel } from "../../parts/Page";
+import { ReasonField } from "../../parts/ReasonField";
 import { Asked, Fault } from "../../parts/State";
 import { networkFault } from "./network";
-import { listOf, othersOf, useChange, useLayers, type List } from "./policy";
+import { listOf, othersOf, useChange, type List } from "./policy";
 import css from "./Response.module.css";
 
 const GUARDED = ["own", "gateways", "resolvers", "manager", "ssh", "operators", "special", "wide"] as const;
@@ -38,6 +40,7 @@ function One({ list }: { list: Extract<List, "allow" | "trusted_proxies"> }) {
   const query = useLayers();
   const change = useChange();
   const [typed, setTyped] = useState("");
+  const [reason, setReason] = useState("");
   const [fault, setFault] = useState<string>();
   const [leaving, setLeaving] = useState<string>();
   const may = can("policies:write");
@@ -50,15 +53,17 @@ function One({ list }: { list: Extract<List, "allow" | "trusted_proxies"> }) {
     if (there.includes(value)) return setFault(text("response-network-there"));
     setFault(undefined);
     try {
-      await change.mutateAsync([{ list, add: [value] }]);
+      await change.mutateAsync({ reason, changes: [{ list, add: [value] }] });
       setTyped("");
+      setReason("");
       say(text("response-allow-added", { value }));
     } catch {
       // Shown below; what was typed stays.
     }
   };
   const remove = async (value: string) => {
-    await change.mutateAsync([{ list, remove: [value] }]);
+    await change.mutateAsync({ reason, changes: [{ list, remove: [value] }] });
+    setReason("");
     say(text("response-allow-removed", { value }));
   };
 
@@ -76,6 +81,7 @@ function One({ list }: { list: Extract<List, "allow" | "trusted_proxies"> }) {
                     label={text("response-network")} help={text("response-network-help")} value={typed} fault={fault} code validationBehavior="aria"
                     onChange={(value) => { setTyped(value); setFault(undefined); }} autoComplete="off"
                   />
+                  {typed.trim() !== "" && <ReasonField value={reason} onChange={setReason} />}
                   <Button type="submit" icon={<Plus />} isPending={change.isPending} isDisabled={typed.trim() === ""}>{text("response-add")}</Button>
                 </form>
               )}
@@ -96,6 +102,7 @@ function One({ list }: { list: Extract<List, "allow" | "trusted_proxies"> }) {
                 onClose={() => setLeaving(undefined)} onConfirm={() => remove(leaving!)}
               >
                 <p>{text("response-remove-what")}</p>
+                <ReasonField value={reason} onChange={setReason} />
               </Confirm>
             </div>
           );

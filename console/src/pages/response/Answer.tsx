@@ -4,12 +4,14 @@ import { Check, X } from "lucide-react";
 import { useState } from "react";
 import { Link } from "react-router";
 import { api, ask } from "../../api/client";
+import { useDrafted } from "../../app/drafts";
 import { toExecution, toPlaybook } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
 import { Confirm } from "../../parts/Dialog";
+import { Field } from "../../parts/Field";
 import { useNotice } from "../../parts/Notice";
 import { Facts } from "../../parts/Page";
 import { Badge } from "../../parts/State";
@@ -54,7 +56,7 @@ export function Answer({ execution, place, step, question, bare }: Props) {
         step.until !== undefined && [text("response-until"), format.short(step.until)],
         [text("response-silence"), text(`response-otherwise-${question.otherwise}`)],
         question.persons > 1 && [text("response-persons"), text("response-persons-of", { given: given.filter((one) => one.allow).length, persons: question.persons })],
-        given.length > 0 && [text("response-answered"), given.map((one) => text(one.allow ? "response-said-yes" : "response-said-no", { who: one.person })).join(" ")],
+        given.length > 0 && [text("response-answered"), given.map((one) => [text(one.allow ? "response-said-yes" : "response-said-no", { who: one.person }), one.comment].filter(Boolean).join(" — ")).join(" ")],
       ]} />
       <Ways detail={detail && { text: detail.text }} place={place} actionsOf={detail?.event} />
       {can("executions:answer") && (
@@ -126,14 +128,17 @@ function Sure({ allow, execution, place, question, onClose }: { allow: boolean; 
   const names = useNames();
   const say = useNotice();
   const again = useAgain();
+  const [comment, setComment, forget] = useDrafted(`answer.${execution.id}.${place}`);
   const answer = async () => {
-    await ask(api.POST("/api/v1/executions/{id}/answer", { params: { path: { id: execution.id } }, body: { allow, step: place } }));
+    await ask(api.POST("/api/v1/executions/{id}/answer", { params: { path: { id: execution.id } }, body: { allow, step: place, comment: comment.trim() } }));
+    forget();
     say(text(allow ? "response-answered-yes" : "response-answered-no"));
     again();
   };
   return (
     <Confirm title={names.question(question)} action={text(allow ? "response-yes" : "response-no")} open onClose={onClose} onConfirm={answer}>
       <p>{text(allow ? "response-sure-yes" : "response-sure-no", { name: names.playbook(execution.playbook) })}</p>
+      <Field label={text("response-comment")} help={text("response-comment-about")} value={comment} onChange={setComment} lines={2} maxLength={330} />
     </Confirm>
   );
 }

@@ -5,6 +5,8 @@ import { FlaskConical, Play } from "lucide-react";
 import { useState } from "react";
 import { useNavigate, useSearchParams } from "react-router";
 import { api, ask, Problem, type Schemas } from "../../api/client";
+import { useDrafted } from "../../app/drafts";
+import { useAlertTitle } from "../../app/installation";
 import { toExecution } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useFormat } from "../../i18n/format";
@@ -31,7 +33,7 @@ export function DryRun({ playbook }: { playbook: Playbook }) {
   const text = useText();
   const { can } = useSession();
   const [search, setSearch] = useSearchParams();
-  const [typed, setTyped] = useState(EXAMPLE);
+  const [typed, setTyped] = useDrafted(`event.${playbook.id}`, EXAMPLE);
   const [beginning, setBeginning] = useState(false);
   const alerts = useAlerts();
   const first = playbook.trigger === "manual" || playbook.trigger === "schedule" ? NOTHING : alerts[0]?.id ?? HAND;
@@ -92,12 +94,13 @@ function useAlerts() {
   const text = useText();
   const format = useFormat();
   const { can } = useSession();
+  const title = useAlertTitle();
   const { data } = useQuery({ queryKey: ["alerts", "to-choose"], queryFn: () => ask(api.GET("/api/v1/alerts", { params: { query: { limit: 50 } } })), enabled: can("alerts:read") });
   return (data?.items ?? []).map((alert) => {
     const event = alert.event as Record<string, { name?: string; ip?: string } | string | undefined>;
     const part = (name: string, key: "name" | "ip") => (event[name] as { name?: string; ip?: string } | undefined)?.[key] ?? "";
     return {
-      id: alert.id, name: text("response-dry-alert", { time: format.short(event["@timestamp"] as string), rule: part("rule", "name"), host: part("host", "name"), source: part("source", "ip") || "—" }),
+      id: alert.id, name: text("response-dry-alert", { time: format.short(event["@timestamp"] as string), rule: title(event), host: part("host", "name"), source: part("source", "ip") || "—" }),
     };
   });
 }

@@ -2,7 +2,7 @@
 import { Undo2 } from "lucide-react";
 import { useState } from "react";
 import { Link, useParams } from "react-router";
-import { toAction, toPlaybook } from "../../app/links";
+import { toAction, toPlaybook, toResponse } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
@@ -40,7 +40,7 @@ function One({ detail }: { detail: ExecutionDetail }) {
   const back = !["undone", "compensated"].includes(execution.state) && !detail.undo && (detail.actions.some(canBeUndone) || !isOver(execution));
   const undo = can("executions:undo") && back && <Button weight="danger" icon={<Undo2 />} onPress={() => setUndoing(true)}>{text("response-undo-execution")}</Button>;
   return (
-    <Page title={names.playbook(execution.playbook)} about={<Link to="/response?tab=executions">{text("response-executions")}</Link>} actions={undo}>
+    <Page title={names.playbook(execution.playbook)} about={<Link to={toResponse("executions")}>{text("response-executions")}</Link>} actions={undo}>
       <Panel>
         <div className={css.wide}><Facts items={[
           [text("response-state"), questions.length > 0 ? <Badge key="state" tone="person">{text("response-asks")}</Badge> : <Dot key="state" tone={toneOf(execution.state)}>{names.ends(execution.state)}</Dot>],
@@ -108,7 +108,7 @@ function Step({ place, step, detail }: { place: string; step: Progress; detail: 
         </span>
         {step.question && <q>{names.question(step.question)}</q>}
         {step.reason && <span className="soft"><Reason>{step.reason}</Reason></span>}
-        {answers.map((answer) => <span key={answer.person} className="small">{text(answer.allow ? "response-said-yes-at" : "response-said-no-at", { who: answer.person, time: format.short(answer.time) })}</span>)}
+        {answers.map((answer) => <span key={answer.person} className="small">{text(answer.allow ? "response-said-yes-at" : "response-said-no-at", { who: answer.person, time: format.short(answer.time) })}{answer.comment && <q className={css.comment}>{answer.comment}</q>}</span>)}
         {step.retries > 0 && <span className="small soft">{text("response-step-retries", { count: step.retries })}</span>}
         {step.until && ["waiting", "ordered"].includes(step.state) && <span className="small soft">{text("response-step-until", { time: format.short(step.until) })}</span>}
         {step.items && step.items.length > 0 && <span className="small mono soft">{step.items.slice(0, 20).join(", ")}</span>}

@@ -2,7 +2,7 @@
 // list in a frame, what follows a failure as a branch at the side. It is a nested list, and is read so without the drawing.
 import { Clock, CornerDownRight, MessageCircleQuestion, Repeat, Rows3, ShieldAlert, Undo2, Zap } from "lucide-react";
 import type { ReactNode } from "react";
-import { useText, type Text } from "../../i18n/words";
+import { useNamed, useText } from "../../i18n/words";
 import { Badge, type Tone } from "../../parts/State";
 import { lasts } from "./model";
 import { useNames } from "./names";
@@ -32,26 +32,23 @@ export function Graph({ boxes, ...rest }: Props) {
 function Begins({ boxes }: { boxes: Boxes }) {
   const text = useText();
   const names = useNames();
+  const named = useNamed();
   const { kind, facts } = boxes.trigger;
   return (
     <span className="stack tight">
       <strong>{names.trigger(kind)}</strong>
       {facts.filter((fact) => fact.name !== "scope").map((fact) => (
-        <span key={fact.name} className="small"><span className="soft">{known(text, `response-trigger-fact-${fact.name}`, fact.name)}</span> <span className="mono">{fact.name === "severity_at_least" ? names.severity(fact.value) : fact.value}</span></span>
+        <span key={fact.name} className="small"><span className="soft">{named("response-trigger-fact", fact.name)}</span> <span className="mono">{fact.name === "severity_at_least" ? names.severity(fact.value) : fact.value}</span></span>
       ))}
       {boxes.when && <span className="small"><span className="soft">{text("response-when")}</span> <code>{boxes.when}</code></span>}
     </span>
   );
 }
 
-function known(text: Text, key: string, fallback: string) {
-  const name = text(key);
-  return name === key ? fallback : name;
-}
-
 /** What bounds it: limits, quiet hours, when it stops. */
 function Bounds({ boxes }: { boxes: Boxes }) {
   const text = useText();
+  const named = useNamed();
   const { limits, quiet, stopWhen } = boxes;
   if (!limits && !quiet && !stopWhen) return null;
   return (
@@ -71,7 +68,7 @@ function Bounds({ boxes }: { boxes: Boxes }) {
           <dt>{text("response-quiet")}</dt>
           <dd>
             <span>{text("response-quiet-hours", { from: quiet.from, to: quiet.to, zone: quiet.zone })}</span>
-            <span className="soft">{known(text, `response-quiet-${quiet.then}`, quiet.then)}</span>
+            <span className="soft">{named("response-quiet", quiet.then)}</span>
           </dd>
         </div>
       )}
@@ -95,20 +92,20 @@ function Step({ box, ...rest }: Omit<Props, "boxes"> & { box: StepBox }) {
       {box.when && <p className={css.when}><CornerDownRight size={14} aria-hidden /> {text("response-only-when")} <code>{box.when}</code></p>}
       <div className={css.pair}>
         <Box box={box} {...rest} />
-        {box.onFailure !== "continue" && box.kind !== "wait" && <Failure box={box} />}
+        {box.onFailure !== "continue" && box.kind !== "wait" && <Failure of={box.kind} way={box.onFailure} />}
       </div>
     </>
   );
 }
 
 /** The way at the side: what happens where it fails, or where the answer is no. */
-function Failure({ box }: { box: StepBox }) {
+function Failure({ of, way }: { of: StepBox["kind"]; way: Exclude<StepBox["onFailure"], "continue"> }) {
   const text = useText();
-  const kind = box.kind === "approval" ? "no" : "failure";
+  const kind = of === "approval" ? "no" : "failure";
   return (
-    <p className={css.failure} data-way={box.onFailure}>
-      {box.onFailure === "undo" ? <Undo2 size={14} aria-hidden /> : <ShieldAlert size={14} aria-hidden />}
-      <span>{text(`response-on-${kind}-${box.onFailure}`)}</span>
+    <p className={css.failure} data-way={way}>
+      {way === "undo" ? <Undo2 size={14} aria-hidden /> : <ShieldAlert size={14} aria-hidden />}
+      <span>{text(`response-on-${kind}-${way}`)}</span>
     </p>
   );
 }

@@ -2,6 +2,7 @@
 import { OctagonPause, Play } from "lucide-react";
 import { useState } from "react";
 import { api, ask, type Schemas } from "../../api/client";
+import { useHalt } from "../../app/installation";
 import { useSession } from "../../app/session";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
@@ -11,7 +12,7 @@ import { Field, Tick } from "../../parts/Field";
 import { useNotice } from "../../parts/Notice";
 import { Panel } from "../../parts/Page";
 import { Dot } from "../../parts/State";
-import { useAgain, useHalt } from "./asked";
+import { useAgain } from "./asked";
 
 export function HaltButton() {
   const text = useText();

@@ -2,6 +2,8 @@
 import { ScrollText } from "lucide-react";
 import { useEffect, useState } from "react";
 import { useSearchParams } from "react-router";
+import { useAgents } from "../../app/installation";
+import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
 import { Choose, Field } from "../../parts/Field";
@@ -9,18 +11,19 @@ import { Panel } from "../../parts/Page";
 import { Asked, Badge, Dot, Empty } from "../../parts/State";
 import { Table, type Column } from "../../parts/Table";
 import { Ago } from "../../parts/Time";
-import { useAgents, useLedger, type LedgerFilter } from "./asked";
+import { useLedger, type LedgerFilter } from "./asked";
 import { Cause } from "./Cause";
-import { ACTIONS, ACTION_STATES, targetOf, type Action } from "./model";
+import { ACTIONS, ACTION_STATES, targetOf, TOOK_EFFECT, type Action } from "./model";
 import { toneOf, useNames } from "./names";
 import css from "./Response.module.css";
 
-const FILTERS = ["action", "state", "place", "target", "alert"] as const;
+const FILTERS = ["action", "state", "place", "target", "alert", "text", "since", "probe"] as const;
 const ALL = "all";
 
 export function Ledger({ open, onOpen }: { open?: string; onOpen: (action: Action) => void }) {
   const text = useText();
   const names = useNames();
+  const format = useFormat();
   const agents = useAgents();
   const [search, setSearch] = useSearchParams();
   const filter = Object.fromEntries(FILTERS.map((name) => [name, search.get(name) ?? ""])) as unknown as LedgerFilter;
@@ -45,10 +48,23 @@ export function Ledger({ open, onOpen }: { open?: string; onOpen: (action: Actio
     <Panel title={text("response-ledger")} about={text("response-ledger-about")} flush>
       <div className={css.filters}>
         <Choose label={text("response-action")} value={filter.action || ALL} onChange={(value) => set("action", value)} choices={[{ id: ALL, name: text("response-all") }, ...ACTIONS.map((id) => ({ id: id as string, name: names.action(id) }))]} />
-        <Choose label={text("response-state")} value={filter.state || ALL} onChange={(value) => set("state", value)} choices={[{ id: ALL, name: text("response-all") }, ...ACTION_STATES.map((id) => ({ id: id as string, name: names.state(id) }))]} />
+        <Choose label={text("response-state")} value={filter.state || ALL} onChange={(value) => set("state", value)} choices={[{ id: ALL, name: text("response-all") }, { id: TOOK_EFFECT, name: text("response-took-effect") }, ...ACTION_STATES.map((id) => ({ id: id as string, name: names.state(id) }))]} />
         <Choose label={text("response-place")} value={filter.place || ALL} onChange={(value) => set("place", value)} choices={[{ id: ALL, name: text("response-all") }, { id: "manager", name: names.place("manager") }, ...agents.map((agent) => ({ id: agent.id, name: agent.name }))]} />
-        <Exact label={text("response-target")} placeholder={text("response-target-exact")} value={filter.target} onChange={(value) => set("target", value)} />
+        <Rested label={text("response-target")} placeholder={text("response-target-exact")} value={filter.target} onChange={(value) => set("target", value)} />
+        <Rested label={text("response-find")} placeholder={text("response-find-in")} value={filter.text} onChange={(value) => set("text", value)} search />
       </div>
+      {filter.since && (
+        <p className={css.chosen}>
+          <Badge tone="lead">{text("response-since-time", { time: format.short(filter.since) })}</Badge>
+          <Button weight="quiet" onPress={() => set("since", "")}>{text("response-any-time")}</Button>
+        </p>
+      )}
+      {filter.probe && (
+        <p className={css.chosen}>
+          <Badge tone="lead">{text(filter.probe === "true" ? "response-only-probes" : "response-no-probes")}</Badge>
+          <Button weight="quiet" onPress={() => set("probe", "")}>{text("response-probes-too")}</Button>
+        </p>
+      )}
       {filter.alert && (
         <p className={css.chosen}>
           <Badge tone="lead">{text("response-of-alert")}</Badge> <code>{filter.alert}</code>
@@ -71,7 +87,7 @@ export function Ledger({ open, onOpen }: { open?: string; onOpen: (action: Actio
 }
 
 /** Typed text that is asked for once it rests. */
-function Exact({ label, placeholder, value, onChange }: { label: string; placeholder: string; value: string; onChange: (value: string) => void }) {
+function Rested({ label, placeholder, value, onChange, search }: { label: string; placeholder: string; value: string; onChange: (value: string) => void; search?: boolean }) {
   const [typed, setTyped] = useState(value);
   useEffect(() => setTyped(value), [value]);
   useEffect(() => {
@@ -79,5 +95,5 @@ function Exact({ label, placeholder, value, onChange }: { label: string; placeho
     const timer = setTimeout(() => onChange(typed.trim()), 400);
     return () => clearTimeout(timer);
   }, [typed]);
-  return <Field label={label} placeholder={placeholder} value={typed} onChange={setTyped} code data-search />;
+  return <div data-search={search}><Field label={label} placeholder={placeholder} value={typed} onChange={setTyped} code={!search} type={search ? "search" : "text"} /></div>;
 }

@@ -3,6 +3,7 @@
 import { Power, PowerOff } from "lucide-react";
 import { useState } from "react";
 import { Link, useParams } from "react-router";
+import { toResponse } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
@@ -31,7 +32,7 @@ export default function PlaybookPage() {
     <Asked query={{ ...query, data: found }}>
       {({ playbook }) => playbook ? <One key={id} playbook={playbook} /> : (
         <Page title={id}>
-          <Empty title={text("response-playbook-gone")} action={<Link to="/response?tab=playbooks">{text("response-playbooks")}</Link>}>{text("response-playbook-gone-about")}</Empty>
+          <Empty title={text("response-playbook-gone")} action={<Link to={toResponse("playbooks")}>{text("response-playbooks")}</Link>}>{text("response-playbook-gone-about")}</Empty>
         </Page>
       )}
     </Asked>
@@ -54,7 +55,7 @@ function One({ playbook }: { playbook: Playbook }) {
     { id: "revisions", title: text("response-tab-revisions"), content: () => <Revisions id={playbook.id} current={playbook.revision} /> },
   ].filter((tab) => tab !== false);
   return (
-    <Page title={names.playbook(playbook.id)} about={<Link to="/response?tab=playbooks">{text("response-playbooks")}</Link>} actions={turn}>
+    <Page title={names.playbook(playbook.id)} about={<Link to={toResponse("playbooks")}>{text("response-playbooks")}</Link>} actions={turn}>
       <Panel>
         <div className={css.wide}><Facts items={[
           [text("response-runs"), <Dot key="on" tone={playbook.on ? "good" : "calm"}>{text(playbook.on ? "response-on" : "response-off")}</Dot>],

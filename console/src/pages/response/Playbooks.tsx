@@ -11,6 +11,7 @@ import { Confirm } from "../../parts/Dialog";
 import { Switch } from "../../parts/Field";
 import { useNotice } from "../../parts/Notice";
 import { Panel } from "../../parts/Page";
+import { ReasonField } from "../../parts/ReasonField";
 import { Asked, Badge, Dot, Empty } from "../../parts/State";
 import { Table, type Column } from "../../parts/Table";
 import { usePlaybooks } from "./asked";
@@ -73,14 +74,16 @@ export function Turn({ playbook, onClose }: { playbook: Playbook | undefined; on
   const names = useNames();
   const say = useNotice();
   const change = useChange();
+  const [reason, setReason] = useState("");
   if (!playbook) return null;
   const { id, on } = playbook;
   const name = names.playbook(id);
   const shippedOff = /\benabled\s*:\s*false\b/.test(playbook.text);
   const turn = async () => {
-    await change.mutateAsync(on
+    await change.mutateAsync({ reason, changes: on
       ? [{ list: "playbooks_on", remove: [id] }, { list: "playbooks_off", add: shippedOff ? [] : [id], remove: shippedOff ? [id] : [] }]
-      : [{ list: "playbooks_off", remove: [id] }, { list: "playbooks_on", add: shippedOff ? [id] : [] }]);
+      : [{ list: "playbooks_off", remove: [id] }, { list: "playbooks_on", add: shippedOff ? [id] : [] }] });
+    setReason("");
     say(text(on ? "response-turned-off" : "response-turned-on", { name }));
   };
   return (
@@ -93,6 +96,7 @@ export function Turn({ playbook, onClose }: { playbook: Playbook | undefined; on
           <p className="soft">{text(playbook.scope === "host" ? "response-turn-on-host" : "response-turn-on-wide")}</p>
         </>
       )}
+      <ReasonField help={text("response-reason-about")} value={reason} onChange={setReason} />
     </Confirm>
   );
 }

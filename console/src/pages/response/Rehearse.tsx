@@ -3,6 +3,7 @@ import { useMutation } from "@tanstack/react-query";
 import { History } from "lucide-react";
 import { Link, useSearchParams } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
+import { useRuleTitle } from "../../app/installation";
 import { toAlert } from "../../app/links";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
@@ -49,9 +50,10 @@ function Told({ rehearsal }: { rehearsal: Schemas["Rehearsal"] }) {
   const text = useText();
   const names = useNames();
   const format = useFormat();
+  const title = useRuleTitle();
   const columns: Column<Schemas["Rehearsed"]>[] = [
     { id: "time", title: text("response-time"), width: "9rem", cell: (row) => <Moment time={row.time} /> },
-    { id: "alert", title: text("response-alert"), width: "minmax(9rem, 1fr)", cell: (row) => <Link to={toAlert(row.alert)}>{row.rule || text("response-alert")}</Link> },
+    { id: "alert", title: text("response-alert"), width: "minmax(9rem, 1fr)", cell: (row) => <Link to={toAlert(row.alert)}>{title(row.rule, row.rule) || text("response-alert")}</Link> },
     { id: "would", title: text("response-past-would"), width: "minmax(16rem, 3fr)", cell: (row) => <ol className={css.told}>{row.would.map((one, nth) => <li key={nth}><Would>{one}</Would></li>)}</ol> },
     { id: "ends", title: text("response-dry-ends"), width: "minmax(8rem, 1fr)", cell: (row) => <span className="row"><Badge tone={toneOf(row.ends)}>{names.ends(row.ends)}</Badge> <Reason>{row.reason}</Reason></span> },
   ];

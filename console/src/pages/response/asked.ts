@@ -32,10 +32,11 @@ async function inEffect(): Promise<InEffect> {
 
 export const useInEffect = () => useQuery({ queryKey: ["actions", "in-effect"], queryFn: inEffect, refetchInterval: SOON });
 
-export interface LedgerFilter { action: string; state: string; place: string; target: string; alert: string }
+export interface LedgerFilter { action: string; state: string; place: string; target: string; alert: string; text: string; since: string; probe: string }
 
 export function useLedger(filter: LedgerFilter) {
-  const wanted = Object.fromEntries(Object.entries(filter).filter(([, value]) => value));
+  const { probe, ...rest } = filter;
+  const wanted = { ...Object.fromEntries(Object.entries(rest).filter(([, value]) => value)), ...(probe && { probe: probe === "true" }) };
   return useInfiniteQuery({
     queryKey: ["actions", "ledger", wanted],
     queryFn: ({ pageParam }) => ask(api.GET("/api/v1/actions", { params: { query: { ...wanted, limit: 100, ...(pageParam ? { cursor: pageParam } : {}) } } })),
@@ -85,13 +86,6 @@ export function useExecution(id: string) {
 
 export const useOrders = () => useQuery({ queryKey: ["orders"], queryFn: () => ask(api.GET("/api/v1/orders")), refetchInterval: SOON });
 export const usePlaybooks = () => useQuery({ queryKey: ["playbooks"], queryFn: () => ask(api.GET("/api/v1/playbooks")) });
-export const useHalt = () => useQuery({ queryKey: ["halt"], queryFn: () => ask(api.GET("/api/v1/halt")), refetchInterval: 30_000 });
-
-/** Names of agents by their ids. */
-export function useAgents() {
-  const { data } = useQuery({ queryKey: ["agents", "names"], queryFn: () => ask(api.GET("/api/v1/agents", { params: { query: { limit: 1000 } } })), staleTime: 60_000 });
-  return data?.items ?? [];
-}
 
 /** When something was ordered, what shows it is asked for at once, and again when it has had the time to happen. */
 const LATER = [0, 1_200, 4_000];

@@ -74,17 +74,19 @@ export interface ExecutionDetail extends Omit<Schemas["ExecutionDetail"], "execu
 
 /** Every action that has a name in the words, those of hosts first. */
 export const ACTIONS = [
-  "block_address", "quarantine_file", "scan_paths", "prevent_mode", "waf_block", "waf_rate_rule", "waf_shape_rule", "notify",
+  "block_address", "quarantine_file", "isolate_host", "lock_user", "freeze_processes", "kill_tree", "collect_triage", "scan_paths", "prevent_mode", "waf_block", "waf_rate_rule", "waf_shape_rule", "notify",
   "instance_isolate", "instance_detach", "instance_replace", "instance_stop", "instance_terminate", "instance_collect", "disks_snapshot",
   "desktop_isolate", "desktop_stop", "access_key_deactivate", "sessions_revoke", "identity_quarantine", "bucket_close", "bucket_deny",
   "function_stop", "pipeline_stop", "pipeline_transition_disable", "port_close",
 ] as const;
-/** What cannot be taken back once it is done. */
-const LASTING = new Set<string>(["scan_paths", "notify", "instance_terminate", "instance_collect", "disks_snapshot", "pipeline_stop"]);
+/** What cannot be taken back once it is done. A test (`crates/respond/tests/console.rs`) holds both lists against the catalog. */
+const LASTING = new Set<string>(["kill_tree", "collect_triage", "scan_paths", "notify", "instance_terminate", "instance_collect", "disks_snapshot", "pipeline_stop"]);
 /** Those that can be in effect. */
 export const REVERSIBLE = ACTIONS.filter((action) => !LASTING.has(action));
 
 export const ACTION_STATES = ["planned", "approved", "running", "done", "undoing", "undone", "expired", "no_effect", "refused", "failed"] as const;
+/** States of what took effect, be it over by now, as the API and addresses write them. */
+export const TOOK_EFFECT = "done,undoing,undone,expired";
 export const EXECUTION_STATES = ["running", "undoing", "done", "stopped", "denied", "skipped", "failed", "compensated", "undone"] as const;
 const IN_EFFECT = new Set(["approved", "running", "done", "undoing"]);
 

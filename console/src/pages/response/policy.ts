@@ -1,7 +1,8 @@
 // Changes of one list of the tenant's policy layer. A layer is written whole: it is read, one list changes, and it is written
 // over exactly what was read, so that nobody's change in between is lost.
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { api, ask, type Schemas } from "../../api/client";
+import { readLayers } from "../../app/installation";
 
 /** Lists of `response` in a policy. */
 export type List = "allow" | "trusted_proxies" | "playbooks_on" | "playbooks_off";
@@ -30,18 +31,16 @@ export function listOf(layers: Schemas["Layers"], list: List): string[] {
 export const othersOf = (layers: Schemas["Layers"], list: List) =>
   layers.layers.filter((layer) => layer.layer !== TENANT && part(layer.tree, list) !== undefined).map((layer) => layer.layer);
 
-const read = () => ask(api.GET("/api/v1/policies/layers"));
-
-export const useLayers = () => useQuery({ queryKey: ["policies", "layers"], queryFn: read });
-
 export interface Change { list: List; add?: string[]; remove?: string[] }
+/** Changes, and why they are made. */
+export interface Changes { changes: Change[]; reason: string }
 
 /** Writes changes of lists, all in one version of the layer. */
 export function useChange() {
   const queries = useQueryClient();
   return useMutation({
-    mutationFn: async (changes: Change[]) => {
-      const layers = await read();
+    mutationFn: async ({ changes, reason }: Changes) => {
+      const layers = await readLayers();
       const tenant = tenantOf(layers);
       const tree = structuredClone(tenant?.tree ?? {}) as Tree;
       const response = { ...((tree.response as Tree | undefined) ?? {}) };
@@ -53,7 +52,7 @@ export function useChange() {
         if (after.join("\n") !== before.join("\n")) response[list] = after;
       }
       tree.response = response;
-      return ask(api.PUT("/api/v1/policies/layers/{layer}", { params: { path: { layer: TENANT } }, body: { tree: tree as never, over: tenant?.number ?? 0 } }));
+      return ask(api.PUT("/api/v1/policies/layers/{layer}", { params: { path: { layer: TENANT } }, body: { tree: tree as never, over: tenant?.number ?? 0, reason: reason.trim() } }));
     },
     onSettled: () => Promise.all([
       queries.invalidateQueries({ queryKey: ["policies"] }),

@@ -3,6 +3,7 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { api, ask, type Schemas } from "../../api/client";
+import { useDraft } from "../../app/drafts";
 import { useSession } from "../../app/session";
 import { useText } from "../../i18n/words";
 import { Confirm } from "../../parts/Dialog";
@@ -20,17 +21,19 @@ interface Props {
 
 const RESTS = 400;
 
+interface Draft { condition: string; group: string; reason: string; owner: string; days: string }
+
 export function Except({ rule, title, condition: first = "", onClose }: Props) {
   const text = useText();
   const { who } = useSession();
   const say = useNotice();
   const queries = useQueryClient();
-  const [condition, setCondition] = useState(first);
-  const [rested, setRested] = useState(first);
-  const [group, setGroup] = useState("");
-  const [reason, setReason] = useState("");
-  const [owner, setOwner] = useState(who.name);
-  const [days, setDays] = useState("90");
+  const begin: Draft = { condition: first, group: "", reason: "", owner: who.name, days: "90" };
+  // A proposal and an exception of one's own to the same rule are two drafts.
+  const [draft, setDraft] = useDraft<Draft>(`exception.${rule}${first && ".proposed"}`);
+  const { condition, group, reason, owner, days } = draft ?? begin;
+  const set = (name: keyof Draft) => (value: string) => setDraft({ ...(draft ?? begin), [name]: value });
+  const [rested, setRested] = useState(condition);
   useEffect(() => {
     const timer = setTimeout(() => setRested(condition), RESTS);
     return () => clearTimeout(timer);
@@ -46,17 +49,18 @@ export function Except({ rule, title, condition: first = "", onClose }: Props) {
       title={text("rules-except-title", { rule: title })} action={text("rules-except-make")} open onClose={onClose} isDisabled={!reason.trim()}
       onConfirm={async () => {
         await ask(api.POST("/api/v1/exceptions", { body: body(condition) }));
+        setDraft(undefined);
         say(text("rules-excepted"));
         await queries.invalidateQueries({ queryKey: ["exceptions"] });
         await queries.invalidateQueries({ queryKey: ["rules"] });
       }}
     >
       <p className="soft">{text("rules-except-about")}</p>
-      <Field label={text("rules-condition")} help={text("rules-condition-about")} value={condition} onChange={setCondition} code lines={2} />
-      <Field label={text("rules-group-only")} help={text("rules-group-about")} value={group} onChange={setGroup} />
-      <Field label={text("rules-reason")} value={reason} onChange={setReason} isRequired maxLength={1000} />
-      <Field label={text("rules-owner")} value={owner} onChange={setOwner} />
-      <Field label={text("rules-days")} type="number" value={days} onChange={setDays} help={text("rules-days-about")} />
+      <Field label={text("rules-condition")} help={text("rules-condition-about")} value={condition} onChange={set("condition")} code lines={2} />
+      <Field label={text("rules-group-only")} help={text("rules-group-about")} value={group} onChange={set("group")} />
+      <Field label={text("rules-reason")} value={reason} onChange={set("reason")} isRequired maxLength={1000} />
+      <Field label={text("rules-owner")} value={owner} onChange={set("owner")} />
+      <Field label={text("rules-days")} type="number" value={days} onChange={set("days")} help={text("rules-days-about")} />
       <div role="status">
         {preview.data && <Dot tone={preview.data.held === preview.data.looked_at && preview.data.held > 0 ? "care" : "lead"}>{text("rules-would-hold", { held: preview.data.held, all: preview.data.looked_at })}</Dot>}
         {preview.error ? <Fault error={preview.error} /> : null}

@@ -4,6 +4,8 @@ import { BellOff, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { Link } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
+import { useRuleTitle } from "../../app/installation";
+import { toRule } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
@@ -25,6 +27,7 @@ export function Exceptions() {
   const say = useNotice();
   const queries = useQueryClient();
   const { can } = useSession();
+  const title = useRuleTitle();
   const [ended, setEnded] = useState(false);
   const [going, setGoing] = useState<Exception>();
   const [longer, setLonger] = useState<Exception>();
@@ -38,7 +41,7 @@ export function Exceptions() {
             label={text("rules-exceptions")} rows={items} keyOf={(one) => one.id} height="70vh"
             empty={<Empty icon={<BellOff />} title={text("rules-no-exception")}>{text("rules-no-exception-about")}</Empty>}
             columns={[
-              { id: "rule", title: text("rules-rule"), width: "minmax(9rem, 1.2fr)", cell: (one: Exception) => <Link to={`/rules/${encodeURIComponent(one.rule)}`}>{one.rule}</Link> },
+              { id: "rule", title: text("rules-rule"), width: "minmax(9rem, 1.2fr)", cell: (one: Exception) => <Link to={toRule(one.rule)}>{title(one.rule, one.rule)}</Link> },
               { id: "condition", title: text("rules-condition"), width: "minmax(10rem, 2fr)", cell: (one: Exception) => <span className="mono">{[one.group && `group:${one.group}`, one.agent && `host:${one.agent}`, one.condition].filter(Boolean).join(" · ") || "—"}</span> },
               { id: "reason", title: text("rules-reason"), width: "minmax(9rem, 1.6fr)", cell: (one: Exception) => one.reason },
               { id: "owner", title: text("rules-owner"), width: "minmax(6rem, .8fr)", cell: (one: Exception) => one.owner },

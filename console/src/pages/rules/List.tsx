@@ -3,6 +3,7 @@ import { useInfiniteQuery } from "@tanstack/react-query";
 import { useCallback, useEffect, useMemo, useState } from "react";
 import { useNavigate, useSearchParams } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
+import { toRule } from "../../app/links";
 import { useFormat } from "../../i18n/format";
 import { useText, useWords } from "../../i18n/words";
 import { Choose, Field } from "../../parts/Field";
@@ -68,7 +69,7 @@ export function List() {
         <Choose label={text("rules-sort")} value={filter("sort") || "id"} choices={["id", "hits"].map((id) => ({ id, name: text(`rules-sort-${id}`) }))} onChange={(id) => set("sort", id === "id" ? "" : id)} />
       </div>
       <Table
-        label={text("rules-list")} rows={rows} keyOf={(rule) => rule.id} height="68vh" onEnd={end} onOpen={(rule) => void navigate(`/rules/${encodeURIComponent(rule.id)}`)}
+        label={text("rules-list")} rows={rows} keyOf={(rule) => rule.id} height="68vh" onEnd={end} onOpen={(rule) => void navigate(toRule(rule.id))}
         empty={<Empty title={text("rules-no-match")} />}
         columns={[
           { id: "title", title: text("rules-rule"), width: "minmax(16rem, 3fr)", cell: (rule: Rule) => <span>{(language === "ja" && rule.title_ja) || rule.title} <span className="soft small mono">{rule.id}</span></span> },

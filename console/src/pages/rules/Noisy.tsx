@@ -4,6 +4,8 @@ import { Volume2 } from "lucide-react";
 import { useState } from "react";
 import { Link } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
+import { useRuleTitle } from "../../app/installation";
+import { toRule } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
@@ -20,6 +22,7 @@ export function Noisy() {
   const text = useText();
   const format = useFormat();
   const { can } = useSession();
+  const title = useRuleTitle();
   const [days, setDays] = useState<(typeof DAYS)[number]>("7");
   const [except, setExcept] = useState<Schemas["NoisyRule"]>();
   const noisy = useQuery({ queryKey: ["rules", "noisy", days], queryFn: () => ask(api.GET("/api/v1/rules/noisy", { params: { query: { days: Number(days) } } })), placeholderData: (before) => before });
@@ -32,7 +35,7 @@ export function Noisy() {
               {items.map((rule) => (
                 <li key={rule.rule} className="stack tight">
                   <div className="row apart">
-                    <h3><Link to={`/rules/${encodeURIComponent(rule.rule)}`}>{rule.title || rule.rule}</Link></h3>
+                    <h3><Link to={toRule(rule.rule)}>{title(rule.rule, rule.title)}</Link></h3>
                     <span>{text("rules-a-day", { count: format.number(Math.round(rule.per_day * 10) / 10), hosts: rule.hosts })}</span>
                   </div>
                   {rule.false_share != null && <p className="soft small">{text("rules-false", { share: format.share(rule.false_share), closed: rule.closed })}</p>}
@@ -55,7 +58,7 @@ export function Noisy() {
           )
         }
       </Asked>
-      {except && <Except rule={except.rule} title={except.title} condition={except.proposal?.condition} onClose={() => setExcept(undefined)} />}
+      {except && <Except rule={except.rule} title={title(except.rule, except.title)} condition={except.proposal?.condition} onClose={() => setExcept(undefined)} />}
     </Panel>
   );
 }

@@ -4,11 +4,12 @@ import { FlaskConical } from "lucide-react";
 import { useState } from "react";
 import { Link, useParams } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
+import { RULES, toAlertsOfRule } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useFormat } from "../../i18n/format";
 import { useText, useWords } from "../../i18n/words";
 import { Button } from "../../parts/Button";
-import { Code } from "../../parts/Code";
+import { Code, type CodeLanguage } from "../../parts/Code";
 import { Facts, Figure, Page, Panel } from "../../parts/Page";
 import { Severity } from "../../parts/Severity";
 import { Asked, Badge, Dot, Fault } from "../../parts/State";
@@ -18,6 +19,8 @@ import { Except } from "./Except";
 import { OverTime } from "./OverTime";
 import { RuleState } from "./RuleState";
 import { Switcher } from "./Switcher";
+
+const MODES: Record<string, CodeLanguage> = { sigma: "yaml", correlation: "yaml", suricata: "suricata", yara: "yara" };
 
 export default function One() {
   const text = useText();
@@ -34,7 +37,7 @@ export default function One() {
     </>
   );
   return (
-    <Page title={rule ? (language === "ja" && rule.title_ja) || rule.title : id} about={<Link to="/rules">{text("page-rules")}</Link>} actions={actions}>
+    <Page title={rule ? (language === "ja" && rule.title_ja) || rule.title : id} about={<Link to={RULES}>{text("page-rules")}</Link>} actions={actions}>
       <Asked query={detail} lines={8}>
         {(detail) => (
           <>
@@ -43,11 +46,11 @@ export default function One() {
               label={detail.rule.title}
               tabs={[
                 { id: "hits", title: text("rules-hits"), content: () => <Hits rule={detail.rule} /> },
-                { id: "text", title: text("rules-text"), content: () => <Panel title={<span className="mono">{detail.rule.file}:{detail.rule.line}</span>}><Code label={text("rules-text")} language={detail.rule.file.endsWith(".yml") ? "yaml" : "text"} value={detail.text} readOnly maxHeight="70vh" /></Panel> },
+                { id: "text", title: text("rules-text"), content: () => <Panel title={<span className="mono">{detail.rule.file}:{detail.rule.line}</span>}><Code label={text("rules-text")} language={MODES[detail.rule.language]} value={detail.text} readOnly maxHeight="70vh" /></Panel> },
                 ...(detail.rule.tested ? [{ id: "tests", title: text("rules-tests"), content: () => <Tests detail={detail} /> }] : []),
               ]}
             />
-            {excepting && <Except rule={detail.rule.id} title={detail.rule.title} onClose={() => setExcepting(false)} />}
+            {excepting && <Except rule={detail.rule.id} title={(language === "ja" && detail.rule.title_ja) || detail.rule.title} onClose={() => setExcepting(false)} />}
           </>
         )}
       </Asked>
@@ -81,7 +84,7 @@ function Hits({ rule }: { rule: Schemas["Rule"] }) {
   const text = useText();
   const format = useFormat();
   return (
-    <Panel title={text("rules-hits")} actions={<Link to={`/search?in=alerts&q=${encodeURIComponent(`rule.id:"${rule.id}"`)}&from=30d`}>{text("rules-show-alerts")}</Link>}>
+    <Panel title={text("rules-hits")} actions={<Link to={toAlertsOfRule(rule.id)}>{text("rules-show-alerts")}</Link>}>
       <div className="stack">
         <div className="grid">
           <Figure value={format.number(rule.hits.day)} name={text("rules-day")} />

@@ -1,7 +1,8 @@
 // Off, detect or prevent, for all servers or a group. What could stop good traffic says so first.
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, ask, type Schemas } from "../../api/client";
+import { useLayers } from "../../app/installation";
 import { useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
 import { Confirm } from "../../parts/Dialog";
@@ -18,7 +19,7 @@ export function Switcher({ rule }: { rule: Schemas["Rule"] }) {
   const [state, setState] = useState<(typeof STATES)[number]>("detect");
   const [layer, setLayer] = useState("tenant");
   const [reason, setReason] = useState("");
-  const layers = useQuery({ queryKey: ["policies"], queryFn: () => ask(api.GET("/api/v1/policies/layers")), enabled: open });
+  const layers = useLayers(open);
   const names = [...new Set(["tenant", ...(layers.data?.layers.map((layer) => layer.layer).filter((layer) => layer.startsWith("group:")) ?? [])])];
   return (
     <>

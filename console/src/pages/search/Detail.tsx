@@ -4,6 +4,7 @@ import { useState } from "react";
 import { Tab, TabList, TabPanel, Tabs } from "react-aria-components";
 import { api, ask } from "../../api/client";
 import { at } from "../../api/document";
+import { useAlertTitle } from "../../app/installation";
 import { useText } from "../../i18n/words";
 import { Copy } from "../../parts/Copy";
 import { Drawer } from "../../parts/Dialog";
@@ -27,6 +28,7 @@ interface Props {
 
 export function Detail({ kind, id, time, onClose, onPivot }: Props) {
   const text = useText();
+  const title = useAlertTitle();
   const alert = useQuery({
     queryKey: ["alerts", id],
     queryFn: () => ask(api.GET("/api/v1/alerts/{id}", { params: { path: { id } } })),
@@ -50,7 +52,7 @@ export function Detail({ kind, id, time, onClose, onPivot }: Props) {
   const open = tab && views.includes(tab) ? tab : views[0]!;
 
   return (
-    <Drawer title={String(at(about, "rule.name") ?? at(about, "event.action") ?? at(about, "event.dataset") ?? text("search-event"))} open={Boolean(id)} onClose={onClose}>
+    <Drawer title={title(about) || String(at(about, "event.action") ?? at(about, "event.dataset") ?? text("search-event"))} open={Boolean(id)} onClose={onClose}>
       <Asked query={{ data: detail.data, error: alert.error ?? detail.error, refetch: () => void (alert.error ? alert.refetch() : detail.refetch()) }} lines={8}>
         {(data) => (
           <div className="stack">

@@ -4,7 +4,7 @@ import { useMemo } from "react";
 import { api, ask } from "../../api/client";
 import { useText } from "../../i18n/words";
 import { Chart } from "../../parts/Chart";
-import { LEVEL_COLOURS, LEVELS, level } from "../../parts/Severity";
+import { bySeverity } from "../../parts/Severity";
 import { Asked } from "../../parts/State";
 
 interface Props {
@@ -28,11 +28,7 @@ export function Histogram({ q, span, kind, onSpan }: Props) {
     if (!data) return undefined;
     const times = data.buckets.map((bucket) => new Date(bucket.from).getTime());
     if (!by) return { times, series: [{ name: text("search-events"), colour: "--ai", counts: data.buckets.map((bucket) => bucket.count) }] };
-    const series = LEVELS.map((id) => ({
-      name: text(`severity-${id}`), colour: LEVEL_COLOURS[id],
-      counts: data.buckets.map((bucket) => data.series.reduce((sum, one, index) => sum + (level(Number(one.value)) === id ? bucket.by?.[index] ?? 0 : 0), 0)),
-    }));
-    return { times, series: series.filter((one) => one.counts.some(Boolean)) };
+    return { times, series: bySeverity(data, text) };
   }, [query.data, by, text]);
   return (
     <Asked query={query} lines={4}>

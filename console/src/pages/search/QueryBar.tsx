@@ -19,6 +19,7 @@ interface Props {
   span: { from?: string; to?: string };
   /** What every query is joined to. */
   within: string;
+  /** What is wrong with the value. */
   problem?: Problem;
   onAsk: (q: string) => void;
 }
@@ -35,6 +36,7 @@ const look = EditorView.theme({
   ".cm-tooltip-autocomplete > ul > li": { padding: "3px 8px !important" },
   ".cm-tooltip-autocomplete > ul > li[aria-selected]": { background: "var(--ai-wash) !important", color: "var(--ink) !important" },
   ".cm-completionMatchedText": { textDecoration: "none", fontWeight: "700" },
+  ".cm-lintRange-error": { backgroundImage: "none", backgroundColor: "var(--shu-wash)", textDecoration: "underline wavy var(--shu)", textUnderlineOffset: "3px" },
   ".cm-completionDetail": { color: "var(--soft)", fontStyle: "normal", fontFamily: "var(--text)" },
 });
 
@@ -86,13 +88,13 @@ export function QueryBar({ value, span, within, problem, onAsk }: Props) {
   useEffect(() => {
     const editor = view.current;
     if (!editor) return;
-    const column = Number(/(\d+)/.exec(problem?.faults[0]?.place ?? "")?.[1]);
-    const length = editor.state.doc.length;
-    // The manager counts over the whole query, which may have been joined to another.
-    const from = Math.max(0, Math.min(length, column - 1 - (within ? within.length + 6 : 0)));
-    const marks = problem && !Number.isNaN(column) ? [{ from: Math.min(from, Math.max(0, length - 1)), to: length, severity: "error" as const, message: problem.faults[0]!.reason }] : [];
-    editor.dispatch(setDiagnostics(editor.state, marks));
-  }, [problem, within]);
+    const fault = problem?.faults.find((fault) => fault.offset != null);
+    const end = editor.state.doc.length;
+    // What lacks at the end is marked on the last letter.
+    const from = Math.min(fault?.offset ?? 0, Math.max(0, end - 1));
+    const to = Math.min(end, from + (fault?.length ?? 1));
+    editor.dispatch(setDiagnostics(editor.state, fault ? [{ from, to, severity: "error", message: fault.reason }] : []));
+  }, [problem, value]);
 
   const send = () => onAsk(view.current?.state.doc.toString().trim() ?? "");
   return (

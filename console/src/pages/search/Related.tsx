@@ -3,6 +3,8 @@ import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
 import { at, shown } from "../../api/document";
+import { useAlertTitle } from "../../app/installation";
+import { toAction, toAlert, toEvent } from "../../app/links";
 import { useNamed, useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
 import { Asked, Badge } from "../../parts/State";
@@ -30,7 +32,7 @@ export function Related({ id, time, onPivot }: { id: string; time: string; onPiv
                     <Badge>{named("response-action", String(at(order, "action")))}</Badge>
                     <span className="mono">{shown(Object.values((at(order, "target") ?? {}) as object)[0])}</span>
                     <span className="soft">{named("response-state", String(at(action, "state")))}</span>
-                    <Link to={`/response?tab=ledger&open=${encodeURIComponent(String(at(order, "id")))}`}>{text("open")}</Link>
+                    <Link to={toAction(String(at(order, "id")))}>{text("open")}</Link>
                   </div>
                 );
               })}
@@ -60,17 +62,18 @@ function Group({ title, rows }: { title: string; rows: Schemas["EventRow"][] }) 
 }
 
 function Rows({ rows }: { rows: Schemas["EventRow"][] }) {
+  const title = useAlertTitle();
   return (
     <div>
       {rows.map((row) => {
         const field = (name: string) => at(row.fields, name);
         const alert = field("event.kind") === "alert";
-        const to = alert && field("sakimori.alert.id") ? `/search?in=alerts&open=${encodeURIComponent(String(field("sakimori.alert.id")))}` : `/search?in=events&open=${encodeURIComponent(row.id)}&time=${encodeURIComponent(row.time)}`;
+        const to = alert && field("sakimori.alert.id") ? toAlert(String(field("sakimori.alert.id"))) : toEvent(row.id, row.time);
         return (
           <div key={row.id} className={css.event}>
             <Link to={to}><Moment time={row.time} /></Link>{" "}
             <span className="soft small">{shown(field("event.dataset"))}</span>{" "}
-            <span className={css.line}>{shown(field("rule.name") ?? field("message") ?? field("event.action")).slice(0, 300)}</span>
+            <span className={css.line}>{(title(row.fields) || shown(field("message") ?? field("event.action"))).slice(0, 300)}</span>
           </div>
         );
       })}

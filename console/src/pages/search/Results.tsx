@@ -4,6 +4,7 @@ import { SearchX } from "lucide-react";
 import { useCallback, useMemo } from "react";
 import { api, ask, type Schemas } from "../../api/client";
 import { at, shown } from "../../api/document";
+import { useRuleTitle } from "../../app/installation";
 import { useText } from "../../i18n/words";
 import { useFieldName } from "./fieldName";
 import { Button } from "../../parts/Button";
@@ -41,7 +42,7 @@ async function page({ kind, q, asked, span, columns }: Props, cursor: string | u
     const { items, next } = await ask(api.GET("/api/v1/alerts", { params: { query: { q: asked || undefined, ...span, limit: PAGE, cursor } } }));
     return { rows: items.map((alert) => ({ id: alert.id, time: String(at(alert.event, "@timestamp")), value: (field) => at(alert.event, field), status: alert.status })), next: next ?? undefined };
   }
-  const { items, next } = await ask(api.GET("/api/v1/events/search", { params: { query: { q, ...span, limit: PAGE, cursor, fields: columns.join(",") } } }));
+  const { items, next } = await ask(api.GET("/api/v1/events/search", { params: { query: { q, ...span, limit: PAGE, cursor, fields: [...columns, ...(columns.includes("rule.name") ? ["rule.id"] : [])].join(",") } } }));
   const row = (row: Schemas["EventRow"]): Row => ({ id: row.id, time: row.time, value: (field) => at(row.fields, field) });
   return { rows: items.map(row), next: next ?? undefined };
 }
@@ -50,6 +51,7 @@ export function Results(props: Props) {
   const { kind, q, asked, span, columns, open, onOpen, onClear } = props;
   const text = useText();
   const named = useFieldName();
+  const title = useRuleTitle();
   const query = useInfiniteQuery({
     queryKey: [kind === "alerts" ? "alerts" : "search", "rows", q, span, kind === "alerts" ? "" : columns],
     queryFn: ({ pageParam }) => page(props, pageParam),
@@ -72,7 +74,7 @@ export function Results(props: Props) {
     ...(kind === "alerts" ? [{ id: "status", title: text("search-status"), width: "7rem", cell: (row: Row) => <Badge tone={STATUS[row.status ?? ""]}>{text(`search-status-${row.status}`)}</Badge> }] : []),
     ...columns.map((field) => ({
       id: field, title: named(field), width: WIDE.has(field) ? "minmax(14rem, 3fr)" : "minmax(7rem, 1fr)",
-      cell: (row: Row) => (field === "event.severity" ? <Severity value={row.value(field)} /> : <span className={WIDE.has(field) ? "" : "mono"}>{shown(row.value(field)).slice(0, 400)}</span>),
+      cell: (row: Row) => (field === "event.severity" ? <Severity value={row.value(field)} /> : <span className={WIDE.has(field) ? "" : "mono"}>{(field === "rule.name" ? title(row.value("rule.id"), row.value(field)) : shown(row.value(field))).slice(0, 400)}</span>),
     })),
   ];
   const nothing = (

@@ -50,7 +50,16 @@ export default function Search() {
     enabled: asked.in !== "sql",
     retry: false,
   });
-  const wrong = total.error instanceof Problem && total.error.status === 400 ? total.error : undefined;
+  const refused = total.error instanceof Problem && total.error.status === 400 ? total.error : undefined;
+  // Joined to what narrows it, a query has other places than in the bar: the manager is asked about what was typed alone.
+  const joined = q !== asked.q;
+  const alone = useQuery({
+    queryKey: ["search", "alone", asked.q],
+    queryFn: () => ask(api.GET("/api/v1/events/search", { params: { query: { q: asked.q, limit: 1, fields: "event.id" } } })),
+    enabled: Boolean(refused) && joined,
+    retry: false,
+  });
+  const wrong = refused && joined ? (alone.error instanceof Problem ? alone.error : alone.isSuccess ? refused : undefined) : refused;
   const file = (format: string) => {
     const query = new URLSearchParams({ format, q, fields: format === "csv" ? ["@timestamp", ...columns].join(",") : "" });
     for (const [name, value] of Object.entries(span)) if (value) query.set(name, value);
@@ -80,8 +89,8 @@ export default function Search() {
             <SpanChoice from={asked.from} to={asked.to} onChange={(span) => { change({ ...span, open: "" }); again(); }} />
             <Saved asked={asked} onOpen={(saved) => { change({ ...saved, open: "" }); again(); }} />
           </div>
-          {wrong ? (
-            <Fault error={wrong} />
+          {refused ? (
+            wrong ? <Fault error={wrong} /> : <Waiting />
           ) : (
             <>
               <Panel>

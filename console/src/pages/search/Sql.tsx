@@ -1,9 +1,9 @@
 // One SELECT over the tenant's events, for what the search language cannot say.
 import { useMutation } from "@tanstack/react-query";
 import { Play } from "lucide-react";
-import { useState } from "react";
 import { api, ask } from "../../api/client";
 import { at, shown } from "../../api/document";
+import { useDraft } from "../../app/drafts";
 import { useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
 import { Code } from "../../parts/Code";
@@ -16,12 +16,16 @@ const FIRST = 'SELECT "source.ip", count(*) AS n\nFROM events\nWHERE "event.kind
 
 export default function Sql({ asked, onChange }: { asked: Asked; onChange: (change: Partial<Asked>) => void }) {
   const text = useText();
-  const [statement, setStatement] = useState(asked.q || FIRST);
+  const [draft, setDraft] = useDraft<{ over: string; text: string }>("sql");
+  // What an address asks comes first, unless the draft began with that.
+  const statement = draft && (asked.q === "" || asked.q === draft.over) ? draft.text : asked.q || FIRST;
+  const setStatement = (text: string) => setDraft({ over: asked.q, text });
   const run = useMutation({
     mutationFn: (sql: string) => ask(api.POST("/api/v1/events/sql", { body: { sql } })),
   });
   const send = () => {
     onChange({ q: statement });
+    setDraft({ over: statement, text: statement });
     run.mutate(statement);
   };
   const rows = run.data?.rows ?? [];

@@ -1,7 +1,7 @@
 // What people say of an alert: open, looked at, or done with, and why.
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
 import { api, ask, type Schemas } from "../../api/client";
+import { useDrafted } from "../../app/drafts";
 import { useSession } from "../../app/session";
 import { useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
@@ -15,10 +15,11 @@ export function Triage({ alert }: { alert: Schemas["Alert"] }) {
   const { can } = useSession();
   const say = useNotice();
   const queries = useQueryClient();
-  const [comment, setComment] = useState(alert.comment);
+  const [comment, setComment, forget] = useDrafted(`alert.${alert.id}`, alert.comment);
   const change = useMutation({
     mutationFn: (status: string) => ask(api.PATCH("/api/v1/alerts/{id}", { params: { path: { id: alert.id } }, body: { status, comment } })),
     onSuccess: (alert) => {
+      forget();
       say(text("search-triaged", { status: text(`search-status-${alert.status}`) }));
       return queries.invalidateQueries({ queryKey: ["alerts"] });
     },

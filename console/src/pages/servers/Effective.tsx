@@ -3,6 +3,7 @@ import { Link } from "react-router";
 import { useState } from "react";
 import type { Schemas } from "../../api/client";
 import { at, shown } from "../../api/document";
+import { toLayer } from "../../app/links";
 import { useText } from "../../i18n/words";
 import { Field, Tick } from "../../parts/Field";
 import { Panel } from "../../parts/Page";
@@ -28,7 +29,7 @@ export function Effective({ policy, held }: { policy: Schemas["EffectivePolicy"]
             <span className="mono">{name}</span>
             <span className="mono">{shown(at(policy.policy, name)) || "—"} {held.includes(name) && <Badge tone="care">{text("servers-held")}</Badge>}</span>
             <span className="soft small" title={layers.join(" → ")}>
-              {deciding === "default" ? text("layer-default") : <Link to={`/policies?layer=${encodeURIComponent(deciding)}`}>{deciding === "tenant" ? text("layer-tenant") : deciding}</Link>}
+              {deciding === "default" ? text("layer-default") : <Link to={toLayer(deciding)}>{deciding === "tenant" ? text("layer-tenant") : deciding}</Link>}
             </span>
           </div>
         );

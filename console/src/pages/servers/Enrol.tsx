@@ -2,7 +2,9 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link } from "react-router";
-import { api, ask } from "../../api/client";
+import { api, ask, type Schemas } from "../../api/client";
+import { toServer } from "../../app/links";
+import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
 import { Copy } from "../../parts/Copy";
@@ -13,6 +15,18 @@ import css from "./Servers.module.css";
 import { AGENT_TONES } from "./model";
 
 const USES = ["1", "10", "100"] as const;
+
+/** What the command fetches from the manager, and compares. */
+function Package({ of }: { of: Schemas["AgentPackage"] }) {
+  const text = useText();
+  const format = useFormat();
+  return (
+    <div>
+      <p className="small">{text("servers-package")} <span className="mono">{of.name}</span> ({format.bytes(of.bytes)})</p>
+      <p className="small soft">SHA-256 <span className="mono">{of.sha256}</span></p>
+    </div>
+  );
+}
 
 export function Enrol({ onClose }: { onClose: () => void }) {
   const text = useText();
@@ -64,8 +78,10 @@ export function Enrol({ onClose }: { onClose: () => void }) {
           <h3>{text("servers-step-copy")}</h3>
           {made && (
             <div className="stack tight">
-              <p className="soft">{text("servers-copy-about")}</p>
+              <p className="soft">{text(made.package ? "servers-copy-about" : "servers-copy-beside")}</p>
               <Copy label={text("servers-step-copy")}>{made.commands.join("\n")}</Copy>
+              <p className="soft small">{text("servers-copy-secret")}</p>
+              {made.package ? <Package of={made.package} /> : <p>{text("servers-no-package")} <span className="mono">{made.package_wanted}</span></p>}
               {made.only_here && <p>{text("servers-only-here")} <code>link.advertise</code></p>}
             </div>
           )}
@@ -78,7 +94,7 @@ export function Enrol({ onClose }: { onClose: () => void }) {
               {hosts.map((host) => (
                 <span key={host.agent} className="row">
                   <Dot tone={AGENT_TONES[host.state]}>{text(`agent-${host.state}`)}</Dot>
-                  <Link to={`/servers/${host.agent}`}>{host.host}</Link>
+                  <Link to={toServer(host.agent)}>{host.host}</Link>
                 </span>
               ))}
               {connected && <p className="soft">{text("servers-joined-about")}</p>}

@@ -4,12 +4,14 @@ import { Ellipsis } from "lucide-react";
 import { useState } from "react";
 import { useNavigate } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
+import { SERVERS } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useText } from "../../i18n/words";
 import { Confirm } from "../../parts/Dialog";
 import { Field } from "../../parts/Field";
 import { Menu } from "../../parts/Menu";
 import { useNotice } from "../../parts/Notice";
+import { ReasonField } from "../../parts/ReasonField";
 
 export function Manage({ agent }: { agent: Schemas["Agent"] }) {
   const text = useText();
@@ -19,6 +21,7 @@ export function Manage({ agent }: { agent: Schemas["Agent"] }) {
   const { can } = useSession();
   const [open, setOpen] = useState<"scan" | "revoke" | "forget">();
   const [paths, setPaths] = useState("/var/www\n/tmp");
+  const [reason, setReason] = useState("");
   const path = { id: agent.id };
   const close = () => setOpen(undefined);
   const revoked = agent.state === "revoked";
@@ -35,11 +38,12 @@ export function Manage({ agent }: { agent: Schemas["Agent"] }) {
       <Confirm
         title={text("servers-scan")} action={text("servers-scan-begin")} open={open === "scan"} onClose={close}
         onConfirm={async () => {
-          await ask(api.POST("/api/v1/agents/{id}/scans", { params: { path }, body: { paths: paths.split("\n").map((path) => path.trim()).filter(Boolean) } }));
+          await ask(api.POST("/api/v1/agents/{id}/scans", { params: { path }, body: { paths: paths.split("\n").map((path) => path.trim()).filter(Boolean), reason: reason.trim() } }));
           say(text("servers-scan-ordered", { host: agent.name }));
           await queries.invalidateQueries({ queryKey: ["agents"] });
         }}
       >
+        <ReasonField value={reason} onChange={setReason} />
         <Field label={text("servers-scan-paths")} help={text("servers-scan-about")} lines={4} code value={paths} onChange={setPaths} />
       </Confirm>
       <Confirm
@@ -56,7 +60,7 @@ export function Manage({ agent }: { agent: Schemas["Agent"] }) {
         title={text("servers-forget")} action={text("servers-forget")} danger open={open === "forget"} onClose={close}
         onConfirm={async () => {
           await ask(api.DELETE("/api/v1/agents/{id}", { params: { path } }));
-          await navigate("/servers");
+          await navigate(SERVERS);
           await queries.invalidateQueries({ queryKey: ["agents"] });
         }}
       >

@@ -3,6 +3,8 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
 import { at, shown } from "../../api/document";
+import { useAlertTitle } from "../../app/installation";
+import { SERVERS, toAction, toAlert, toAlertsOfServer, toLedger } from "../../app/links";
 import { useFormat } from "../../i18n/format";
 import { useNamed, useText } from "../../i18n/words";
 import { Facts, Page, Panel } from "../../parts/Page";
@@ -28,7 +30,7 @@ export default function One() {
   });
   const name = server.data?.agent.name ?? text("servers-one");
   return (
-    <Page title={name} about={<Link to="/servers">{text("page-servers")}</Link>} actions={server.data && <Manage agent={server.data.agent} />}>
+    <Page title={name} about={<Link to={SERVERS}>{text("page-servers")}</Link>} actions={server.data && <Manage agent={server.data.agent} />}>
       <Asked query={server} lines={8}>
         {(server) => (
           <>
@@ -109,14 +111,15 @@ function ModuleList({ server }: { server: Server }) {
 function Lately({ server }: { server: Server }) {
   const text = useText();
   const named = useNamed();
+  const title = useAlertTitle();
   return (
     <div className="grid two">
-      <Panel title={text("servers-alerts")} actions={<Link to={`/search?in=alerts&q=${encodeURIComponent(`agent.id:"${server.agent.id}"`)}&from=7d`}>{text("servers-all")}</Link>}>
+      <Panel title={text("servers-alerts")} actions={<Link to={toAlertsOfServer(server.agent.id)}>{text("servers-all")}</Link>}>
         {server.alerts.length === 0 ? <p className="soft">{text("servers-no-alerts")}</p> : (
           <ul className={css.rows}>
             {server.alerts.map((alert) => (
               <li key={alert.id}>
-                <Link to={`/search?in=alerts&open=${encodeURIComponent(alert.id)}`}>{shown(at(alert.event, "rule.name"))}</Link>
+                <Link to={toAlert(alert.id)}>{title(alert.event)}</Link>
                 <Severity value={at(alert.event, "event.severity")} />
                 <span className="soft small">{shown(at(alert.event, "source.ip"))}</span>
                 <span className="soft small"><Ago time={at(alert.event, "@timestamp") as string} /></span>
@@ -125,14 +128,14 @@ function Lately({ server }: { server: Server }) {
           </ul>
         )}
       </Panel>
-      <Panel title={text("servers-actions")} actions={<Link to={`/response?tab=ledger&place=${server.agent.id}`}>{text("servers-all")}</Link>}>
+      <Panel title={text("servers-actions")} actions={<Link to={toLedger({ place: server.agent.id })}>{text("servers-all")}</Link>}>
         {server.actions.length === 0 ? <p className="soft">{text("servers-no-actions")}</p> : (
           <ul className={css.rows}>
             {server.actions.map((action) => {
               const order = at(action, "order");
               return (
                 <li key={String(at(order, "id"))}>
-                  <Link to={`/response?tab=ledger&open=${encodeURIComponent(String(at(order, "id")))}`}>{named("response-action", String(at(order, "action")))}</Link>
+                  <Link to={toAction(String(at(order, "id")))}>{named("response-action", String(at(order, "action")))}</Link>
                   <span className="soft">{named("response-state", String(at(action, "state")))}</span>
                   <span className="mono small">{shown(Object.values((at(order, "target") ?? {}) as object)[0])}</span>
                   <span className="soft small"><Ago time={at(action, "planned_at") as string} /></span>

@@ -4,6 +4,7 @@ import { Server, Plus } from "lucide-react";
 import { useMemo, useState } from "react";
 import { useNavigate, useSearchParams } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
+import { toServer } from "../../app/links";
 import { useSession } from "../../app/session";
 import { useText } from "../../i18n/words";
 import { Button } from "../../parts/Button";
@@ -46,7 +47,7 @@ export default function Servers() {
           return (
             <Panel flush title={text("servers-count", { count: items.length })} actions={<div data-search><Field label={text("servers-find")} value={part} onChange={setPart} type="search" /></div>}>
               <Table
-                label={text("page-servers")} rows={shown} keyOf={(agent) => agent.id} onOpen={(agent) => void navigate(`/servers/${agent.id}`)} height="75vh"
+                label={text("page-servers")} rows={shown} keyOf={(agent) => agent.id} onOpen={(agent) => void navigate(toServer(agent.id))} height="75vh"
                 empty={<Empty title={text("servers-no-match")} />}
                 columns={[
                   { id: "name", title: text("servers-host"), width: "minmax(9rem, 1.2fr)", cell: (agent: Agent) => <span>{agent.name} {agent.tags.map((tag) => <Badge key={tag}>{tag}</Badge>)}</span> },

@@ -4,6 +4,7 @@ import { FileText } from "lucide-react";
 import { useNavigate, useSearchParams } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
 import { term } from "../../api/document";
+import { toSearch } from "../../app/links";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
 import { Choose } from "../../parts/Field";
@@ -39,7 +40,7 @@ export default function Sources() {
             >
               <Table
                 label={text("page-sources")} rows={rows} keyOf={(source) => `${source.origin} ${source.stream}`} height="75vh"
-                onOpen={(source) => void navigate(`/search?in=events&q=${encodeURIComponent(`${term("agent.id", source.origin)} and ${term("sakimori.stream", source.stream)}`)}`)}
+                onOpen={(source) => void navigate(toSearch("events", `${term("agent.id", source.origin)} and ${term("sakimori.stream", source.stream)}`))}
                 empty={<Empty title={text("sources-well")} />}
                 columns={[
                   { id: "health", title: text("sources-health"), width: "8.5rem", cell: (source: Source) => <Dot tone={TONES[source.health]}>{text(`sources-health-${source.health}`)}</Dot> },

@@ -72,6 +72,9 @@ pub enum PlaybookCommand {
         /// The step that asks, where several do
         #[arg(long)]
         step: Option<String>,
+        /// Why, for those who read the execution
+        #[arg(long, default_value = "")]
+        comment: String,
     },
     /// Forbid what an execution asks
     Deny {
@@ -80,6 +83,9 @@ pub enum PlaybookCommand {
         /// The step that asks, where several do
         #[arg(long)]
         step: Option<String>,
+        /// Why, for those who read the execution
+        #[arg(long, default_value = "")]
+        comment: String,
     },
     /// Take back all that an execution did, the last first
     Undo {
@@ -128,8 +134,12 @@ pub fn run(shared: &Shared, command: PlaybookCommand) -> Result<ExitCode> {
         PlaybookCommand::Show { execution: None, playbook, only } => {
             with_api(shared, async |api| executions(&api, playbook, only, json).await)
         }
-        PlaybookCommand::Approve { execution, step } => answer(shared, &execution, step, true),
-        PlaybookCommand::Deny { execution, step } => answer(shared, &execution, step, false),
+        PlaybookCommand::Approve { execution, step, comment } => {
+            answer(shared, &execution, &json!({ "step": step, "allow": true, "comment": comment }))
+        }
+        PlaybookCommand::Deny { execution, step, comment } => {
+            answer(shared, &execution, &json!({ "step": step, "allow": false, "comment": comment }))
+        }
         PlaybookCommand::Undo { execution } => with_api(shared, async |api| {
             let path = format!("/api/v1/executions/{}/undo", part(&execution));
             let found = api.send(Method::POST, &path, &json!({})).await?;
@@ -141,14 +151,14 @@ pub fn run(shared: &Shared, command: PlaybookCommand) -> Result<ExitCode> {
     }
 }
 
-fn answer(shared: &Shared, execution: &str, step: Option<String>, allow: bool) -> Result<ExitCode> {
+fn answer(shared: &Shared, execution: &str, given: &Value) -> Result<ExitCode> {
     with_api(shared, async |api| {
         let path = format!("/api/v1/executions/{}/answer", part(execution));
-        let found = api.send(Method::POST, &path, &json!({ "step": step, "allow": allow })).await?;
+        let found = api.send(Method::POST, &path, given).await?;
         if shared.json {
             return output::json(&found);
         }
-        output::line(if allow { "allowed; it goes on" } else { "denied; it ends" })
+        output::line(if given["allow"] == true { "allowed; it goes on" } else { "denied; it ends" })
     })
 }
 

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::Caller;
+use super::events::moment;
 use super::extract::{Body, Page, Query, limit, place};
 use super::problem::{self, Problem};
 use super::{App, Done, agents};
@@ -29,6 +30,9 @@ use crate::respond::{self, RespondError};
 
 /// Most actions that one request takes back; the answer says whether there are more.
 const MOST_UNDONE: usize = 2_000;
+/// Actions that are looked at at once for a text, and how often in one request.
+const LOOKED_AT: i64 = 1_000;
+const LOOKS: usize = 50;
 /// Longest life of an order by hand, in seconds.
 pub(super) const LONGEST: i64 = 30 * 86_400;
 
@@ -79,6 +83,13 @@ pub struct ActionQuery {
     pub target: Option<String>,
     /// Id of the alert.
     pub alert: Option<String>,
+    /// Text that occurs in the target, the kind, the place, the rule or its title, who asked, who took it back, or a reason, whatever
+    /// its case.
+    pub text: Option<String>,
+    /// Planned at this time or later, RFC 3339.
+    pub since: Option<String>,
+    /// `true`: only those that prove something; `false`: only the others.
+    pub probe: Option<bool>,
     /// Most actions, 1 to 1000; 100 where absent.
     pub limit: Option<i64>,
     /// `next` of the page before.
@@ -166,11 +177,45 @@ pub async fn list(
     let before: Option<(i64, String)> = place(query.cursor.as_deref())?;
     let states = query.state.as_deref().map_or(Ok(Vec::new()), states)?;
     let (kind, place, target, alert) = (query.action, query.place, query.target, query.alert);
-    let filter = Filter { states, kind, place, target, alert, ..Filter::default() };
-    let before = before.as_ref().map(|(time, id)| (Timestamp::from_micros(*time), id.as_str()));
-    let rows = actions::list(app.shared.control.read(), &scope(&caller), &filter, before, limit + 1).await?;
+    let text = query.text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    // The databases differ in what they take for one letter; beyond ASCII only scripts without cases are left to them.
+    let of_one_case = |c: char| c.is_ascii() || c.to_lowercase().eq(c.to_uppercase());
+    let alike = text.clone().filter(|text| text.chars().all(of_one_case));
+    let (since, probe) = (moment("since", query.since.as_deref())?, query.probe);
+    let filter = Filter { states, kind, place, target, alert, text: alike, since, probe, ..Filter::default() };
     let at = |job: &Job| (job.action.planned_at.micros(), job.action.order.id.clone());
+    let mut rows = Vec::new();
+    let mut before = before;
+    let most = if text.is_some() { LOOKED_AT } else { limit + 1 };
+    // The database looks through whole records; those that only have the text in a field's name are not meant.
+    for _ in 0..LOOKS {
+        let after = before.as_ref().map(|(time, id)| (Timestamp::from_micros(*time), id.as_str()));
+        let found = actions::list(app.shared.control.read(), &scope(&caller), &filter, after, most).await?;
+        let last = found.len() < usize::try_from(most).unwrap_or(usize::MAX);
+        before = found.last().map(at);
+        rows.extend(found.into_iter().filter(|job| text.as_deref().is_none_or(|text| says(&job.action, text))));
+        if last || rows.len() > usize::try_from(limit).unwrap_or(usize::MAX) {
+            break;
+        }
+    }
     Ok(Json(Page::of(rows, limit, at, ActionView::from)))
+}
+
+/// Does an action's record say this, for people who look for it?
+fn says(action: &Action, text: &str) -> bool {
+    let (order, text) = (&action.order, text.to_lowercase());
+    let target = order.target.to_string();
+    let said: [&str; 8] = [
+        &target,
+        &order.action,
+        &action.place,
+        &order.cause.rule,
+        &order.cause.title,
+        &order.cause.by,
+        action.reason.as_deref().unwrap_or_default(),
+        action.undone_by.as_deref().unwrap_or_default(),
+    ];
+    said.iter().any(|said| said.to_lowercase().contains(&text))
 }
 
 fn states(text: &str) -> Result<Vec<ActionState>, Problem> {
@@ -229,6 +274,7 @@ pub async fn undo_all(
         place: wanted.place,
         target: wanted.target,
         alert: wanted.alert,
+        ..Filter::default()
     };
     let named = [&filter.kind, &filter.place, &filter.target, &filter.alert].into_iter().any(Option::is_some);
     if named == wanted.all {

@@ -21,6 +21,7 @@ use super::access::Caller;
 use super::extract::{Body, Page, PageQuery, Query, limit, place};
 use super::problem::{self, Problem};
 use super::{App, Done, secret};
+use crate::package::{self, Package};
 
 /// Longest life of a one-time token, in hours.
 const HOURS: i64 = 24 * 30;
@@ -110,8 +111,13 @@ pub struct NewEnrolment {
 pub struct MadeEnrolment {
     /// What is given to `sakimori-agent enroll`: shown now and never again.
     pub token: String,
-    /// What is typed on a Debian host, line by line: the package, which lies beside, is installed, and the host enrolled.
+    /// What is typed on a Debian host, line by line: the package is fetched from this manager, compared with its SHA-256 and
+    /// installed, and the host enrolled. Where the manager has no package, it has to lie beside.
     pub commands: Vec<String>,
+    /// The package that hosts fetch from this manager with the token; null where it has none.
+    pub package: Option<Package>,
+    /// Where the manager looked for it.
+    pub package_wanted: String,
     /// Does the token lead to this machine only? Then other hosts need another address: `link.advertise`.
     pub only_here: bool,
     /// The token.
@@ -230,10 +236,15 @@ pub async fn create(
         EnrolmentToken { address: crate::link::advertised(shared), ca_sha256: shared.authority.ca_sha256(), secret };
     let address = text.host_port().and_then(|(host, _)| host.parse::<IpAddr>().ok());
     let only_here = address.is_some_and(|address| address.is_loopback() || address.is_unspecified());
-    let token = text.to_string();
-    let commands =
-        vec!["sudo dpkg --install sakimori-agent_*.deb".to_owned(), format!("sudo sakimori-agent enroll {token}")];
-    Ok((StatusCode::CREATED, Json(MadeEnrolment { token, commands, only_here, enrolment })))
+    let link = &shared.config.link;
+    // A token that was made is shown, whatever is wrong with the package.
+    let package = package::find(link).await.unwrap_or_else(|problem| {
+        tracing::warn!(error = %problem, "the agent's package could not be read");
+        None
+    });
+    let commands = package::commands(&text, shared.authority.ca_pem(), package.as_ref());
+    let (token, package_wanted) = (text.to_string(), package::wanted(link).display().to_string());
+    Ok((StatusCode::CREATED, Json(MadeEnrolment { token, commands, package, package_wanted, only_here, enrolment })))
 }
 
 /// `DELETE /enrolment-tokens/{id}`: a token that was used goes from the list; its agent stays.

@@ -118,15 +118,16 @@ pub(super) fn expression(text: Option<&str>) -> Result<Expr, Problem> {
 
 /// The interval of a search.
 pub(super) fn interval(from: Option<&str>, to: Option<&str>) -> Result<Interval, Problem> {
-    let read = |place: &str, text: Option<&str>| match text {
-        None => Ok(None),
-        Some(text) => match Timestamp::parse(text) {
-            Some(time) => Ok(Some(time)),
-            None => Err(Problem::new(problem::REQUEST_QUERY)
-                .fault(place, format!("expected a time such as 2026-01-02T03:04:05Z, found {text:?}"))),
-        },
-    };
-    Ok(Interval { from: read("from", from)?, to: read("to", to)? })
+    Ok(Interval { from: moment("from", from)?, to: moment("to", to)? })
+}
+
+/// A time that a parameter gives.
+pub(super) fn moment(place: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    Timestamp::parse(text).map(Some).ok_or_else(|| {
+        let reason = format!("expected a time such as 2026-01-02T03:04:05Z, found {text:?}");
+        Problem::new(problem::REQUEST_QUERY).fault(place, reason)
+    })
 }
 
 /// `GET /events`

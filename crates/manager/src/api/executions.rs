@@ -9,7 +9,7 @@ use sakimori_respond::execution::{Execution, Question, State as At};
 use sakimori_store::control::Scope;
 use sakimori_store::control::executions::{self, Answer, Row};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::Caller;
@@ -19,6 +19,9 @@ use super::problem::{self, Problem};
 use super::{App, Done};
 use crate::answers::Asked;
 use crate::executions as driver;
+
+/// Longest comment of an answer, in bytes.
+const MOST_COMMENT: usize = 1_000;
 
 /// An execution: `id`, `playbook`, `revision`, `alert`, `by`, `started`, `state`, `reason`, `steps` by their places, each
 /// with `state`, `since`, `action`, `reason`, `until`, `question`, …
@@ -56,6 +59,8 @@ pub struct AnswerView {
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
+    /// What they said along with it; may be empty.
+    pub comment: String,
 }
 
 /// Which executions.
@@ -85,6 +90,9 @@ pub struct NewAnswer {
     pub step: Option<String>,
     /// Yes?
     pub allow: bool,
+    /// Why, for those who read the execution and the audit log; at most 1000 bytes.
+    #[serde(default)]
+    pub comment: String,
 }
 
 /// `GET /executions`
@@ -131,8 +139,8 @@ async fn detail(app: &App, row: Row) -> Result<ExecutionDetail, Problem> {
 }
 
 fn view(answer: Answer) -> AnswerView {
-    let Answer { step, person, allow, time } = answer;
-    AnswerView { step, person, allow, time: Timestamp::from_micros(time) }
+    let Answer { step, person, allow, time, comment } = answer;
+    AnswerView { step, person, allow, time: Timestamp::from_micros(time), comment }
 }
 
 /// `POST /executions/{id}/answer`
@@ -142,6 +150,10 @@ pub async fn answer(
     Path(id): Path<String>,
     Body(new): Body<NewAnswer>,
 ) -> Result<(StatusCode, Json<ExecutionDetail>), Problem> {
+    if new.comment.len() > MOST_COMMENT {
+        let reason = format!("a comment has at most {MOST_COMMENT} bytes");
+        return Err(Problem::new(problem::REQUEST_BODY).fault("comment", reason));
+    }
     let row = executions::get(app.shared.control.read(), &caller.scope(), &id).await?;
     let execution = driver::read(&row)?;
     let waiting: Vec<String> = execution.questions().map(|(step, ..)| step.to_owned()).collect();
@@ -161,14 +173,16 @@ pub async fn answer(
     }
     let mut change = app.shared.control.begin().await?;
     let time = app.shared.clock.now().micros();
-    let given = Answer { step: step.clone(), person: caller.name.clone(), allow: new.allow, time };
+    let comment = new.comment.trim().to_owned();
+    let said = (!comment.is_empty()).then(|| json!({ "comment": comment }));
+    let given = Answer { step: step.clone(), person: caller.name.clone(), allow: new.allow, time, comment };
     if !executions::answer(change.connection(), &row.tenant, &row.id, &given).await? {
         return Err(Problem::new(problem::EXECUTION_ANSWER).detail("you answered this question already"));
     }
     let target = format!("{} {step}", row.id);
     let action = if new.allow { "executions:allow" } else { "executions:deny" };
-    app.done(change, &caller, Done { tenant: &row.tenant, action, target: &target, before: NOTHING, after: NOTHING })
-        .await?;
+    let done = Done { tenant: &row.tenant, action, target: &target, before: None, after: said.as_ref() };
+    app.done(change, &caller, done).await?;
     app.shared.executions_changed.notify_one();
     Ok((StatusCode::ACCEPTED, Json(detail(&app, row).await?)))
 }
@@ -221,7 +235,8 @@ pub async fn choose(State(app): State<App>, Path(token): Path<String>, Raw(form)
 async fn note(app: &App, asked: &Asked, row: &Row, allow: bool) -> Result<bool, Problem> {
     let now = app.shared.clock.now();
     let person = format!("link to {}", asked.channel);
-    let given = Answer { step: asked.step.clone(), person: person.clone(), allow, time: now.micros() };
+    let (step, comment) = (asked.step.clone(), String::new());
+    let given = Answer { step, person: person.clone(), allow, time: now.micros(), comment };
     let mut change = app.shared.control.begin().await?;
     let first = executions::answer(change.connection(), &row.tenant, &row.id, &given).await?;
     if first {

@@ -128,8 +128,11 @@ pub struct Stopped {
     pub host_block: u64,
     /// Requests and connections that network rules dropped or refused.
     pub ips_prevent: u64,
-    /// Opens and executions of malicious files that were refused, and files taken away.
+    /// Opens and executions of malicious files that were refused, and files taken away: the larger of both numbers, since most
+    /// files are in both.
     pub malware_denied: u64,
+    /// Of these, files taken away.
+    pub quarantined: u64,
     /// Networks blocked in front, in AWS WAF.
     pub waf: u64,
 }

@@ -177,6 +177,7 @@ pub fn table() -> Vec<Route> {
         get("/api/v1/rules", "rules:read", rules::list).does("Lists rules of all languages, their state, and how often they fired").query::<rules::RuleQuery>().answers::<rules::Rules>(200),
         post("/api/v1/rules/lint", "rules:read", lint::lint).does("Checks the text of rules, programs, playbooks and policies").takes::<lint::NewLint>().answers::<Outcome>(200),
         get("/api/v1/rules/noisy", "rules:read", noisy::list).does("Rules that speak too often, each with an exception that would help").query::<noisy::NoisyQuery>().answers::<noisy::NoisyRules>(200),
+        get("/api/v1/rules/titles", "rules:read", rules::titles).does("Titles of rules in Japanese, for alerts").answers::<rules::RuleTitles>(200),
         get("/api/v1/rules/{id}", "rules:read", rules::get).does("Shows a rule with its text and tests").answers::<rules::RuleDetail>(200),
         post("/api/v1/rules/{id}/test", "rules:read", lint::test).does("Runs the tests of a rule, or others on another text").takes::<lint::NewTest>().answers::<Outcome>(200),
         put("/api/v1/rules/{id}/state", "policies:write", rule_state::put).does("Switches a network rule in a policy layer").takes::<rule_state::NewRuleState>().answers::<rule_state::RuleSwitched>(200),

@@ -20,6 +20,7 @@ use super::access::Caller;
 use super::bundles::Opened;
 use super::extract::{Query, cursor, limit, place};
 use super::problem::{self, Problem};
+use crate::notices;
 use crate::rules::{self as catalog, Language, Listed};
 
 /// How long counts of a tenant are good, in seconds.
@@ -351,6 +352,24 @@ pub async fn list(
     let items: Vec<RuleView> = items.into_iter().skip(from).take(limit).collect();
     let next = (from + items.len() < total && !items.is_empty()).then(|| cursor(&(from + items.len())));
     Ok(Json(Rules { bundle: opened.bundle.number, total, items, next }))
+}
+
+/// Titles of rules in another language than that of their alerts' `rule.name`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RuleTitles {
+    /// The bundle that they are of.
+    pub bundle: u64,
+    /// Titles in Japanese by `rule.id`, those of the platform's own alerts among them. A rule without one is absent.
+    pub ja: BTreeMap<String, String>,
+}
+
+/// `GET /rules/titles`
+pub async fn titles(State(app): State<App>, _caller: Caller) -> Result<Json<RuleTitles>, Problem> {
+    let opened = app.content.get(&app).await?;
+    let own = notices::TITLES_JA.iter().map(|(id, ja)| ((*id).to_owned(), (*ja).to_owned()));
+    let rules = opened.listed.iter().filter(|rule| !rule.info.title.ja.is_empty());
+    let rules = rules.map(|rule| (rule.info.id.clone(), rule.info.title.ja.clone()));
+    Ok(Json(RuleTitles { bundle: opened.bundle.number, ja: own.chain(rules).collect() }))
 }
 
 /// `GET /rules/{id}`

@@ -66,6 +66,7 @@ pub async fn request(world: &World, operation: &str, serial: u32) -> Option<Try>
         | "get /api/v1/bouncers"
         | "get /api/v1/sealing"
         | "get /api/v1/rules"
+        | "get /api/v1/rules/titles"
         | "get /api/v1/rules/trials"
         | "get /api/v1/rules/noisy"
         | "get /api/v1/exceptions"

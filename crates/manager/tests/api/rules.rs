@@ -42,6 +42,24 @@ async fn rules_of_all_languages_are_one_list_that_is_filtered_and_paged() {
         let answer = world.send("GET", &format!("/api/v1/rules?{query}"), &world.admin, &Value::Null).await;
         assert_eq!(answer.status, 400, "{query}: {}", answer.body);
     }
+    let titles = world.ask("GET", "/api/v1/rules/titles", Value::Null).await;
+    let (mut next, mut shipped) = (String::new(), 0);
+    loop {
+        let page = list(&format!("limit=1000{next}")).await;
+        for rule in page["items"].as_array().unwrap().iter().filter(|rule| rule["source"] == "built-in") {
+            let ja = titles["ja"][rule["id"].as_str().unwrap()].as_str().unwrap_or_default();
+            assert_eq!(rule["title_ja"], ja, "{rule}");
+            let japanese = |c: char| ('\u{3041}'..='\u{30ff}').contains(&c) || ('\u{4e00}'..='\u{9fff}').contains(&c);
+            assert!(ja.chars().any(japanese), "a shipped rule without a Japanese title: {rule}");
+            shipped += 1;
+        }
+        match page["next"].as_str() {
+            Some(cursor) => next = format!("&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert!(shipped > 400, "{shipped} rules are shipped");
+    assert!(titles["ja"]["message-undelivered"].is_string(), "an alert of the manager's own");
     let detail = world.ask("GET", "/api/v1/rules/miner-program", Value::Null).await;
     assert!(detail["text"].as_str().unwrap().starts_with("rule miner_program"));
     assert_eq!(detail["tests_file"], "malware/miner.tests.yaml");

@@ -7,6 +7,7 @@ mod bounds;
 mod flood;
 mod kills;
 mod living;
+mod package;
 mod power;
 mod refused;
 mod response;

@@ -360,6 +360,39 @@ fn a_question_is_answered_by_name_or_by_its_link_and_by_nobody_else() {
 }
 
 #[test]
+fn an_answer_has_a_comment_and_the_ledger_is_searched_by_text() {
+    let (world, outer, hook) = (World::new(), Arc::new(Outer::default()), Hook::default());
+    content(&world, ASKS);
+    world.run(async {
+        let url = hook.listen().await;
+        let site = Site::start(&world, &outer, &url).await;
+        send_alert(&site).await;
+        let began = Instant::now();
+        while hook.sent().is_empty() {
+            assert!(began.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        let id = site.executions().await[0]["id"].as_str().unwrap().to_owned();
+        let path = format!("/api/v1/executions/{id}/answer");
+        let long = json!({"allow": true, "comment": "x".repeat(1_001)});
+        assert_eq!(world.status(&site.manager, &path, long).await, 400);
+        let said = json!({"allow": true, "comment": " the owner was asked "});
+        assert_eq!(world.status(&site.manager, &path, said).await, 202);
+        site.until("done").await;
+        assert_eq!(site.detail(&id).await["answers"][0]["comment"], "the owner was asked");
+        let audit = world.ask(&site.manager, "/api/v1/audit?limit=50").await.to_string();
+        assert!(audit.contains("the owner was asked"), "{audit}");
+        for (text, count) in
+            [("akiaexample", 1), ("Stolen-Key", 2), ("PLAYBOOK:tried", 2), ("planned_at", 0), ("%25", 0)]
+        {
+            let found = world.ask(&site.manager, &format!("/api/v1/actions?text={text}")).await;
+            assert_eq!(found["items"].as_array().unwrap().len(), count, "{text}: {found}");
+        }
+        site.manager.stop().await;
+    });
+}
+
+#[test]
 fn a_playbook_is_checked_rehearsed_and_run_by_hand() {
     let (world, outer, hook) = (World::new(), Arc::new(Outer::default()), Hook::default());
     content(&world, &STEPS.replace("title:", "enabled: false\ntitle:"));

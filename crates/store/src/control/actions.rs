@@ -44,6 +44,12 @@ pub struct Filter {
     pub alert: Option<String>,
     /// Kinds that are left out.
     pub without: Vec<&'static str>,
+    /// Text that occurs somewhere in the record, its names of fields among it, whatever the case of ASCII letters.
+    pub text: Option<String>,
+    /// Planned at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Only those that prove something, or only the others.
+    pub probe: Option<bool>,
 }
 
 fn read(row: &Row) -> Result<Job> {
@@ -331,6 +337,14 @@ pub async fn held(connection: &mut Connection, tenant: &str, id: &str) -> Result
     row.as_ref().map(|row| read(row).map(|job| job.action)).transpose()
 }
 
+/// A text as JSON writes it, anywhere in a record.
+fn pattern(text: &str) -> String {
+    let json = serde_json::Value::from(text.to_ascii_lowercase()).to_string();
+    let inner = json.trim_start_matches('"');
+    let inner = inner.strip_suffix('"').unwrap_or(inner);
+    format!("%{}%", inner.replace('!', "!!").replace('%', "!%").replace('_', "!_"))
+}
+
 /// Actions, newest first, after the one that `before` names (its planning time and id).
 ///
 /// # Errors
@@ -358,6 +372,15 @@ pub async fn list(
         if let Some(value) = value {
             query.push(column).push_bind(value);
         }
+    }
+    if let Some(since) = filter.since {
+        query.push(" AND planned >= ").push_bind(since.micros());
+    }
+    if let Some(probe) = filter.probe {
+        query.push(if probe { " AND probe" } else { " AND NOT probe" });
+    }
+    if let Some(text) = &filter.text {
+        query.push(" AND LOWER(record) LIKE ").push_bind(pattern(text)).push(" ESCAPE '!'");
     }
     if !filter.without.is_empty() {
         query.push(" AND NOT kind").push_in(filter.without.iter().copied());
@@ -496,6 +519,18 @@ mod tests {
         assert_eq!(ids(list(control.read(), &scope, &Filter::default(), last, 2).await.unwrap()), ["a"]);
         let without = Filter { without: vec!["waf_block"], ..Filter::default() };
         assert!(list(control.read(), &scope, &without, None, 2).await.unwrap().is_empty());
+        let says = |text: &str| Filter { text: Some(text.into()), ..Filter::default() };
+        assert_eq!(list(control.read(), &scope, &says("WAF_block"), None, 9).await.unwrap().len(), 3);
+        for strange in ["waf%block", "waf-block", "\"", "!", "\\"] {
+            list(control.read(), &scope, &says(strange), None, 9).await.unwrap();
+        }
+        assert!(list(control.read(), &scope, &says("waf%block"), None, 9).await.unwrap().is_empty(), "no wildcards");
+        assert!(list(control.read(), &scope, &says("_af_block"), None, 9).await.unwrap().is_empty());
+        let planned = first[0].action.planned_at;
+        for (since, probe, count) in [(0, None, 3), (1, None, 0), (0, Some(false), 3), (0, Some(true), 0)] {
+            let filter = Filter { since: Some(planned.plus_secs(since)), probe, ..Filter::default() };
+            assert_eq!(list(control.read(), &scope, &filter, None, 9).await.unwrap().len(), count, "{since} {probe:?}");
+        }
         let none = Filter { states: vec![ActionState::Failed], ..Filter::default() };
         assert!(list(control.read(), &scope, &none, None, 2).await.unwrap().is_empty());
     }

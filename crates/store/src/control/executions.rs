@@ -49,9 +49,11 @@ pub struct Answer {
     pub allow: bool,
     /// When, in microseconds.
     pub time: i64,
+    /// What they say along with it; may be empty.
+    pub comment: String,
 }
 
-from_columns!(Answer: step, person, allow, time);
+from_columns!(Answer: step, person, allow, time, comment);
 
 /// A text of a playbook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,10 +207,10 @@ pub async fn want_back(connection: &mut Connection, tenant: &str, id: &str, by: 
 /// # Errors
 /// The database failed.
 pub async fn answer(connection: &mut Connection, tenant: &str, execution: &str, answer: &Answer) -> Result<bool> {
-    let sql = "INSERT INTO answers (tenant, execution, step, person, allow, time) VALUES ($1, $2, $3, $4, $5, $6) \
-               ON CONFLICT (tenant, execution, step, person) DO NOTHING";
+    let sql = "INSERT INTO answers (tenant, execution, step, person, allow, time, comment) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, execution, step, person) DO NOTHING";
     let query = sql::query(sql).bind(tenant).bind(execution).bind(&answer.step).bind(&answer.person);
-    Ok(query.bind(answer.allow).bind(answer.time).execute(connection).await? > 0)
+    Ok(query.bind(answer.allow).bind(answer.time).bind(&answer.comment).execute(connection).await? > 0)
 }
 
 /// The answers to an execution's questions, in order of time.
@@ -216,8 +218,8 @@ pub async fn answer(connection: &mut Connection, tenant: &str, execution: &str, 
 /// # Errors
 /// The database failed.
 pub async fn answers(pool: &Pool, tenant: &str, execution: &str) -> Result<Vec<Answer>> {
-    let sql =
-        "SELECT step, person, allow, time FROM answers WHERE tenant = $1 AND execution = $2 ORDER BY time, person";
+    let sql = "SELECT step, person, allow, time, comment FROM answers WHERE tenant = $1 AND execution = $2 \
+               ORDER BY time, person";
     Ok(sql::query_as(sql).bind(tenant).bind(execution).fetch_all(pool).await?)
 }
 
@@ -341,7 +343,13 @@ mod tests {
     async fn the_first_answer_counts(base: Base) {
         let (_dir, control) = base.fresh().await;
         let mut change = control.begin().await.unwrap();
-        let one = |allow, time| Answer { step: "0".into(), person: "ann".into(), allow, time };
+        let one = |allow, time| Answer {
+            step: "0".into(),
+            person: "ann".into(),
+            allow,
+            time,
+            comment: if allow { String::new() } else { "not on a Friday".into() },
+        };
         assert!(answer(change.connection(), "default", "1", &one(false, 1)).await.unwrap());
         assert!(!answer(change.connection(), "default", "1", &one(true, 2)).await.unwrap());
         change.commit().await.unwrap();
@@ -354,7 +362,7 @@ mod tests {
         let mut change = control.begin().await.unwrap();
         for (id, state) in [("1", "done"), ("2", "running"), ("3", "done")] {
             begin(change.connection(), &row(id, state, if id == "3" { 100 } else { 10 })).await.unwrap();
-            let given = Answer { step: "0".into(), person: "ann".into(), allow: true, time: 1 };
+            let given = Answer { step: "0".into(), person: "ann".into(), allow: true, time: 1, comment: String::new() };
             answer(change.connection(), "default", id, &given).await.unwrap();
         }
         assert_eq!(tidy(change.connection(), "default", Timestamp::from_micros(50)).await.unwrap(), 1);

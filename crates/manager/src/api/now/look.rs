@@ -112,6 +112,7 @@ fn stopped(actions: &[(String, String, i64)], seen: &Seen) -> Stopped {
         host_block: of("block_address"),
         ips_prevent: seen.ips,
         malware_denied: seen.malware.max(of("quarantine_file")),
+        quarantined: of("quarantine_file"),
         waf: of("waf_block"),
     }
 }
