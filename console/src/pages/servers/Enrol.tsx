@@ -64,9 +64,14 @@ export function Enrol({ onClose }: { onClose: () => void }) {
           <h3>{text("servers-step-copy")}</h3>
           {made && (
             <div className="stack tight">
+              {made.only_here && (
+                <>
+                  <p>{text("servers-only-here")}</p>
+                  <Copy label={text("servers-only-here-commands")}>{`make down\nmake up LINK=${text("servers-address")}:7601`}</Copy>
+                </>
+              )}
               <p className="soft">{text("servers-copy-about")}</p>
               <Copy label={text("servers-step-copy")}>{made.commands.join("\n")}</Copy>
-              {made.only_here && <p>{text("servers-only-here")} <code>link.advertise</code></p>}
             </div>
           )}
         </li>
@@ -74,7 +79,7 @@ export function Enrol({ onClose }: { onClose: () => void }) {
           <h3>{text("servers-step-watch")}</h3>
           {made && (
             <div role="status" className="stack tight">
-              {hosts.length === 0 && <Dot tone="lead">{text("servers-waiting")}</Dot>}
+              {hosts.length === 0 && (status.data?.open === false ? <Dot tone="person">{text("servers-over")}</Dot> : <Dot tone="lead">{text("servers-waiting")}</Dot>)}
               {hosts.map((host) => (
                 <span key={host.agent} className="row">
                   <Dot tone={AGENT_TONES[host.state]}>{text(`agent-${host.state}`)}</Dot>
