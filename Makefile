@@ -25,9 +25,9 @@ build: packages console ## build the programs
 	@echo "building (a clean first build compiles every dependency; later ones take seconds)"
 	@cargo build --locked -p sakimori-cli -p sakimori-agent
 
-up: build ## start the whole platform on this machine and prove that the loop works
+up: build ## start the whole platform on this machine and prove that the loop works (LINK=192.0.2.1:7601: for other hosts too)
 	@tools/deb-beside $(BIN)
-	@$(BIN)/sakimori up
+	@$(BIN)/sakimori up $(if $(LINK),--link $(LINK))
 
 # SAKIMORI_BIN names a folder with programs that are built already.
 PREFIX ?= /usr/local

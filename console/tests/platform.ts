@@ -29,9 +29,31 @@ export const log = (name: "auth" | "access") => join(process.env.SAKIMORI_TEST_S
 /** By which name the console is reached where a name is needed: browsers make no passkeys for numbers. */
 export const named = (address: string) => address.replace("127.0.0.1", "localhost");
 
+/** Whose addresses lead to a question before a block, by the playbook below; no other test has them. */
+export const ASKED_ABOUT = ["203.0.113.61", "203.0.113.62"];
+const ASKS = `id: test-asks-first
+title: { en: Block after a question, ja: 確認してから遮断 }
+trigger: { alert: { rules: [sql-injection], scope: wide } }
+when: event.source.ip in ${JSON.stringify(ASKED_ABOUT)}
+steps:
+  - approval:
+      ask: ops
+      within: 1h
+      otherwise: deny
+      text: { en: Block who sent SQL?, ja: SQL を送った相手を遮断しますか }
+  - action: block_address
+    target: event.source.ip
+    expiry: 1h
+`;
+
+/** A tenant with a lake of its own: so many made-up events of hosts that are not there. */
+export const CROWD = { tenant: "test-crowd", events: 12_000 };
+
 /** What `up` finds and leaves as it is, besides the addresses. */
 function configuration(): string {
   return `
+content_dir = "${process.env.SAKIMORI_TEST_STATE}/content"
+
 [api]
 public_url = "${named(process.env.SAKIMORI_TEST_CONSOLE ?? `http://${API}`)}"
 
@@ -70,6 +92,10 @@ export default function start() {
     mkdirSync(join(state, "logs"));
     for (const name of ["auth", "access"] as const) writeFileSync(log(name), "");
     writeFileSync(join(state, "manager.toml"), configuration());
+    mkdirSync(join(state, "content/playbooks"), { recursive: true });
+    writeFileSync(join(state, "content/playbooks/test-asks-first.yml"), ASKS);
+    mkdirSync(join(state, "manager"), { mode: 0o700 });
+    execFileSync(join(programs, "sakimori-bench"), ["seed-lake", "--dir", join(state, "manager"), "--events", `${CROWD.events}`, "--tenant", CROWD.tenant, "--days", "1"], { stdio: "ignore" });
     const up = JSON.parse(sakimori(["up", "--json", "--api", API, "--link", LINK])) as { server: string; password: string; agent: string };
     // A development server before it shows the console as it is now; the policy for scripts is then not that of the manager.
     process.env.SAKIMORI_TEST_SERVER = process.env.SAKIMORI_TEST_CONSOLE ?? up.server;

@@ -15,10 +15,11 @@ export function useFormat() {
   const { language } = useWords();
   return useMemo(() => {
     const moment = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
+    // The month by its name: which of two numbers it is depends on where one reads them.
     const short = new Intl.DateTimeFormat(language, {
-      month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
+      month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
     });
-    const day = new Intl.DateTimeFormat(language, { month: "numeric", day: "numeric" });
+    const day = new Intl.DateTimeFormat(language, { month: "short", day: "numeric" });
     const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
     const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
     const number = new Intl.NumberFormat(language);

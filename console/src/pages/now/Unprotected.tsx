@@ -17,13 +17,16 @@ export function Unprotected({ hosts }: { hosts: Schemas["Hosts"] }) {
         <Figure value={format.number(hosts.connected)} name={text("now-connected")} note={text("now-of", { total: hosts.total })} />
         <Figure value={format.number(hosts.unprotected)} name={text("now-lacking")} tone={hosts.unprotected ? "person" : undefined} />
       </div>
+      {hosts.total === 1 && <p className="soft">{text("now-only-one")} <Link to="/servers?enrol=1">{text("now-enrol")}</Link></p>}
       {hosts.items.length > 0 && (
         <ul className={css.list}>
           {hosts.items.map((host) => (
             <li key={host.agent}>
               <Link to={toServer(host.agent)}>{host.host}</Link>
-              <span className="soft">{host.state}</span>
-              <span className="soft small">{host.why.map((lack) => `${lack.module}: ${lack.detail || lack.state}`).join(" · ")}</span>
+              <span className="soft">{text(`agent-${host.state}`)}</span>
+              <span className="soft small">
+                {host.why.map((lack) => [text(`module-${lack.module}`), text(`now-lack-${lack.state}`), lack.detail].filter(Boolean).join(": ")).join(" · ")}
+              </span>
             </li>
           ))}
         </ul>

@@ -78,11 +78,16 @@ export function Enrol({ onClose }: { onClose: () => void }) {
           <h3>{text("servers-step-copy")}</h3>
           {made && (
             <div className="stack tight">
+              {made.only_here && (
+                <>
+                  <p>{text("servers-only-here")}</p>
+                  <Copy label={text("servers-only-here-commands")}>{`make down\nmake up LINK=${text("servers-address")}:7601`}</Copy>
+                </>
+              )}
               <p className="soft">{text(made.package ? "servers-copy-about" : "servers-copy-beside")}</p>
               <Copy label={text("servers-step-copy")}>{made.commands.join("\n")}</Copy>
               <p className="soft small">{text("servers-copy-secret")}</p>
               {made.package ? <Package of={made.package} /> : <p>{text("servers-no-package")} <span className="mono">{made.package_wanted}</span></p>}
-              {made.only_here && <p>{text("servers-only-here")} <code>link.advertise</code></p>}
             </div>
           )}
         </li>
@@ -90,7 +95,7 @@ export function Enrol({ onClose }: { onClose: () => void }) {
           <h3>{text("servers-step-watch")}</h3>
           {made && (
             <div role="status" className="stack tight">
-              {hosts.length === 0 && <Dot tone="lead">{text("servers-waiting")}</Dot>}
+              {hosts.length === 0 && (status.data?.open === false ? <Dot tone="person">{text("servers-over")}</Dot> : <Dot tone="lead">{text("servers-waiting")}</Dot>)}
               {hosts.map((host) => (
                 <span key={host.agent} className="row">
                   <Dot tone={AGENT_TONES[host.state]}>{text(`agent-${host.state}`)}</Dot>
