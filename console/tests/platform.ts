@@ -12,6 +12,8 @@ const LINK = "127.0.0.1:7601";
 export const PROVIDER = "http://127.0.0.1:7602";
 /** A tenant whose users need a second factor. */
 export const DUTY = "test-duty";
+/** What a sender of findings says to be believed. */
+export const SENDER = "a secret of the tests' sender";
 export const PASSWORD = "a long enough passphrase";
 
 /** Runs the command line against the platform of the tests. */
@@ -32,6 +34,13 @@ function configuration(): string {
   return `
 [api]
 public_url = "${named(process.env.SAKIMORI_TEST_CONSOLE ?? `http://${API}`)}"
+
+[[ingest.webhook]]
+name = "test-findings"
+tenant = "default"
+sources = ["aws/guardduty"]
+proof = "token"
+secret = "test-findings"
 
 [sign_in.second_factor_by_tenant]
 "${DUTY}" = ["viewer", "operator", "admin"]
@@ -66,6 +75,7 @@ export default function start() {
     process.env.SAKIMORI_TEST_SERVER = process.env.SAKIMORI_TEST_CONSOLE ?? up.server;
     process.env.SAKIMORI_TEST_ADMIN = up.password;
     process.env.SAKIMORI_TEST_AGENT = up.agent;
+    sakimori(["secrets", "set", "test-findings"], SENDER);
     for (const role of ["viewer", "operator", "admin"]) sakimori(["user", "add", `test-${role}`, "--role", role], `${PASSWORD}\n`);
     const sources = [
       { name: "test-auth", source: "linux/auth", file: log("auth"), zone: "UTC" },

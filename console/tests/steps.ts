@@ -1,7 +1,7 @@
 // What several tests do: sign in, attack, ask the API as somebody.
 import { appendFileSync } from "node:fs";
 import { expect, type APIRequestContext, type Page } from "@playwright/test";
-import { log, PASSWORD } from "./platform";
+import { log, PASSWORD, SENDER } from "./platform";
 
 export type Role = "viewer" | "operator" | "admin";
 
@@ -46,6 +46,23 @@ export function visit(path: string, agent: string, address = "198.51.100.77") {
   const time = `${two(now.getUTCDate())}/${months[now.getUTCMonth()]}/${now.getUTCFullYear()}:${two(now.getUTCHours())}:${two(now.getUTCMinutes())}:${two(now.getUTCSeconds())} +0000`;
   const escaped = (text: string) => text.replace(/["\\]/g, (found) => `\\x${found.charCodeAt(0).toString(16).toUpperCase()}`);
   appendFileSync(log("access"), `${address} - - [${time}] "GET ${escaped(path)} HTTP/1.1" 200 612 "-" "${escaped(agent)}"\n`);
+}
+
+/** A command as root, as sudo writes it: the user and the command are what an attacker types. */
+export function command(line: string, user: string, host = "web-1") {
+  appendFileSync(log("auth"), `${new Date().toISOString()} ${host} sudo[${process_id++}]: ${user} : TTY=pts/0 ; PWD=/tmp ; USER=root ; COMMAND=${line}\n`);
+}
+
+/** A finding of another product, every text of which somebody else wrote. */
+export async function finding(request: APIRequestContext, id: string, says: string) {
+  const now = new Date().toISOString();
+  const resource = { resourceType: "Instance", instanceDetails: { instanceId: says, tags: [{ key: "Name", value: says }] }, accessKeyDetails: { userName: says, principalId: says } };
+  const file = { threatNames: [{ name: says, filePaths: [{ filePath: says, fileName: says }] }] };
+  const service = { archived: false, count: 1, eventFirstSeen: now, eventLastSeen: now, ebsVolumeScanDetails: { scanDetections: { threatDetectedByName: file } } };
+  const detail = { schemaVersion: "2.0", accountId: "444455556666", region: "ap-northeast-1", id, type: says, resource, service, severity: 5, createdAt: now, updatedAt: now, title: says, description: says };
+  const data = { version: "0", id, "detail-type": "GuardDuty Finding", source: "aws.guardduty", account: "444455556666", time: now, region: "ap-northeast-1", resources: [], detail };
+  const answer = await request.post(`${server()}/api/v1/ingest/test-findings`, { data, headers: { authorization: `Bearer ${SENDER}` } });
+  expect(answer.status(), await answer.text()).toBe(200);
 }
 
 /** Nothing that an attacker wrote may do anything: no dialog, no error of the policy, no call of what payloads call. */

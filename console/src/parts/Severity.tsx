@@ -6,9 +6,9 @@ import { Badge, type Tone } from "./State";
 
 export const LEVELS = ["informational", "low", "medium", "high", "critical"] as const;
 export type Level = (typeof LEVELS)[number];
-const TONES: Record<Level, Tone> = { informational: "calm", low: "calm", medium: "care", high: "person", critical: "person" };
+const TONES: Record<Level, Tone> = { informational: "calm", low: "calm", medium: "care", high: "person", critical: "urgent" };
 const LEVEL_COLOURS: Record<Level, string> = {
-  informational: "--line", low: "--line-strong", medium: "--yamabuki", high: "--shu", critical: "--shu",
+  informational: "--line", low: "--line-strong", medium: "--yamabuki", high: "--shu", critical: "--shu-strong",
 };
 
 /** ECS has a number from 0 to 100; Sigma's levels are these parts of it. */

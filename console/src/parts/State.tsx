@@ -6,8 +6,8 @@ import { useText } from "../i18n/words";
 import { Button } from "./Button";
 import css from "./State.module.css";
 
-/** Calm is grey; `person` is the red that only what needs a person wears. */
-export type Tone = "calm" | "good" | "lead" | "care" | "person";
+/** Calm is grey; `person` is the red that only what needs a person wears, `urgent` the same before all else. */
+export type Tone = "calm" | "good" | "lead" | "care" | "person" | "urgent";
 
 export function Badge({ tone = "calm", children }: { tone?: Tone; children: ReactNode }) {
   return <span className={`${css.badge} ${css[tone]}`}>{children}</span>;

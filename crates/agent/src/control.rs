@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, channel};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::supervisor::Message;
 
 /// Longest question: the ids of 150,000 actions.
 const MAX_ASK: u64 = 32 * 1024 * 1024;
+/// Most that ask at a time; the others are turned away.
+const MOST_ASKING: usize = 16;
 /// How long a client may take to ask.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take: taking back very many blocks.
@@ -34,10 +37,21 @@ pub fn listen(path: &Path, to: SyncSender<Message>) -> Result<()> {
     std::thread::Builder::new()
         .name("control".into())
         .spawn(move || {
+            let asking = Arc::new(());
             for stream in listener.incoming().flatten() {
-                // One after the other: only root asks, and a slow client is cut off by its time limit.
-                if let Err(error) = serve(&stream, &to) {
-                    tracing::debug!(%error, "a question on the control socket came to nothing");
+                // Only root asks. Beside each other, since who waits for what comes of an action must hold up nobody.
+                if Arc::strong_count(&asking) > MOST_ASKING {
+                    continue;
+                }
+                let (to, asks) = (to.clone(), Arc::clone(&asking));
+                let begun = std::thread::Builder::new().name("control-ask".into()).spawn(move || {
+                    if let Err(error) = serve(&stream, &to) {
+                        tracing::debug!(%error, "a question on the control socket came to nothing");
+                    }
+                    drop(asks);
+                });
+                if let Err(error) = begun {
+                    tracing::warn!(%error, "a question on the control socket cannot be answered");
                 }
             }
         })

@@ -1,9 +1,9 @@
 //! Files of the state folder are written whole or not at all: under another name, synced, renamed, and the
 //! folder synced. What other files are trusted with, only root may be able to change.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -34,6 +34,37 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         std::fs::File::open(folder)?.sync_all()
     };
     attempt().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Opens a folder of this user's alone, or makes it, and lists its files of an ending whose names are right: without the ending,
+/// by their names, with their sizes. What a crash left of [`write_atomically`] goes.
+///
+/// # Errors
+/// It is somebody else's, or others can enter it.
+pub fn own_folder(folder: &Path, ending: &str, is_name: impl Fn(&str) -> bool) -> Result<Vec<(String, u64)>> {
+    match DirBuilder::new().mode(0o700).recursive(true).create(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("cannot make {}", folder.display()));
+        }
+        _ => {}
+    }
+    let found = std::fs::symlink_metadata(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
+    let own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+    if !own || found.permissions().mode() & 0o077 != 0 {
+        bail!("{} must be a folder of this user that nobody else can enter (mode 700)", folder.display());
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".new") {
+            let _ = std::fs::remove_file(entry.path());
+        }
+        if let Some(name) = name.strip_suffix(ending).filter(|name| is_name(name)) {
+            files.push((name.to_owned(), entry.metadata().map_or(0, |found| found.len())));
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Can root alone change this file, or put another in its place? `found` is what its descriptor or path says.

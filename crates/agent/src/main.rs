@@ -54,7 +54,7 @@ use clap::{Parser, Subcommand};
 use sakimori_model::{Network, Timestamp};
 use sakimori_runtime::telemetry::{self, LogFormat};
 use sakimori_runtime::{Clock, SystemClock};
-use sakimori_wire::ipc::{Answer, Ask, Wanted};
+use sakimori_wire::ipc::{Answer, Ask};
 
 use config::Config;
 
@@ -86,7 +86,7 @@ enum Command {
     },
     /// Show modules, inputs, link and spool of the running agent
     Status,
-    /// Show, take back and order actions of this host
+    /// Show, take back and confirm actions of this host
     Actions {
         #[command(subcommand)]
         command: ActionsCommand,
@@ -117,7 +117,9 @@ enum Command {
     },
     /// Carry out one of this host's actions by hand, through guard and ledger like any other
     #[command(after_help = "Examples:\n  sakimori-agent act kill_tree 4711 --dry-run\n  \
-                            sakimori-agent act freeze_processes /tmp/miner --seconds 7200\n\
+                            sakimori-agent act freeze_processes /tmp/miner --seconds 7200\n  \
+                            sakimori-agent act isolate_host this --seconds 3600 --input allow='[\"192.0.2.7\"]'\n  \
+                            sakimori-agent act lock_user mallory --input end_sessions=true\n\
                             A process is 4711 or 4711@123456 (its start), the path of a program, or sha256:… of one.")]
     Act {
         /// Which action
@@ -227,22 +229,6 @@ enum ActionsCommand {
         #[arg(required = true)]
         ids: Vec<String>,
     },
-    /// Order an action of this host by hand, through guard and ledger like any other
-    #[command(
-        after_help = "Examples:\n  sakimori-agent actions order isolate_host this --seconds 3600 --input allow='[\"192.0.2.7\"]'\n  sakimori-agent actions order lock_user mallory --input end_sessions=true"
-    )]
-    Order {
-        /// The action: isolate_host, lock_user, scan_paths and the like
-        action: String,
-        /// What it acts on
-        target: String,
-        /// For how many seconds; as policy says where absent
-        #[arg(long)]
-        seconds: Option<u32>,
-        /// An input of the action
-        #[arg(long = "input", value_name = "NAME=VALUE")]
-        inputs: Vec<String>,
-    },
     /// Read the ledger from the disk and hold it against what the manager saw; exit code 1 where it was altered or cut
     Verify,
 }
@@ -254,6 +240,7 @@ enum WorkerName {
     Enrol,
     Malware,
     Network,
+    Gather,
     Triage,
     Sign,
 }
@@ -296,6 +283,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
             WorkerName::Uplink => worker_uplink::run(channel)?,
             WorkerName::Enrol => worker_uplink::enrol::run(&channel)?,
             WorkerName::Network => worker_network::run(channel)?,
+            WorkerName::Gather => supervisor::triage::gather::run(channel)?,
             WorkerName::Triage => worker_triage::run(&channel)?,
             WorkerName::Sign => worker_triage::sign::run(&channel)?,
             WorkerName::Malware => {}
@@ -328,16 +316,6 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
         }
         Command::Actions { command: ActionsCommand::Confirm { ids } } => {
             return show::done(control::ask(&socket, &Ask::Confirm { ids, by: who() })?, "confirmed", cli.json);
-        }
-        Command::Actions { command: ActionsCommand::Order { action, target, seconds, inputs } } => {
-            let expiry = seconds.map(|seconds| SystemClock.now().plus_secs(i64::from(seconds)));
-            let split = |text: &String| {
-                let (name, value) = text.split_once('=').with_context(|| format!("{text}: expected name=value"))?;
-                Ok((name.to_owned(), value.to_owned()))
-            };
-            let inputs = inputs.iter().map(split).collect::<Result<_>>()?;
-            let wanted = Wanted { action, target, expiry, inputs, by: who() };
-            return show::done(control::ask(&socket, &Ask::Order(wanted))?, "ordered", cli.json);
         }
         Command::Actions { command: ActionsCommand::Verify } => stop_answers::verify(&config, cli.json)?,
         Command::Block { networks, seconds } => {

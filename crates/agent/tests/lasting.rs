@@ -218,11 +218,11 @@ fn its_end_comes_with_the_agent_dead_and_the_ledger_agrees_later() {
 fn root_at_the_host_isolates_and_a_stop_that_takes_back_needs_no_agent() {
     let Some(mut net) = Net::start() else { return };
     let allow = format!("allow=[\"{PEER}\"]");
-    let said = net.host.json(&["actions", "order", "isolate_host", "this", "--seconds", "600", "--input", &allow]);
-    assert_eq!(said["count"], 1, "{said}");
+    let said = net.host.json(&["act", "isolate_host", "this", "--seconds", "600", "--input", &allow]);
+    assert_eq!(said[0]["state"], "done", "{said}");
     assert!(net.connects("host", "net", PEER), "a station that is allowed");
     assert!(!net.connects("host", "net", MANAGER), "another port of the manager is not");
-    let wide = ["actions", "order", "isolate_host", "this", "--input", "allow=[\"0.0.0.0/0\"]", "--json"];
+    let wide = ["act", "isolate_host", "this", "--input", "allow=[\"0.0.0.0/0\"]", "--json"];
     let wide = net.host.command(&wide).output().unwrap();
     assert!(!wide.status.success() && String::from_utf8_lossy(&wide.stdout).contains("wider than"), "{wide:?}");
     net.host.kill();
@@ -281,6 +281,7 @@ fn a_user_is_locked_on_the_manager_s_word_and_given_back_as_he_was() {
     assert_eq!(fs::read(&shadow).unwrap(), before);
     let (accepted, reason) = answer(&mut host, &lock("l", "mallory", &[("end_sessions", "true")]));
     assert!(accepted, "{reason}");
+    host.wait("he is locked", |host| action(host, "l").0 == "done");
     let fields = || {
         let out =
             Command::new("awk").args(["-F:", "$1 == \"mallory\" { print $2, $8 }"]).arg(&shadow).output().unwrap();

@@ -32,7 +32,7 @@ use sakimori_respond::actions::{
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{HostActions, Which};
 use sakimori_respond::mandate::Authority;
-use sakimori_respond::ports::{AddressBlocker, AddressSet, Applied, BlockEntry, HostAct, HostEffect, PortError};
+use sakimori_respond::ports::{AddressBlocker, AddressSet, Applied, BlockEntry, HostEffect, PortError};
 use sakimori_respond::wide::{self, Limits, Undo};
 use sakimori_runtime::{Clock, SystemClock};
 use sakimori_sys::harness;
@@ -266,7 +266,7 @@ fn processes() {
         let freezing = if by_signals { Freezing::by_signals(&notes) } else { Freezing::new(&notes) };
         // They are this test's own children.
         let mut freezing = freezing.sparing(Spare { own: u32::MAX, ..Spare::default() });
-        let applied = freezing.apply(&action, SystemClock.now()).unwrap();
+        let applied = freezing.apply(&action, None).unwrap();
         prop_assert!(matches!(applied, Applied::Done { .. }), "{:?}", applied);
         prop_assert_ne!(shown(&all), before.clone(), "something is otherwise meanwhile");
         freezing.undo(&action).unwrap();
@@ -411,11 +411,18 @@ fn there_and_back(order: Order, effect: Box<dyn HostEffect>, seen: impl Fn() -> 
     let opened = HostActions::open(dir.path(), "host", &policy(), Surroundings::default(), NoBlocks, now).unwrap().0;
     let known = if order.action == lock_user::ID { lock_user::ID } else { isolate_host::ID };
     let (mut host, id) = (opened.with_effect(known, effect), order.id.clone());
+    let carry_out = |host: &mut HostActions<NoBlocks>| {
+        for job in host.take_jobs() {
+            host.reported(job.run(|| None), now).unwrap();
+        }
+    };
     let before = seen();
-    let done = host.submit_as(vec![order], Authority::Root, now).unwrap();
-    assert!(done.actions().iter().all(|action| action.state == ActionState::Done), "{done:?}");
+    host.submit_as(vec![order], Authority::Root, now).unwrap();
+    carry_out(&mut host);
+    assert_eq!(host.action(&id).unwrap().state, ActionState::Done, "{:?}", host.action(&id));
     let meanwhile = seen();
     host.undo(&Which::Ids(vec![id.clone()]), Undo::Person("test"), now).unwrap();
+    carry_out(&mut host);
     assert_eq!(host.action(&id).unwrap().state, ActionState::Undone);
     [before, meanwhile, seen()]
 }

@@ -296,6 +296,16 @@ fn what_somebody_takes_away_is_put_right_and_time_and_ways_are_renewed() {
         lab.inside("guard", || effect.keep(&[(&action, Some(30_000))]).unwrap()).unwrap();
         assert!(!connects(&lab, "guard", "far", FAR), "{harm} is put right");
     }
+    // What keeps the number of rules, and what puts the table to sleep.
+    for harm in [
+        format!("flush chain inet {TABLE} pass; add rule inet {TABLE} pass meta nfproto != @isolated counter drop"),
+        format!("add table inet {TABLE} {{ flags dormant; }}"),
+    ] {
+        nft(&harm);
+        assert!(lab.inside("guard", || effect.verify(&action).unwrap()).unwrap().is_some(), "{harm} is seen");
+        lab.inside("guard", || effect.keep(&[(&action, Some(30_000))]).unwrap()).unwrap();
+        assert!(lab.inside("guard", || effect.verify(&action).unwrap()).unwrap().is_none(), "{harm} is put right");
+    }
     // Longer, by fresh evidence or a confirmation.
     let left = || lab.inside("guard", || sakimori_sys::nft::Nft::open().unwrap().isolated_ms(TABLE).unwrap()).unwrap();
     assert!(left().unwrap() <= 30_000);
@@ -335,12 +345,18 @@ fn name_servers_may_answer_and_the_address_of_the_host_is_kept() {
     let Some(lab) = lab() else { return };
     let known = known(SocketAddr::new(MANAGER.parse().unwrap(), 7_443));
     known.update(|ways| ways.resolvers.extend(FAR.parse::<std::net::IpAddr>()));
-    let mut effect = Isolation::new(TABLE, known);
+    let mut effect = Isolation::new(TABLE, known.clone());
     let action = isolate(&lab, &mut effect, &[], HOUR);
+    // Somebody on the isolated host edits its resolv.conf.
+    known.update(|ways| ways.resolvers.extend(PEER.parse::<std::net::IpAddr>()));
+    lab.inside("guard", || effect.apply(&action, HOUR).unwrap()).unwrap();
+    let at = |namespace: &str, address: &str, port: u16| {
+        lab.inside(namespace, || UdpSocket::bind(SocketAddr::new(address.parse().unwrap(), port)).unwrap()).unwrap()
+    };
+    let (one, other) = (at("guard", GUARD, 0), at("peer", PEER, 53));
+    one.connect(other.local_addr().unwrap()).unwrap();
+    assert!(!tells(&one, &other, 1, IN_VAIN), "a name server that was not one at the order");
     let pair = |own: u16, port: u16| {
-        let at = |namespace: &str, address: &str, port: u16| {
-            lab.inside(namespace, || UdpSocket::bind(SocketAddr::new(address.parse().unwrap(), port)).unwrap()).unwrap()
-        };
         let (one, other) = (at("guard", GUARD, own), at("far", FAR, port));
         one.connect(other.local_addr().unwrap()).unwrap();
         other.connect(one.local_addr().unwrap()).unwrap();

@@ -16,7 +16,7 @@ use sakimori_model::policy::{Policy, default_layer, merge};
 use sakimori_model::{Action, Order, Timestamp};
 use sakimori_respond::actions::process::{name, target};
 use sakimori_respond::actions::{freeze_processes, kill_tree};
-use sakimori_respond::ports::{Applied, HostAct};
+use sakimori_respond::ports::{Applied, HostEffect};
 use sakimori_respond::wide;
 use sakimori_sys::harness;
 
@@ -115,7 +115,7 @@ fn a_tree_that_forks_while_it_is_ended_is_ended_whole() {
     let word = word(1);
     let tree = Tree::of(&format!("i=0; while [ $i -lt 3000 ]; do sleep {word} & i=$((i+1)); done; sleep {word}"));
     wait("it forks", || alive(&word).len() >= 30);
-    let (former, remark) = done(killer().apply(&action(kill_tree::ID, &tree.name(), "a"), now()).unwrap());
+    let (former, remark) = done(killer().apply(&action(kill_tree::ID, &tree.name(), "a"), None).unwrap());
     assert_eq!(alive(&word), [0; 0], "{remark}");
     let record: serde_json::Value = serde_json::from_str(&former).unwrap();
     assert!(record["count"].as_u64().unwrap() >= 30 && remark.starts_with("ended "), "{remark}");
@@ -141,7 +141,7 @@ fn what_left_its_parents_is_found_in_the_session_or_the_control_group() {
         rows.len() == 2 && rows.iter().any(adopted)
     });
     let row = table::one(child.id()).unwrap();
-    done(killer().apply(&action(kill_tree::ID, &name(row.pid, row.start), "a"), now()).unwrap());
+    done(killer().apply(&action(kill_tree::ID, &name(row.pid, row.start), "a"), None).unwrap());
     child.wait().unwrap();
     assert_eq!(alive(&word), [0; 0]);
     // A daemon: a session of its own begun by one that ended. Only the control group is left of where it came from.
@@ -160,7 +160,7 @@ fn what_left_its_parents_is_found_in_the_session_or_the_control_group() {
     let daemon =
         alive(&word).into_iter().filter_map(table::one).find(|row| row.session == row.pid && row.name == "sleep");
     assert!(daemon.is_some_and(|daemon| daemon.parent != tree.0.id()), "it is nobody's child");
-    let (_, remark) = done(killer().apply(&action(kill_tree::ID, &tree.name(), "a"), now()).unwrap());
+    let (_, remark) = done(killer().apply(&action(kill_tree::ID, &tree.name(), "a"), None).unwrap());
     assert_eq!(alive(&word), [0; 0], "{remark}");
     drop(tree);
     wait("the group is empty", || fs::remove_dir(&group).is_ok());
@@ -182,7 +182,7 @@ fn a_number_that_was_used_again_and_who_is_spared_are_not_touched() {
     let row = table::one(tree.0.id()).unwrap();
     let mut killer = killer();
     for other in [row.start + 1, row.start - 1] {
-        let Applied::NoEffect(why) = killer.apply(&action(kill_tree::ID, &name(row.pid, other), "a"), now()).unwrap()
+        let Applied::NoEffect(why) = killer.apply(&action(kill_tree::ID, &name(row.pid, other), "a"), None).unwrap()
         else {
             panic!("it was touched")
         };
@@ -190,23 +190,23 @@ fn a_number_that_was_used_again_and_who_is_spared_are_not_touched() {
     }
     // Ordered before the host began, when the number was another's.
     let old = Action { planned_at: Timestamp::from_secs(1), ..action(kill_tree::ID, &tree.name(), "a") };
-    assert!(matches!(killer.apply(&old, now()).unwrap(), Applied::NoEffect(_)));
+    assert!(matches!(killer.apply(&old, None).unwrap(), Applied::NoEffect(_)));
     let mut dry = action(kill_tree::ID, &tree.name(), "a");
     dry.order.inputs.insert("dry_run".into(), "true".into());
-    let Applied::NoEffect(would) = killer.apply(&dry, now()).unwrap() else { panic!("it was touched") };
+    let Applied::NoEffect(would) = killer.apply(&dry, None).unwrap() else { panic!("it was touched") };
     assert!(would.starts_with(&format!("would end 1 process: {} sleep", row.pid)), "{would}");
     let program = fs::read_link(format!("/proc/{}/exe", row.pid)).unwrap().display().to_string();
     let mut policy: Policy = merge(&[default_layer()]).unwrap().policy;
     policy.response.never_kill = vec![program.clone()];
     killer.set_policy(&policy);
-    let Applied::Refused(why) = killer.apply(&action(kill_tree::ID, &tree.name(), "a"), now()).unwrap() else {
+    let Applied::Refused(why) = killer.apply(&action(kill_tree::ID, &tree.name(), "a"), None).unwrap() else {
         panic!("it was touched")
     };
     assert!(why.contains("never_kill"), "{why}");
     let mut killer = Killer::new();
     let own = table::one(std::process::id()).unwrap();
     let ours = action(kill_tree::ID, &name(own.pid, own.start), "a");
-    assert!(matches!(killer.apply(&ours, now()).unwrap(), Applied::Refused(why) if why.contains("agent's own")));
+    assert!(matches!(killer.apply(&ours, None).unwrap(), Applied::Refused(why) if why.contains("agent's own")));
     assert_eq!(alive(&word), [row.pid], "it lives");
 }
 
@@ -226,12 +226,12 @@ fn a_program_is_named_by_its_path_or_its_content() {
         let mut children = [start(), start()];
         let runs = |child: &Child| fs::read_link(format!("/proc/{}/exe", child.id())).is_ok_and(|path| path == program);
         wait("both run", || children.iter().all(runs));
-        let (former, _) = done(killer().apply(&action(kill_tree::ID, &named, "a"), now()).unwrap());
+        let (former, _) = done(killer().apply(&action(kill_tree::ID, &named, "a"), None).unwrap());
         assert_eq!(serde_json::from_str::<serde_json::Value>(&former).unwrap()["count"], 2, "{named}");
         for child in &mut children {
             assert!(!child.wait().unwrap().success());
         }
-        let again = killer().apply(&action(kill_tree::ID, &named, "a"), now()).unwrap();
+        let again = killer().apply(&action(kill_tree::ID, &named, "a"), None).unwrap();
         assert!(matches!(again, Applied::NoEffect(_)), "{again:?}");
     }
 }
@@ -244,7 +244,7 @@ fn stands_still(new: impl Fn(&Path) -> Freezing, how: &str) {
     wait("both count", || count(&file) > 3 && count(&beside) > 3);
     let place = fs::read_to_string(format!("/proc/{}/cgroup", tree.0.id())).unwrap();
     let action = action(freeze_processes::ID, &tree.name(), "one");
-    let (former, remark) = done(new(&notes).apply(&action, now()).unwrap());
+    let (former, remark) = done(new(&notes).apply(&action, None).unwrap());
     assert!(
         former.contains(&format!("\"how\":\"{how}\"")) && remark.starts_with(&format!("by {how}: froze ")),
         "{remark}"
@@ -258,11 +258,11 @@ fn stands_still(new: impl Fn(&Path) -> Freezing, how: &str) {
     };
     while_the_other_counts();
     // The agent was killed before it had a record: the same again.
-    done(new(&notes).apply(&action, now()).unwrap());
+    done(new(&notes).apply(&action, None).unwrap());
     while_the_other_counts();
     // A second action over the same; the first is taken back.
     let second = self::action(freeze_processes::ID, &tree.name(), "two");
-    done(new(&notes).apply(&second, now()).unwrap());
+    done(new(&notes).apply(&second, None).unwrap());
     let remark = new(&notes).undo(&action).unwrap();
     assert!(remark.is_some_and(|remark| remark.contains("stay frozen by another")));
     while_the_other_counts();
@@ -305,13 +305,13 @@ fn who_was_stopped_before_stays_so() {
     wait("somebody stopped it", || stopped(child));
     let mut freezing = Freezing::by_signals(folder.path()).sparing(nobody());
     let action = action(freeze_processes::ID, &tree.name(), "a");
-    done(freezing.apply(&action, now()).unwrap());
+    done(freezing.apply(&action, None).unwrap());
     assert!(stopped(tree.0.id()) && stopped(child));
     freezing.undo(&action).unwrap();
     wait("the others go on", || !stopped(tree.0.id()));
     assert!(stopped(child), "that was not ours");
     // Ended meanwhile is no trouble.
-    done(freezing.apply(&action, now()).unwrap());
+    done(freezing.apply(&action, None).unwrap());
     drop(tree);
     assert!(freezing.undo(&action).unwrap().unwrap().contains("had ended meanwhile"));
 }

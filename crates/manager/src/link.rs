@@ -347,7 +347,7 @@ impl Link for Service {
         let (down, answers) = mpsc::channel(COMMANDS);
         let (commands, told) = mpsc::channel(COMMANDS);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.shared.links.add(&agent.id, id, commands);
+        self.shared.links.add((&agent.tenant, &agent.id), id, commands);
         let peer = Peer { agent, stream: id };
         serve_stream(Arc::clone(&self.shared), peer, request.into_inner(), down, told);
         Ok(Response::new(ReceiverStream::new(answers)))

@@ -7,6 +7,10 @@
 //! ```
 //! A host fails where a module or proof that was well when the roll-out began is failing now, or where it was connected and
 //! is silent. What failed before is not the policy's doing. While it is halted every host keeps what it has.
+//!
+//! Hosts come and go meanwhile. One that was revoked, forgotten or retired is of the stage no more; one that is not connected
+//! is not waited for, and says nothing of how it does. Where nobody is left who could say it, or not all have it an hour after
+//! the time was over, it halts too: people decide then.
 
 use sakimori_model::Timestamp;
 use sakimori_wire::status::AgentStatus;
@@ -15,6 +19,8 @@ use serde_json::{Map, Value as Json};
 
 /// Least time that a first stage is looked at before the others follow, in seconds: a status comes every five.
 pub const LEAST: i64 = 60;
+/// How long after its time hosts that do not have it are waited for, in seconds.
+pub const LATE: i64 = 3_600;
 
 /// What is kept of a roll-out beside its row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,7 +129,8 @@ pub enum Verdict {
     Halt(String),
 }
 
-/// Judges a first stage. `hosts`: host name, whether it is connected now, and how it is doing.
+/// Judges a first stage. `hosts`: host name, whether it is connected now, and how it is doing; without those that are gone for
+/// good.
 pub fn judge(record: &Record, hosts: &[(String, bool, Doing)], now: Timestamp) -> Verdict {
     let failing: Vec<&(String, bool, Doing)> = hosts.iter().filter(|(_, _, doing)| !doing.failing.is_empty()).collect();
     if failing.len() > usize::try_from(record.most_failing).unwrap_or(usize::MAX) {
@@ -131,19 +138,23 @@ pub fn judge(record: &Record, hosts: &[(String, bool, Doing)], now: Timestamp) -
             failing.iter().take(5).map(|(name, _, doing)| format!("{name}: {}", doing.failing.join(", "))).collect();
         return Verdict::Halt(format!("{} of {} hosts fail: {}", failing.len(), hosts.len(), told.join("; ")));
     }
+    if hosts.is_empty() {
+        return Verdict::Halt("no host of the first stage is left".into());
+    }
     let Some(next) = record.next else { return Verdict::Wait("it goes on when somebody says so".into()) };
     if now < next {
         return Verdict::Wait(format!("all others follow at {next}"));
     }
-    let took = hosts.iter().filter(|(_, _, doing)| doing.took).count();
-    let late = hosts.iter().filter(|(_, connected, doing)| *connected && !doing.took).count();
-    if took == 0 {
-        return Verdict::Wait("no host of the first stage has it yet".into());
-    }
-    if late > 0 {
-        return Verdict::Wait(format!("{late} connected hosts of the first stage do not have it yet"));
-    }
-    Verdict::Go
+    let there = || hosts.iter().filter(|(_, connected, _)| *connected);
+    let late = there().filter(|(_, _, doing)| !doing.took).count();
+    let why = if late > 0 {
+        format!("{late} connected hosts of the first stage do not have it yet")
+    } else if there().count() == 0 {
+        "no host of the first stage is connected that could say how it does".to_owned()
+    } else {
+        return Verdict::Go;
+    };
+    if now < next.plus_secs(LATE) { Verdict::Wait(why) } else { Verdict::Halt(why) }
 }
 
 /// Picks so many of a hundred hosts, at least one, by a hash of their ids and the roll-out's: whoever is picked tells
@@ -213,6 +224,12 @@ mod tests {
         assert!(matches!(go(&[host(true, true, false)], Some(10), 9), Verdict::Wait(_)));
         assert!(matches!(go(&[host(true, true, false)], None, 99), Verdict::Wait(_)), "by hand only");
         assert!(matches!(go(&[host(false, false, false)], Some(10), 99), Verdict::Wait(_)), "nobody has it");
+        assert!(matches!(go(&[host(false, true, false)], Some(10), 99), Verdict::Wait(_)), "it took it and went away");
+        assert!(matches!(go(&[host(false, true, false)], Some(10), 10 + LATE), Verdict::Halt(_)), "not for ever");
+        assert!(matches!(go(&[host(true, false, false)], Some(10), 10 + LATE), Verdict::Halt(_)));
+        for next in [None, Some(10)] {
+            assert!(matches!(go(&[], next, 0), Verdict::Halt(why) if why.contains("is left")), "all are gone");
+        }
         assert!(matches!(go(&[host(true, true, false), host(true, false, false)], Some(1), 9), Verdict::Wait(_)));
         assert_eq!(go(&[host(true, true, false), host(false, false, false)], Some(1), 9), Verdict::Go);
         let Verdict::Halt(why) = go(&[host(true, true, true), host(true, true, false)], Some(1), 0) else {

@@ -128,9 +128,9 @@ pub struct LiveEvent {
     pub event: Event,
 }
 
-/// Agents that are connected: a way down to each.
+/// Agents that are connected: of each its tenant, and a way down.
 #[derive(Debug, Default)]
-pub struct Links(Mutex<HashMap<String, Vec<Stream>>>);
+pub struct Links(Mutex<HashMap<String, (String, Vec<Stream>)>>);
 
 /// One stream of an agent: its number, the way down, and the boot id of its machine once that is known.
 #[derive(Debug)]
@@ -158,17 +158,18 @@ pub enum Command {
 }
 
 impl Links {
-    /// Adds a stream of an agent; `id` tells streams of one agent apart.
-    pub fn add(&self, agent: &str, id: u64, sender: mpsc::Sender<Command>) {
+    /// Adds a stream of a tenant's agent; `id` tells streams of one agent apart.
+    pub fn add(&self, (tenant, agent): (&str, &str), id: u64, sender: mpsc::Sender<Command>) {
         if let Ok(mut links) = self.0.lock() {
-            links.entry(agent.to_owned()).or_default().push(Stream(id, sender, String::new()));
+            let (_, streams) = links.entry(agent.to_owned()).or_insert_with(|| (tenant.to_owned(), Vec::new()));
+            streams.push(Stream(id, sender, String::new()));
         }
     }
 
     /// Takes a stream out.
     pub fn remove(&self, agent: &str, id: u64) {
         if let Ok(mut links) = self.0.lock()
-            && let Some(streams) = links.get_mut(agent)
+            && let Some((_, streams)) = links.get_mut(agent)
         {
             streams.retain(|stream| stream.0 != id);
             if streams.is_empty() {
@@ -180,7 +181,7 @@ impl Links {
     /// Notes on which machine the stream's agent runs. False where another machine is connected as this agent.
     pub fn is_alone(&self, agent: &str, id: u64, boot: &str) -> bool {
         let Ok(mut links) = self.0.lock() else { return true };
-        let Some(streams) = links.get_mut(agent).filter(|_| !boot.is_empty()) else { return true };
+        let Some((_, streams)) = links.get_mut(agent).filter(|_| !boot.is_empty()) else { return true };
         if streams.iter().any(|one| one.0 != id && !one.2.is_empty() && one.2 != boot) {
             return false;
         }
@@ -198,19 +199,24 @@ impl Links {
         self.0.lock().map_or(0, |links| links.len())
     }
 
+    /// How many of a tenant's are.
+    pub fn count_of(&self, tenant: &str) -> usize {
+        self.0.lock().map_or(0, |links| links.values().filter(|(of, _)| of == tenant).count())
+    }
+
     /// Tells one agent; false where it is not connected or its queue is full.
     pub fn tell(&self, agent: &str, command: &Command) -> bool {
         self.0.lock().is_ok_and(|links| {
             links
                 .get(agent)
-                .is_some_and(|streams| streams.iter().any(|stream| stream.1.try_send(command.clone()).is_ok()))
+                .is_some_and(|(_, streams)| streams.iter().any(|stream| stream.1.try_send(command.clone()).is_ok()))
         })
     }
 
     /// Tells all agents.
     pub fn tell_all(&self, command: &Command) {
         if let Ok(links) = self.0.lock() {
-            for stream in links.values().flatten() {
+            for stream in links.values().flat_map(|(_, streams)| streams) {
                 let _ = stream.1.try_send(command.clone());
             }
         }
@@ -224,7 +230,7 @@ mod tests {
     #[test]
     fn one_identity_is_one_machine_at_a_time() {
         let links = Links::default();
-        let add = |id| links.add("agent", id, mpsc::channel(1).0);
+        let add = |id| links.add(("default", "agent"), id, mpsc::channel(1).0);
         add(1);
         assert!(links.is_alone("agent", 1, "boot-a"));
         add(2);
@@ -232,6 +238,8 @@ mod tests {
         add(3);
         assert!(!links.is_alone("agent", 3, "boot-b"), "another machine by the same identity");
         assert!(links.is_alone("agent", 3, ""), "an older agent does not say");
+        links.add(("acme", "other"), 4, mpsc::channel(1).0);
+        assert_eq!(["default", "acme", "x"].map(|tenant| links.count_of(tenant)), [1, 1, 0], "not by streams");
         links.remove("agent", 1);
         links.remove("agent", 2);
         assert!(links.is_alone("agent", 3, "boot-b"), "the former one is gone");

@@ -8,7 +8,8 @@
 //!     │         │          │      ↑    └→ undoing → undone (by hand, or by a policy change)
 //!     │         │          │      └─────────┘              (it cannot be taken back now)
 //!     └→ refused └→ refused ├→ no_effect                   (it would have done nothing here; the reason says why)
-//!                           └→ failed                      (retries are used up)
+//!                           ├→ failed                      (retries are used up)
+//!                           └→ undoing → failed, refused   (the same, of what may have had a part of its effect)
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,7 @@ impl ActionState {
             S::Running => matches!(next, S::Done | S::NoEffect | S::Failed | S::Refused | S::Undoing),
             S::Done => matches!(next, S::Done | S::Undoing | S::Expired | S::NoEffect),
             // Back to done where it cannot be taken back: it is in effect, and the reason says what is in the way.
-            S::Undoing => matches!(next, S::Undone | S::Expired | S::Failed | S::Done),
+            S::Undoing => matches!(next, S::Undone | S::Expired | S::Failed | S::Refused | S::Done),
             S::Undone | S::Expired | S::NoEffect | S::Refused | S::Failed => false,
         }
     }

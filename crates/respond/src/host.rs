@@ -14,17 +14,17 @@
 //! target is blocked already by an alert's action is fresh evidence: it prolongs that one and ends as `no_effect`.
 //!
 //! Files have the same life with another effect ([`files`]): they are taken and given back one by one, and stay until a
-//! person wants them back. Scans ([`scans`]) run as long as their record does. All else goes through a port of its own by
-//! the slug of its action ([`acting`]). What takes "all" back means blocks, and what expires of the rest; files stay.
-//!
-//! Isolations and locked users ([`lasting`]) go through effects that look, change and put back. "All" means those of them
-//! that end by themselves, too.
+//! person wants them back. Scans ([`scans`]) run as long as their record does. All else goes through a port by the slug of
+//! its action ([`carrying`]): isolations and locked users ([`lasting`]), which are looked at first and kept, processes and
+//! packages of triage ([`acting`]). What takes "all" back means blocks, and what expires of the rest; files stay. What takes
+//! longer than a loop may wait is handed out ([`HostActions::take_jobs`]) and reported back.
 //!
 //! What could lock people out (a network, an isolation, a switch to prevent) is provisional: written with a deadline at
 //! which it is taken back by itself, by the kernel's own timeout too, unless [`HostActions::confirm`] came before.
 
 mod acting;
 mod admit;
+mod carrying;
 mod effects;
 mod files;
 mod index;
@@ -48,6 +48,7 @@ use crate::ledger::{Keep, Ledger, LedgerError};
 use crate::mandate::{Authority, Mandate};
 use crate::ports::{AddressBlocker, FileVault, HostEffect, PathScanner, PortError};
 use crate::wide::{self, Limits, Undo};
+pub use carrying::{Job, Report};
 
 /// Which actions to take back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +89,7 @@ pub struct HostActions<B> {
     /// Scans that alerts began lately.
     scans: Rate,
     response: Response,
-    /// Who carries out what changes something and puts it back, by action.
+    /// Who carries out what is neither a block nor about files, by action.
     effects: BTreeMap<&'static str, Box<dyn HostEffect>>,
     /// Actions of those that are approved, running or done.
     lasting: BTreeSet<Arc<str>>,
@@ -96,14 +97,24 @@ pub struct HostActions<B> {
     renewals: BTreeSet<Arc<str>>,
     /// Users that were locked lately.
     locks: Rate,
-    /// What carries the other actions out, by their slugs.
-    acts: BTreeMap<&'static str, acting::Acting>,
+    /// Actions about processes and packages of triage that alerts led to lately, by their slugs.
+    acts: BTreeMap<&'static str, Rate>,
+    /// What is to be carried out elsewhere.
+    jobs: Vec<Job>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Owed {
     failures: u32,
     at: Timestamp,
+    /// Is it being carried out elsewhere? Then nothing is due before the report.
+    out: bool,
+}
+
+impl Owed {
+    fn at(at: Timestamp) -> Self {
+        Self { failures: 0, at, out: false }
+    }
 }
 
 /// What one call has changed so far.
@@ -158,6 +169,7 @@ impl<B: AddressBlocker> HostActions<B> {
             renewals: BTreeSet::new(),
             locks: Rate::default(),
             acts: BTreeMap::new(),
+            jobs: Vec::new(),
         };
         let known: Vec<Arc<Action>> = host.ledger.actions().cloned().collect();
         let minute = now.plus_secs(-60);
@@ -320,20 +332,22 @@ impl<B: AddressBlocker> HostActions<B> {
     /// The next moment at which [`HostActions::tick`] has something to do.
     pub fn next_tick(&self) -> Option<Timestamp> {
         let end = self.ends.first().map(|(end, _)| *end);
-        self.owed.values().map(|owed| owed.at).chain(end).min()
+        self.owed.values().filter(|owed| !owed.out).map(|owed| owed.at).chain(end).min()
     }
 
-    /// After a start: finishes what a crash interrupted, and makes the kernel hold what the ledger says, with the
-    /// time that is left, and nothing else.
+    /// After a start: makes isolations hold, finishes what a crash interrupted, and makes the kernel hold what the ledger says,
+    /// with the time that is left, and nothing else.
     ///
     /// # Errors
     /// The ledger's. Where the kernel cannot be read the second value says so; the caller tries again.
     pub fn start(&mut self, now: Timestamp) -> Result<(Changes, Option<PortError>), LedgerError> {
+        // Before all else: what follows may take its time, and no isolated host is open meanwhile.
+        let kept = self.keep_lasting(now).err();
         let mut changes = self.enforce(now)?;
         let mut touched = Touched::default();
         self.settle(now, true, &mut touched)?;
         self.missed_files(now, &mut touched)?;
-        let failure = self.reconcile(now).err().or(self.keep_lasting(now).err());
+        let failure = self.reconcile(now).err().or(kept);
         changes.append(self.changes(touched, now));
         Ok((changes, failure))
     }
@@ -356,8 +370,8 @@ impl<B: AddressBlocker> HostActions<B> {
         self.guard.trusted_proxies.clone_from(&policy.response.trusted_proxies);
         self.guard.playbooks_off.clone_from(&policy.response.playbooks_off);
         self.response.clone_from(&policy.response);
-        for acting in self.acts.values_mut() {
-            acting.effect.set_policy(policy);
+        for effect in self.effects.values_mut() {
+            effect.set_policy(policy);
         }
         let mut changes = self.enforce_lasting(now)?;
         changes.append(self.enforce(now)?);

@@ -57,30 +57,57 @@ pub trait FileVault: Send {
     fn held(&mut self, action: &Action, former: &str) -> Held;
 }
 
-/// One kind of action on this host that finds something, changes it and puts it back: an isolation, a locked user.
+/// One kind of action on this host that is neither a block nor about files: an isolation, a locked user, processes that are
+/// ended or frozen, a package of triage.
 ///
-/// The driver looks first, and the ledger holds what was there ([`Action::former`]) before the effect; a crash anywhere
-/// then repeats [`HostEffect::apply`] or [`HostEffect::undo`]. Both converge: repeating what took effect is no error.
+/// What an undo needs is either what [`HostEffect::look`] found, which the ledger holds ([`Action::former`]) before the effect,
+/// or what the implementation keeps itself, durably, before it changes anything. A crash anywhere repeats
+/// [`HostEffect::apply`] or [`HostEffect::undo`], and both converge: repeating what took effect is no error.
 pub trait HostEffect: Send {
-    /// Reads: can it be done, what is there now, and what would change? Changes nothing.
-    fn look(&mut self, action: &Action) -> Result<Look, PortError>;
+    /// A policy applies from now on.
+    fn set_policy(&mut self, _policy: &Policy) {}
 
-    /// Makes it so, for so many milliseconds from now where it ends by itself; asked again it has that time anew. Gives
-    /// what a person should know beside it.
-    fn apply(&mut self, action: &Action, left_ms: Option<u64>) -> Result<Option<String>, PortError>;
+    /// One of its own for another thread, where an effect takes longer than the caller's loop may wait. `None` where it is
+    /// carried out on the spot.
+    fn aside(&self) -> Option<Box<dyn HostEffect>> {
+        None
+    }
 
-    /// Reads whether it is in effect: `None` where it is, else what is not so.
-    fn verify(&mut self, action: &Action) -> Result<Option<String>, PortError>;
+    /// Reads: can it be done, what is there now, and what would change? Changes nothing. Asked for those of
+    /// [`crate::actions::LASTING`].
+    fn look(&mut self, _action: &Action) -> Result<Look, PortError> {
+        Ok(Look::Ready { former: String::new(), would: Vec::new() })
+    }
 
-    /// Puts back what was there before, whatever part of the effect there is. Gives what a person should know.
+    /// Makes it so, for so many milliseconds from now where it ends by itself, and reads back that it is; asked again it has
+    /// that time anew. The last look at its target is its own: what must not be hit is refused here.
+    fn apply(&mut self, action: &Action, left_ms: Option<u64>) -> Result<Applied, PortError>;
+
+    /// Puts back what was there before, whatever part of the effect there is, and reads back that it is gone. Gives what a
+    /// person should know. Only for actions that can be undone.
     fn undo(&mut self, action: &Action) -> Result<Option<String>, PortError>;
 
     /// What is in effect by the ledger, with the time that it has left: makes it so again where a restart of the host or
     /// somebody's hand took it away, and takes away what no action of these is. For what lasts by itself, nothing.
-    fn keep(&mut self, live: &[(&Action, Option<u64>)]) -> Result<(), PortError> {
-        let _ = live;
+    fn keep(&mut self, _live: &[(&Action, Option<u64>)]) -> Result<(), PortError> {
         Ok(())
     }
+}
+
+/// What came of [`HostEffect::apply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It took effect, and that was verified.
+    Done {
+        /// What was there before, as JSON of at most [`MAX_FORMER`] bytes; `None` where the ledger has it.
+        former: Option<String>,
+        /// What a person should know.
+        remark: Option<String>,
+    },
+    /// It would change nothing here: why.
+    NoEffect(String),
+    /// It must not be done: why.
+    Refused(String),
 }
 
 /// Scans paths of this host for malware, one scan at a time.
@@ -91,40 +118,6 @@ pub trait PathScanner: Send {
 
     /// Ends the scan of this action, which waits or is under way. Idempotent: one that is not there is no error.
     fn end(&mut self, action: &str);
-}
-
-/// One kind of action on this host that is neither a block nor about files: a process ended or frozen, a package of triage.
-///
-/// A crash anywhere repeats [`HostAct::apply`] or [`HostAct::undo`], so both converge: what is so already is no error.
-/// What an undo needs and cannot be told before (which processes there are turns out while they are being frozen) the
-/// implementation keeps itself, durably, before it changes anything.
-pub trait HostAct: Send {
-    /// A policy applies from now on.
-    fn set_policy(&mut self, _policy: &Policy) {}
-
-    /// Makes it so. The last look at its target is its own: what must not be hit is refused here.
-    fn apply(&mut self, action: &Action, now: Timestamp) -> Result<Applied, PortError>;
-
-    /// Puts back what this action changed, and says what a person should know beside it. Only for actions that can be undone.
-    fn undo(&mut self, action: &Action) -> Result<Option<String>, PortError>;
-}
-
-/// What came of a [`HostAct`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// It took effect, and that was verified.
-    Done {
-        /// What was there before, as JSON of at most [`MAX_FORMER`] bytes.
-        former: Option<String>,
-        /// What a person should know.
-        remark: Option<String>,
-    },
-    /// It would change nothing here: why.
-    NoEffect(String),
-    /// It must not be done: why.
-    Refused(String),
-    /// It is under way; `HostActions::reported` says how it ended. Begun again, it goes on or begins anew.
-    Begun,
 }
 
 /// Where a file is that was taken.

@@ -29,6 +29,11 @@ pub const ANY: &[&str] = &[
     "workspaces:DescribeWorkspaces",
 ];
 
+/// Rights of channels that take findings, each in [`kinds`] too: on findings of our own product, the one hub of an account, and
+/// buses.
+pub const FINDINGS: &[&str] =
+    &["events:PutEvents", "securityhub:BatchImportFindings", "securityhub:BatchUpdateFindings"];
+
 /// A kind of resource, and on which of them a right counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Kind {
@@ -121,6 +126,7 @@ const REACH: &[(&str, &[Kind])] = &[
     ("elasticloadbalancing:DeregisterTargets", TARGETS),
     ("elasticloadbalancing:RegisterInstancesWithLoadBalancer", BALANCER),
     ("elasticloadbalancing:RegisterTargets", TARGETS),
+    ("events:PutEvents", &[all("arn:{partition}:events:{region}:{account}:event-bus/*")]),
     ("iam:DeleteRolePolicy", ROLE),
     ("iam:DeleteUserPolicy", USER),
     ("iam:GetAccessKeyLastUsed", USER),
@@ -146,6 +152,11 @@ const REACH: &[(&str, &[Kind])] = &[
     ("s3:GetBucketPublicAccessBlock", BUCKET),
     ("s3:PutBucketPolicy", BUCKET),
     ("s3:PutBucketPublicAccessBlock", BUCKET),
+    (
+        "securityhub:BatchImportFindings",
+        &[all("arn:{partition}:securityhub:{region}:{account}:product/{account}/default")],
+    ),
+    ("securityhub:BatchUpdateFindings", &[all("arn:{partition}:securityhub:{region}:{account}:hub/default")]),
     // Our one document, which is AWS's own; where its output goes is an input of the action.
     (
         "ssm:SendCommand",
@@ -248,7 +259,8 @@ mod tests {
 
     #[test]
     fn every_right_of_the_catalog_has_its_reach_or_the_reason_why_it_has_none() {
-        let used: BTreeSet<&str> = CATALOG.iter().flat_map(|action| rights_of(action)).chain([TO_CHECK]).collect();
+        let of_actions = CATALOG.iter().flat_map(|action| rights_of(action));
+        let used: BTreeSet<&str> = of_actions.chain([TO_CHECK]).chain(FINDINGS.iter().copied()).collect();
         let known: BTreeSet<&str> = REACH.iter().map(|(right, _)| *right).chain(ANY.iter().copied()).collect();
         assert_eq!(used, known);
         // What cannot be bound to a resource only reads.

@@ -111,6 +111,17 @@ pub fn undo(action: &Action, by: Undo<'_>, now: Timestamp, limits: &Limits) -> O
     Some(change)
 }
 
+/// Who took back what was given up, since it failed or all answers were stopped before it was done.
+const FAILURE: &str = "failure";
+const STOP: &str = "stop";
+
+/// Nothing comes of an action that runs, but a part of it may be in effect: the first half of taking that back. It ends as
+/// failed, or as refused where all answers were `stopped`, once nothing of it is left.
+pub fn withdraw(action: &Action, stopped: bool, why: impl Into<String>) -> Change {
+    let by = if stopped { STOP } else { FAILURE };
+    Change { by: Some(by.to_owned()), ..because(&action.order.id, ActionState::Undoing, why) }
+}
+
 /// Can what this order does be taken back, once it is done? An action that is not known here can.
 pub fn can_be_undone(order: &Order) -> bool {
     actions::find(&order.action).is_none_or(|known| known.undo.is_some())
@@ -121,13 +132,21 @@ pub fn is_finished(action: &Action) -> bool {
     action.state.is_final() || (action.state == ActionState::Done && !can_be_undone(&action.order))
 }
 
-/// The change once the effect is gone: expired where its time is up and nobody took it back, else undone.
+/// The change once the effect is gone: expired where its time is up and nobody took it back, failed or refused where nothing
+/// came of it ([`withdraw`]), else undone.
 pub fn undone(action: &Action, now: Timestamp) -> Option<Change> {
     match action.state {
         ActionState::Undoing if action.undone_by.is_none() && is_over(action, now) => {
             Some(to(&action.order.id, ActionState::Expired))
         }
-        ActionState::Undoing => Some(to(&action.order.id, ActionState::Undone)),
+        ActionState::Undoing => Some(to(
+            &action.order.id,
+            match action.undone_by.as_deref() {
+                Some(FAILURE) => ActionState::Failed,
+                Some(STOP) => ActionState::Refused,
+                _ => ActionState::Undone,
+            },
+        )),
         ActionState::Done if action.confirm_by.is_some_and(|by| by <= now) => {
             Some(because(&action.order.id, ActionState::Expired, "taken back by itself: nothing confirmed it in time"))
         }

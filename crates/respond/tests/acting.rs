@@ -1,68 +1,58 @@
 //! Actions of the host that are neither blocks nor about files: done, taken back, tried again, over crashes, within the mandate.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod testing;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::{Policy, Switch, default_layer, merge};
-use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
+use sakimori_model::{Action, ActionState, Order, Timestamp};
 use sakimori_respond::actions::{collect_triage, freeze_processes, kill_tree, process};
 use sakimori_respond::guard::Surroundings;
-use sakimori_respond::host::{HostActions, Which};
+use sakimori_respond::host::{HostActions, Report, Which};
 use sakimori_respond::mandate::{Authority, Mandate};
-use sakimori_respond::ports::{AddressBlocker, Applied, BlockEntry, HostAct, PortError};
+use sakimori_respond::ports::{Applied, HostEffect, PortError};
 use sakimori_respond::wide::Undo;
 
-/// No kernel, and a stop that a test can pull.
-#[derive(Clone, Default)]
-struct Nobody(Arc<Mutex<Option<String>>>);
-
-impl AddressBlocker for Nobody {
-    fn block(&mut self, _: &[BlockEntry]) -> Result<(), PortError> {
-        Ok(())
-    }
-
-    fn unblock(&mut self, _: &[Network]) -> Result<(), PortError> {
-        Ok(())
-    }
-
-    fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError> {
-        Ok(Vec::new())
-    }
-
-    fn halted(&mut self) -> Option<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
+use testing::Kernel;
 
 /// Notes what it is told, and answers what the test wants next.
 #[derive(Clone, Default)]
-struct Hand(Arc<Mutex<(Vec<String>, Vec<Result<Applied, PortError>>)>>);
+struct Hand {
+    inner: Arc<Mutex<(Vec<String>, Vec<Result<Applied, PortError>>)>>,
+    /// Does it take longer than a loop may wait?
+    slow: bool,
+}
 
 impl Hand {
     fn told(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap().0)
+        std::mem::take(&mut self.inner.lock().unwrap().0)
     }
 
     fn next(&self, outcome: Result<Applied, PortError>) {
-        self.0.lock().unwrap().1.push(outcome);
+        self.inner.lock().unwrap().1.push(outcome);
     }
 }
 
-impl HostAct for Hand {
+impl HostEffect for Hand {
     fn set_policy(&mut self, policy: &Policy) {
-        self.0.lock().unwrap().0.push(format!("policy {:?}", policy.response.never_kill));
+        self.inner.lock().unwrap().0.push(format!("policy {:?}", policy.response.never_kill));
     }
 
-    fn apply(&mut self, action: &Action, _: Timestamp) -> Result<Applied, PortError> {
-        let mut inner = self.0.lock().unwrap();
+    fn aside(&self) -> Option<Box<dyn HostEffect>> {
+        self.slow.then(|| Box::new(self.clone()) as Box<dyn HostEffect>)
+    }
+
+    fn apply(&mut self, action: &Action, _: Option<u64>) -> Result<Applied, PortError> {
+        let mut inner = self.inner.lock().unwrap();
         inner.0.push(format!("do {}", action.order.id));
         inner.1.pop().unwrap_or(Ok(Applied::Done { former: Some("{}".into()), remark: Some("well".into()) }))
     }
 
     fn undo(&mut self, action: &Action) -> Result<Option<String>, PortError> {
-        self.0.lock().unwrap().0.push(format!("undo {}", action.order.id));
+        self.inner.lock().unwrap().0.push(format!("undo {}", action.order.id));
         Ok(Some("2 had ended".into()))
     }
 }
@@ -70,7 +60,7 @@ impl HostAct for Hand {
 struct World {
     dir: tempfile::TempDir,
     hand: Hand,
-    halt: Nobody,
+    halt: Kernel,
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -83,16 +73,16 @@ fn policy() -> Policy {
 
 impl World {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), hand: Hand::default(), halt: Nobody::default() }
+        Self { dir: tempfile::tempdir().unwrap(), hand: Hand::default(), halt: Kernel::default() }
     }
 
-    fn open(&self, now: Timestamp) -> HostActions<Nobody> {
+    fn open(&self, now: Timestamp) -> HostActions<Kernel> {
         let dir: &Path = self.dir.path();
         let (host, _) =
             HostActions::open(dir, "host", &policy(), Surroundings::default(), self.halt.clone(), now).unwrap();
         [kill_tree::ID, freeze_processes::ID, collect_triage::ID]
             .into_iter()
-            .fold(host, |host, id| host.with_act(id, Box::new(self.hand.clone())))
+            .fold(host, |host, id| host.with_effect(id, Box::new(self.hand.clone())))
     }
 }
 
@@ -114,12 +104,21 @@ fn order(id: &str, action: &str, alert: &str) -> Order {
     }
 }
 
-fn state(host: &HostActions<Nobody>, id: &str) -> (ActionState, String) {
+fn state(host: &HostActions<Kernel>, id: &str) -> (ActionState, String) {
     let action = host.action(id).unwrap();
     (action.state, action.reason.clone().unwrap_or_default())
 }
 
-fn by_root(host: &mut HostActions<Nobody>, order: Order, now: Timestamp) {
+/// Runs what was handed out.
+fn ran(host: &mut HostActions<Kernel>, halted: Option<&str>) -> Vec<Report> {
+    host.take_jobs().into_iter().map(|job| job.run(|| halted.map(str::to_owned))).collect()
+}
+
+fn reported(host: &mut HostActions<Kernel>, reports: Vec<Report>, now: Timestamp) {
+    reports.into_iter().for_each(|report| drop(host.reported(report, now).unwrap()));
+}
+
+fn by_root(host: &mut HostActions<Kernel>, order: Order, now: Timestamp) {
     host.submit_as(vec![order], Authority::Root, now).unwrap();
 }
 
@@ -213,11 +212,11 @@ fn a_crash_a_failure_and_a_stop() {
     // A stop that comes before the effect of what a crash left.
     world.hand.next(Err(PortError::transient("the disk")));
     by_root(&mut host, order("late", freeze_processes::ID, ""), at(3));
-    *world.halt.0.lock().unwrap() = Some("all answers are stopped".into());
+    *world.halt.halted.lock().unwrap() = Some("all answers are stopped".into());
     drop(host);
     let mut host = world.open(at(4));
     host.start(at(4)).unwrap();
-    assert_eq!(state(&host, "late"), (ActionState::Refused, "all answers are stopped".into()));
+    assert_eq!(state(&host, "late"), (ActionState::Refused, "all answers are stopped; 2 had ended".into()));
     assert_eq!(world.hand.told(), ["do late", "undo late"]);
     by_root(&mut host, order("stopped", kill_tree::ID, ""), at(5));
     assert_eq!(state(&host, "stopped").0, ActionState::Refused);
@@ -228,29 +227,74 @@ fn a_crash_a_failure_and_a_stop() {
 
 #[test]
 fn a_package_is_over_when_it_is_told_and_only_some_wait() {
-    let world = World::new();
+    let mut world = World::new();
+    world.hand.slow = true;
     let mut host = world.open(at(0));
     for number in 0..=collect_triage::MOST_LIVE {
-        world.hand.next(Ok(Applied::Begun));
         let id = format!("t{number}");
         host.submit_as(vec![order(&id, collect_triage::ID, "")], Authority::Manager { operators: 0 }, at(0)).unwrap();
     }
     let last = format!("t{}", collect_triage::MOST_LIVE);
     assert_eq!((state(&host, "t0").0, state(&host, &last).0), (ActionState::Running, ActionState::Refused));
+    assert!(world.hand.told().is_empty() && host.is_out("t0"), "nothing is done on the caller's time");
+    assert_eq!(host.next_tick(), None, "nor waited for");
     host.submit(vec![order("same", collect_triage::ID, "alert")], at(1)).unwrap();
     assert_eq!(state(&host, "same").0, ActionState::NoEffect, "one is under way");
-    host.reported("t0", Ok(("{\"package\":\"x\"}".into(), "package x".into())), at(2)).unwrap();
-    host.reported("t1", Err("no room".into()), at(2)).unwrap();
+    world.hand.next(Err(PortError::permanent("no room")));
+    world.hand.next(Ok(Applied::Done { former: Some("{\"package\":\"x\"}".into()), remark: Some("package x".into()) }));
+    let mut reports = ran(&mut host, None);
+    reports.truncate(2);
+    reported(&mut host, reports, at(2));
     assert_eq!(state(&host, "t0"), (ActionState::Done, "package x".into()));
     assert_eq!(state(&host, "t1"), (ActionState::Failed, "no room".into()));
-    assert!(host.reported("t0", Err("late".into()), at(3)).unwrap().is_empty(), "it is over");
-    assert!(host.reported("unknown", Err("late".into()), at(3)).unwrap().is_empty());
     // What runs at a crash is begun again.
-    world.hand.told();
     drop(host);
     let mut host = world.open(at(4));
     host.start(at(4)).unwrap();
-    assert_eq!(world.hand.told().len(), collect_triage::MOST_LIVE - 2);
+    assert_eq!(ran(&mut host, None).len(), collect_triage::MOST_LIVE - 2);
+}
+
+#[test]
+fn what_is_done_elsewhere_is_tried_again_taken_back_in_order_and_stopped() {
+    let mut world = World::new();
+    world.hand.slow = true;
+    let mut host = world.open(at(0));
+    // It fails, and is tried again with a wait that grows.
+    by_root(&mut host, order("a", freeze_processes::ID, ""), at(0));
+    for (now, next) in [(0, 1), (1, 3)] {
+        world.hand.next(Err(PortError::transient("busy")));
+        let reports = ran(&mut host, None);
+        reported(&mut host, reports, at(now));
+        assert_eq!((host.next_tick(), host.is_out("a")), (Some(at(next)), false));
+        host.tick(at(next)).unwrap();
+        host.tick(at(next)).unwrap();
+    }
+    let reports = ran(&mut host, None);
+    assert_eq!(reports.len(), 1, "it is handed out once");
+    // Taken back while it is being done: the report of that changes nothing.
+    host.undo(&Which::Ids(vec!["a".into()]), Undo::Person("ann"), at(4)).unwrap();
+    reported(&mut host, reports, at(4));
+    assert_eq!(state(&host, "a").0, ActionState::Undoing);
+    let reports = ran(&mut host, None);
+    reported(&mut host, reports, at(5));
+    assert_eq!((state(&host, "a").0, world.hand.told().pop()), (ActionState::Undone, Some("undo a".into())));
+    // Stopped while it waited for its thread.
+    by_root(&mut host, order("b", freeze_processes::ID, ""), at(6));
+    let reports = ran(&mut host, Some("all answers are stopped"));
+    reported(&mut host, reports, at(6));
+    let reports = ran(&mut host, Some("all answers are stopped"));
+    reported(&mut host, reports, at(6));
+    assert_eq!(state(&host, "b"), (ActionState::Refused, "all answers are stopped; 2 had ended".into()));
+    assert_eq!(world.hand.told(), ["undo b"]);
+    // At its end it is being taken back, and nothing prolongs it.
+    by_root(&mut host, order("c", freeze_processes::ID, ""), at(10));
+    let reports = ran(&mut host, None);
+    reported(&mut host, reports, at(10));
+    host.tick(at(10 + 3_600)).unwrap();
+    assert_eq!(state(&host, "c").0, ActionState::Undoing);
+    let reports = ran(&mut host, None);
+    reported(&mut host, reports, at(10 + 3_600));
+    assert_eq!(state(&host, "c").0, ActionState::Expired);
 }
 
 #[test]

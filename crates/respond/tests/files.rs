@@ -1,35 +1,21 @@
 //! Files as actions of the host: taken, given back, over crashes and with something in the way. The vault is a map.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod testing;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::{Mode, Policy, Switch, default_layer};
-use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
+use sakimori_model::{Action, ActionState, Order, Timestamp};
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{HostActions, Which};
-use sakimori_respond::ports::{AddressBlocker, BlockEntry, FileVault, Held, PortError, Taking};
+use sakimori_respond::ports::{FileVault, Held, PortError, Taking};
 use sakimori_respond::wide::Undo;
 
-/// No kernel: nothing is blocked here.
-struct Nobody;
-
-impl AddressBlocker for Nobody {
-    fn block(&mut self, entries: &[BlockEntry]) -> Result<(), PortError> {
-        assert!(entries.is_empty());
-        Ok(())
-    }
-
-    fn unblock(&mut self, _: &[Network]) -> Result<(), PortError> {
-        Ok(())
-    }
-
-    fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError> {
-        Ok(Vec::new())
-    }
-}
+use testing::Kernel;
 
 /// A disk and a quarantine that outlive the agent.
 #[derive(Clone, Default)]
@@ -101,8 +87,8 @@ fn policy() -> Policy {
     policy
 }
 
-fn open(dir: &Path, disk: &Disk, second: i64) -> HostActions<Nobody> {
-    let opened = HostActions::open(dir, "host", &policy(), Surroundings::default(), Nobody, now(second));
+fn open(dir: &Path, disk: &Disk, second: i64) -> HostActions<Kernel> {
+    let opened = HostActions::open(dir, "host", &policy(), Surroundings::default(), Kernel::default(), now(second));
     let mut host = opened.unwrap().0.with_vault(Box::new(disk.clone()));
     assert_eq!(host.start(now(second)).unwrap().1, None);
     host

@@ -14,7 +14,7 @@ use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{HostActions, Which};
 use sakimori_respond::mandate::{Authority, Mandate};
 use sakimori_respond::playbook::{Playbook, Setting};
-use sakimori_respond::ports::{AddressBlocker, BlockEntry, HostEffect, Look, PortError};
+use sakimori_respond::ports::{AddressBlocker, Applied, BlockEntry, HostEffect, Look, PortError};
 use sakimori_respond::wide::{CONFIRM_SECONDS, TRIES, Undo};
 
 /// What is changed on the host, by target, with the time that it was given. It outlives the agent.
@@ -27,6 +27,8 @@ struct State {
     /// What the next looks, applications and undos answer.
     looks: Vec<Look>,
     faults: Vec<PortError>,
+    /// The same, of undos alone.
+    stuck: Vec<PortError>,
     /// What the next verifications find missing.
     missing: Vec<String>,
     calls: Vec<&'static str>,
@@ -73,23 +75,22 @@ impl HostEffect for World {
         Ok(state.looks.pop().unwrap_or(Look::Ready { former: "before".into(), would: vec!["change it".into()] }))
     }
 
-    fn apply(&mut self, action: &Action, left_ms: Option<u64>) -> Result<Option<String>, PortError> {
+    fn apply(&mut self, action: &Action, left_ms: Option<u64>) -> Result<Applied, PortError> {
         let mut state = self.lock();
         state.calls.push("apply");
         assert_eq!(action.former.as_deref(), Some("before"), "what was there is written before the effect");
         // Even a failure may have done a part of it.
         state.changed.insert(action.order.target.to_string(), left_ms);
-        state.faults.pop().map_or(Ok(Some("a remark".into())), Err)
-    }
-
-    fn verify(&mut self, _action: &Action) -> Result<Option<String>, PortError> {
-        Ok(self.lock().missing.pop())
+        if let Some(missing) = state.missing.pop() {
+            return Err(PortError::transient(format!("it did not take effect: {missing}")));
+        }
+        state.faults.pop().map_or(Ok(Applied::Done { former: None, remark: Some("a remark".into()) }), Err)
     }
 
     fn undo(&mut self, action: &Action) -> Result<Option<String>, PortError> {
         let mut state = self.lock();
         state.calls.push("undo");
-        if let Some(fault) = state.faults.pop() {
+        if let Some(fault) = state.stuck.pop().or_else(|| state.faults.pop()) {
             return Err(fault);
         }
         state.changed.remove(&action.order.target.to_string());
@@ -257,6 +258,55 @@ fn what_is_not_verified_is_tried_again_and_given_up_with_nothing_left() {
     let (state, reason) = host.state("m");
     assert!(state == ActionState::Failed && reason.contains("did not take effect: still"), "{state:?} {reason}");
     assert_eq!(host.locked.holds(), ["user/mallory"], "what the failed one left is taken away");
+}
+
+#[test]
+fn what_is_given_up_is_over_only_when_nothing_of_it_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (isolated, locked) = (World::default(), World::default());
+    let mut host = Host::open(dir.path(), &isolated, &locked, now(0));
+    locked.lock().faults = vec![PortError::permanent("no such table")];
+    locked.lock().stuck = vec![PortError::transient("somebody writes it"); 3];
+    let (state, reason) = host.order(lock("l", "mallory"), now(0));
+    assert_eq!((state, reason.as_str()), (ActionState::Undoing, "no such table"), "told, and not over");
+    assert_eq!(locked.holds(), ["user/mallory"]);
+    assert_eq!(host.actions.next_tick(), Some(now(1)), "with a wait that grows");
+    host.actions.tick(now(1)).unwrap();
+    assert_eq!(host.actions.next_tick(), Some(now(3)));
+    // A crash changes nothing of it.
+    drop(host);
+    let mut host = Host::open(dir.path(), &isolated, &locked, now(2));
+    host.actions.start(now(2)).unwrap();
+    assert_eq!(host.state("l").0, ActionState::Undoing);
+    let told = host.actions.tick(now(3)).unwrap();
+    assert_eq!((told.len(), host.state("l")), (1, (ActionState::Failed, "no such table".into())));
+    assert!(locked.holds().is_empty());
+    // The same where all answers are stopped before a second try.
+    isolated.lock().faults = vec![PortError::transient("busy")];
+    isolated.lock().stuck = vec![PortError::transient("the kernel is busy")];
+    host.order(isolate("i"), now(10));
+    isolated.lock().halted = Some("stopped by ann".into());
+    host.actions.tick(now(11)).unwrap();
+    assert_eq!((host.state("i").0, isolated.holds().len()), (ActionState::Undoing, 1));
+    host.actions.tick(now(12)).unwrap();
+    assert_eq!((host.state("i"), isolated.holds().len()), ((ActionState::Refused, "stopped by ann".into()), 0));
+}
+
+#[test]
+fn a_start_makes_isolations_good_before_it_does_anything_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (isolated, locked) = (World::default(), World::default());
+    let mut host = Host::open(dir.path(), &isolated, &locked, now(0));
+    host.order(isolate("i"), now(0));
+    locked.lock().faults = vec![PortError::transient("busy")];
+    host.order(lock("l", "mallory"), now(0));
+    drop(host);
+    isolated.lock().changed.clear();
+    isolated.lock().calls.clear();
+    let mut host = Host::open(dir.path(), &isolated, &isolated, now(5));
+    host.actions.start(now(5)).unwrap();
+    let calls = isolated.lock().calls.clone();
+    assert_eq!((calls.first(), calls.contains(&"apply")), (Some(&"keep"), true), "{calls:?}");
 }
 
 #[test]

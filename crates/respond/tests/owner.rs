@@ -2,9 +2,9 @@
 //! never holds an address that the owner needs.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::collections::BTreeMap;
+mod testing;
+
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use sakimori_model::policy::{Layer, Policy, default_layer, merge};
@@ -15,28 +15,9 @@ use sakimori_respond::guard::{Surroundings, Verdict};
 use sakimori_respond::host::HostActions;
 use sakimori_respond::mandate::{Alone, Authority, Mandate, Never};
 use sakimori_respond::playbook::{Playbook, Setting};
-use sakimori_respond::ports::{AddressBlocker, BlockEntry, PortError};
 use serde_json::json;
 
-#[derive(Clone, Default)]
-struct Kernel(Arc<Mutex<BTreeMap<Network, u64>>>);
-
-impl AddressBlocker for Kernel {
-    fn block(&mut self, entries: &[BlockEntry]) -> Result<(), PortError> {
-        self.0.lock().unwrap().extend(entries.iter().map(|entry| (entry.network, entry.timeout_ms)));
-        Ok(())
-    }
-
-    fn unblock(&mut self, networks: &[Network]) -> Result<(), PortError> {
-        self.0.lock().unwrap().retain(|network, _| !networks.contains(network));
-        Ok(())
-    }
-
-    fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError> {
-        let held = self.0.lock().unwrap();
-        Ok(held.iter().map(|(network, timeout_ms)| BlockEntry { network: *network, timeout_ms: *timeout_ms }).collect())
-    }
-}
+use testing::Kernel;
 
 /// What the owner needs, by the index that the moves use.
 const NEEDED: [&str; 12] = [
@@ -215,7 +196,7 @@ proptest! {
                     host = open(dir.path(), &kernel, &policy_now, &mandate, at);
                 }
             }
-            for held in kernel.0.lock().unwrap().keys() {
+            for held in kernel.held.lock().unwrap().keys() {
                 for (needed, name) in NEEDED.iter().enumerate() {
                     prop_assert!(!held.contains(ip(needed)), "{held} holds {name}");
                 }
@@ -237,12 +218,12 @@ fn who_signs_in_from_a_blocked_address_is_let_in() {
     let setting = Setting { place: "agent-1", now: now(0), scope: Scope::Host };
     let orders = book.evaluate(&alert("203.0.113.33".parse().unwrap()), "a", &setting);
     host.submit(orders, now(0)).unwrap();
-    assert_eq!(kernel.0.lock().unwrap().len(), 1);
+    assert_eq!(kernel.held.lock().unwrap().len(), 1);
     host.set_operators(vec!["203.0.113.33".parse().unwrap()], now(1)).unwrap();
-    assert!(kernel.0.lock().unwrap().is_empty());
+    assert!(kernel.held.lock().unwrap().is_empty());
     let many: Vec<IpAddr> = (0..1000_u32).map(|bits| IpAddr::V4((0x0b00_0000 + bits).into())).collect();
     host.set_operators(many, now(2)).unwrap();
     let orders = book.evaluate(&alert("11.0.3.0".parse().unwrap()), "b", &setting);
     host.submit(orders, now(2)).unwrap();
-    assert_eq!(kernel.0.lock().unwrap().len(), 1, "no more than a bounded number is spared");
+    assert_eq!(kernel.held.lock().unwrap().len(), 1, "no more than a bounded number is spared");
 }

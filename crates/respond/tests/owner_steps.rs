@@ -6,9 +6,9 @@
 //! CrowdSec's bouncers are told of what is in effect on hosts and in the WAF and of nothing else (`manager::api::decisions`).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::collections::BTreeMap;
+mod testing;
+
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use sakimori_model::action::Target;
@@ -22,28 +22,9 @@ use sakimori_respond::guard::{Surroundings, Verdict};
 use sakimori_respond::host::HostActions;
 use sakimori_respond::mandate::{Authority, Mandate};
 use sakimori_respond::playbook::Playbook;
-use sakimori_respond::ports::{AddressBlocker, BlockEntry, PortError};
 use serde_json::{Value, json};
 
-#[derive(Clone, Default)]
-struct Kernel(Arc<Mutex<BTreeMap<Network, u64>>>);
-
-impl AddressBlocker for Kernel {
-    fn block(&mut self, entries: &[BlockEntry]) -> Result<(), PortError> {
-        self.0.lock().unwrap().extend(entries.iter().map(|entry| (entry.network, entry.timeout_ms)));
-        Ok(())
-    }
-
-    fn unblock(&mut self, networks: &[Network]) -> Result<(), PortError> {
-        self.0.lock().unwrap().retain(|network, _| !networks.contains(network));
-        Ok(())
-    }
-
-    fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError> {
-        let held = self.0.lock().unwrap();
-        Ok(held.iter().map(|(network, timeout_ms)| BlockEntry { network: *network, timeout_ms: *timeout_ms }).collect())
-    }
-}
+use testing::Kernel;
 
 /// What no host may block. The first ones belong to that host alone; from [`SHARED`] on nobody may block them, the WAF neither.
 const NEEDED: [&str; 13] = [
@@ -245,7 +226,7 @@ proptest! {
                 }
             }
         }
-        for held in kernel.0.lock().unwrap().keys() {
+        for held in kernel.held.lock().unwrap().keys() {
             for needed in NEEDED {
                 prop_assert!(!holds(held, ip(needed)), "{held} holds {needed}\n{text}");
             }
@@ -286,7 +267,7 @@ fn others_are_blocked_on_the_host_and_in_the_waf() {
         assert!(allowed.iter().any(|one| one == other), "{other}: {allowed:?}");
     }
     host.submit_as(on_host, Authority::Manager { operators: 2 }, now()).unwrap();
-    assert_eq!(kernel.0.lock().unwrap().len(), OTHERS.len());
+    assert_eq!(kernel.held.lock().unwrap().len(), OTHERS.len());
 }
 
 /// A rule that blocks by rate takes whoever is above it: it is refused where that could be a proxy or somebody allowed.

@@ -1,41 +1,22 @@
 //! Scans as actions of the host: they run until their report comes, over crashes too, and are ended by an undo.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod testing;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::policy::{Policy, Switch, default_layer};
-use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
+use sakimori_model::{Action, ActionState, Order, Timestamp};
 use sakimori_respond::actions::scan_paths::{MOST_LIVE, MOST_PER_MINUTE};
 use sakimori_respond::guard::Surroundings;
 use sakimori_respond::host::{HostActions, Which};
 use sakimori_respond::mandate::{Authority, Mandate};
-use sakimori_respond::ports::{AddressBlocker, BlockEntry, PathScanner, PortError};
+use sakimori_respond::ports::{PathScanner, PortError};
 use sakimori_respond::wide::Undo;
 
-/// No kernel, and a stop that a test can pull.
-#[derive(Clone, Default)]
-struct Nobody(Arc<Mutex<Option<String>>>);
-
-impl AddressBlocker for Nobody {
-    fn block(&mut self, entries: &[BlockEntry]) -> Result<(), PortError> {
-        assert!(entries.is_empty());
-        Ok(())
-    }
-
-    fn unblock(&mut self, _: &[Network]) -> Result<(), PortError> {
-        Ok(())
-    }
-
-    fn blocked(&mut self) -> Result<Vec<BlockEntry>, PortError> {
-        Ok(Vec::new())
-    }
-
-    fn halted(&mut self) -> Option<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
+use testing::Kernel;
 
 /// Notes what it is told, and outlives the host.
 #[derive(Clone, Default)]
@@ -71,9 +52,9 @@ fn policy(state: Switch) -> Policy {
     policy
 }
 
-fn open(dir: &Path, scanner: &Scanner, second: i64) -> HostActions<Nobody> {
+fn open(dir: &Path, scanner: &Scanner, second: i64) -> HostActions<Kernel> {
     let (on, around) = (policy(Switch::On), Surroundings::default());
-    let opened = HostActions::open(dir, "host", &on, around, Nobody::default(), now(second)).unwrap().0;
+    let opened = HostActions::open(dir, "host", &on, around, Kernel::default(), now(second)).unwrap().0;
     let mut host = opened.with_scanner(Box::new(scanner.clone()));
     assert_eq!(host.start(now(second)).unwrap().1, None);
     host
@@ -93,7 +74,7 @@ fn order(id: &str, path: &str) -> Order {
     }
 }
 
-fn state(host: &HostActions<Nobody>, id: &str) -> (ActionState, String) {
+fn state(host: &HostActions<Kernel>, id: &str) -> (ActionState, String) {
     let action = host.action(id).unwrap();
     (action.state, action.reason.clone().unwrap_or_default())
 }
@@ -144,7 +125,7 @@ fn policy_mandate_and_a_stop_are_asked_first() {
     let (dir, scanner) = (tempfile::tempdir().unwrap(), Scanner::default());
     let mut host = open(dir.path(), &scanner, 0);
     let alone = Authority::Manager { operators: 0 };
-    let submit = |host: &mut HostActions<Nobody>, id: &str, path: &str| {
+    let submit = |host: &mut HostActions<Kernel>, id: &str, path: &str| {
         host.submit_as(vec![order(id, path)], alone, now(1)).unwrap();
         state(host, id)
     };
@@ -157,9 +138,9 @@ fn policy_mandate_and_a_stop_are_asked_first() {
     host.set_policy(&policy(Switch::Off), now(1)).unwrap();
     assert_eq!(submit(&mut host, "off", "/srv").0, ActionState::NoEffect);
     host.set_policy(&policy(Switch::On), now(1)).unwrap();
-    *host.blocker().0.lock().unwrap() = Some("all answers are stopped".into());
+    *host.blocker().halted.lock().unwrap() = Some("all answers are stopped".into());
     assert_eq!(submit(&mut host, "stopped", "/srv").0, ActionState::Refused);
-    *host.blocker().0.lock().unwrap() = None;
+    *host.blocker().halted.lock().unwrap() = None;
     assert!(scanner.told().is_empty());
     assert_eq!(submit(&mut host, "fine", "/srv").0, ActionState::Running);
 }
@@ -174,7 +155,7 @@ fn a_flood_of_alerts_begins_few_scans_and_the_same_only_once() {
     host.scanned("a", true, "x", now(1)).unwrap();
     let many: Vec<Order> = (0..1_000).map(|n| order(&format!("n{n}"), &format!("/srv/{n}"))).collect();
     host.submit(many, now(2)).unwrap();
-    let running = |host: &HostActions<Nobody>| {
+    let running = |host: &HostActions<Kernel>| {
         host.actions()
             .filter(|action| action.state == ActionState::Running)
             .map(|action| action.order.id.clone())

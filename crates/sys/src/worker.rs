@@ -5,6 +5,7 @@
 //! standard ones and its channel, an empty environment, umask 077, folder `/`, a process group of its own, and
 //! death when the parent dies; where [`WorkerSpec::network`] is false and the parent is root, a network namespace
 //! with nothing in it. Before it reads the first byte, a worker gives up what it needed to start: [`crate::sandbox`].
+//! One that only opens files for others ([`WorkerSpec::opens`]) keeps the parent's user.
 //!
 //! [`spawn_tool`] starts somebody else's program (`journalctl`) the same way, with pipes in place of the channel; since
 //! it cannot confine itself, the thread that forks it is confined ([`crate::sandbox::confine_tools`]).
@@ -55,6 +56,9 @@ pub struct WorkerSpec {
     pub group: Option<Group>,
     /// Does it give way to all other programs, at the processor and at the disk?
     pub idle: bool,
+    /// Does it keep the parent's user and rights? For what opens what root alone may open, and may be held up by it: such a one
+    /// parses nothing, and is ended without a loss.
+    pub opens: bool,
 }
 
 impl WorkerSpec {
@@ -70,6 +74,7 @@ impl WorkerSpec {
             network: true,
             group: None,
             idle: false,
+            opens: false,
         }
     }
 }
@@ -201,10 +206,10 @@ fn start(
     theirs: Option<&Channel>,
     wire: impl FnOnce(&mut Command),
 ) -> Result<(Process, Identity), WorkerError> {
-    if spec.uid == 0 || spec.gid == 0 {
+    if !spec.opens && (spec.uid == 0 || spec.gid == 0) {
         return Err(WorkerError::Spec { name: spec.name.clone(), reason: "a worker never runs as root" });
     }
-    let root = rustix::process::geteuid().is_root();
+    let root = rustix::process::geteuid().is_root() && !spec.opens;
     let mut command = prepare(spec, theirs, root);
     wire(&mut command);
     let attempt = "start the program with its restrictions";

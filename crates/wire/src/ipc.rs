@@ -3,14 +3,13 @@
 //! The supervisor is root and parses nothing hostile: a worker's events pass through it as encoded
 //! batches that it does not open. Orders are typed and judged by the guard before anything happens.
 
-use sakimori_model::action::{Action, Order};
+use sakimori_model::action::Order;
 use sakimori_model::policy::LogInput;
 use sakimori_model::{Network, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Loss;
-pub use crate::by_hand::{QuarantineAsk, Wanted};
-pub use crate::ipc_host::ActAsk;
+pub use crate::control::{ActAsk, Answer, Ask, QuarantineAsk};
 
 /// To the `logs` worker. Descriptors travel beside the message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -455,104 +454,6 @@ pub struct Reply {
     pub lacks: u32,
     /// Those who may.
     pub signers: Vec<String>,
-}
-
-/// Asked of a running agent over its control socket (root only): `sakimori-agent status | actions | …`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "snake_case")]
-pub enum Ask {
-    /// Order an action of the catalog by hand, through guard and ledger like any other.
-    Order(Wanted),
-    /// State of modules, inputs and link.
-    Status,
-    /// Actions of the host's ledger.
-    Actions {
-        /// Ended ones too.
-        all: bool,
-    },
-    /// Take back one action, or all.
-    Undo {
-        /// Ids; empty means all.
-        ids: Vec<String>,
-        /// Who asks.
-        by: String,
-    },
-    /// Block by hand, through guard and ledger like any other.
-    Block {
-        /// What.
-        networks: Vec<Network>,
-        /// Until when.
-        expiry: Timestamp,
-        /// Who asks.
-        by: String,
-    },
-    /// An action of this host by hand, through guard and ledger like any other.
-    Act(ActAsk),
-    /// Something about a file in quarantine.
-    Quarantine(QuarantineAsk),
-    /// Something about scans.
-    Scan(crate::scans::ScanAsk),
-    /// Results of the probes.
-    Proof {
-        /// Begin a run; results are those before it until it is over.
-        run: bool,
-    },
-    /// Confirm provisional actions.
-    Confirm {
-        /// Ids.
-        ids: Vec<String>,
-        /// Who asks.
-        by: String,
-    },
-    /// Read the ledger from the disk again and hold it against what the manager saw.
-    Verify,
-    /// The mark that stops all answers was put or taken away: act on it now.
-    Halted,
-    /// End the agent in good order.
-    Stop {
-        /// Since it is taken off the host.
-        #[serde(default)]
-        uninstall: bool,
-    },
-}
-
-/// What a running agent answers, one JSON line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "snake_case")]
-pub enum Answer {
-    /// Its state.
-    Status(Box<crate::status::AgentStatus>),
-    /// Actions.
-    Actions {
-        /// In the order of their beginning.
-        actions: Vec<Action>,
-    },
-    /// Results of the probes.
-    Proof {
-        /// One a module that is on.
-        proofs: Vec<crate::status::ProofStatus>,
-        /// Is a run under way?
-        running: bool,
-    },
-    /// How scans stand.
-    Scans {
-        /// All of them.
-        scans: Box<crate::scans::ScansStatus>,
-        /// What the question led to, for people.
-        said: String,
-    },
-    /// How many were done, and why others were not.
-    Done {
-        /// Count.
-        count: u64,
-        /// Reasons of those that were not done, at most 100.
-        refused: Vec<String>,
-    },
-    /// It could not be done.
-    Failed {
-        /// Why.
-        reason: String,
-    },
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! Between the supervisor and the worker that makes a triage package. The supervisor opens and reads, and looks into nothing; the
-//! worker reads what it is given, and writes the package. It has no network and can open nothing itself.
+//! Between the supervisor and the two workers that make a triage package. One opens and reads, as root, and looks into nothing:
+//! what it opens may hold it up for ever, and it is ended then. The other reads what it is given, and writes the package; it has
+//! no network and can open nothing itself. The supervisor hands on what the first sends to the second.
 //!
 //! ```text
 //! Start → (Text | File + descriptor | Note)* → Asked      the worker answers with the programs that autoruns name
@@ -15,7 +16,34 @@ pub const PIECE: usize = 1 << 20;
 /// Most programs that a worker may ask for.
 pub const MAX_ASKED: usize = 1_000;
 
-/// To the worker.
+/// Where gathering is: the step, and what of it (a process's number, or which of a list).
+pub type Place = (u8, u32);
+
+/// Asked of the worker that opens and reads, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatherAsk {
+    /// Goes on behind this one, which held up the one before.
+    pub after: Option<Place>,
+    /// Milliseconds that it has.
+    pub left_ms: u64,
+    /// Where the agent says how its modules do.
+    pub socket: String,
+    /// Nothing but these programs.
+    pub programs: Option<Vec<String>>,
+}
+
+/// From it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromGather {
+    /// Begins with this, which may hold it up; the text says what it is.
+    At(Place, String),
+    /// To be handed on: a [`ToTriage`], encoded, with its descriptor.
+    Pass(#[serde(with = "crate::ipc::as_bytes")] Vec<u8>),
+    /// That was all.
+    Done,
+}
+
+/// To the worker that makes the package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToTriage {
     /// First message.

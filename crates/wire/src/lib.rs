@@ -4,9 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
-pub mod by_hand;
+pub mod control;
 pub mod ipc;
-pub mod ipc_host;
 pub mod ipc_network;
 pub mod ipc_triage;
 pub mod machine;

@@ -5,6 +5,8 @@
 //! record as their position: where a crash came between ledger and spool, a start finds the ledger ahead and
 //! tells the state of every action that changed since, which is the same to a reader as the lost event.
 
+mod known;
+
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,16 +17,14 @@ use sakimori_host::processes::freeze::Freezing;
 use sakimori_host::processes::kill::Killer;
 use sakimori_host::quarantine::{Bounds, Quarantine};
 use sakimori_model::action::Target;
-use sakimori_model::ledger::Hash;
 use sakimori_model::policy::Policy;
-use sakimori_model::{Action, ActionState, Network, Order, Timestamp};
-use sakimori_respond::actions::{collect_triage, freeze_processes, kill_tree, prevent_mode, quarantine_file};
+use sakimori_model::{Action, Network, Order, Timestamp};
+use sakimori_respond::actions::{collect_triage, freeze_processes, kill_tree};
 use sakimori_respond::guard::Surroundings;
-use sakimori_respond::host::{Changes, HostActions, Which};
+use sakimori_respond::host::{Changes, HostActions, Job, Report, Which};
 use sakimori_respond::mandate::{Authority, Mandate};
-use sakimori_respond::ports::{AddressBlocker, HostAct, PortError};
-use sakimori_respond::wide::{self, Undo};
-use sakimori_wire::status::ModuleStatus;
+use sakimori_respond::ports::{AddressBlocker, HostEffect, PortError};
+use sakimori_respond::wide::Undo;
 use serde::{Deserialize, Serialize};
 
 use super::blocker::LazyBlocker;
@@ -80,7 +80,6 @@ pub struct Actions {
     evidence: Evidence,
     elsewhere: Elsewhere,
     wishes: Wishes,
-    packages: triage::Packages,
 }
 
 impl Actions {
@@ -111,17 +110,16 @@ impl Actions {
         let vault = Vault::new(&config.quarantine(), &config.given_back(), evidence.clone(), Arc::clone(&elsewhere));
         let wishes = Wishes::default();
         let mut host = host.with_vault(Box::new(vault)).with_scanner(Box::new(wishes.clone()));
-        let packages = triage::Packages::new(config);
         let frozen = Freezing::new(&config.agent.state.join("frozen"));
-        let effects: [(&'static str, Box<dyn HostAct>); 3] = [
+        let effects: [(&'static str, Box<dyn HostEffect>); 3] = [
             (kill_tree::ID, Box::new(Killer::new())),
             (freeze_processes::ID, Box::new(frozen)),
-            (collect_triage::ID, Box::new(packages.clone())),
+            (collect_triage::ID, Box::new(triage::Packages::new(config))),
         ];
         host = way.with_effects(host, config);
         for (id, mut effect) in effects {
             effect.set_policy(policy);
-            host = host.with_act(id, effect);
+            host = host.with_effect(id, effect);
         }
         if recovery.torn_bytes > 0 {
             tracing::info!(bytes = recovery.torn_bytes, "the end of the action ledger was torn and is cut off");
@@ -137,8 +135,14 @@ impl Actions {
             evidence,
             elsewhere,
             wishes,
-            packages,
         })
+    }
+
+    /// Makes isolations hold that the ledger has, and nothing else.
+    pub fn hold(&mut self, now: Timestamp) {
+        if let Some(error) = self.host.watch(now) {
+            tracing::warn!(%error, "what is in effect on this host cannot be looked after");
+        }
     }
 
     /// Makes the kernel hold what the ledger says, and takes orders that a crash kept from the ledger.
@@ -228,15 +232,6 @@ impl Actions {
         Ok(self.told(&changes, now))
     }
 
-    /// Was the last switch of this module to prevent taken back, by the clock or by a person?
-    pub fn is_reverted(&self, module: &str) -> bool {
-        let setting = prevent_mode::setting(module);
-        let of_it = self.host.actions().filter(|action| action.order.target == setting);
-        of_it
-            .max_by_key(|action| (action.planned_at, action.order.id.clone()))
-            .is_some_and(|newest| newest.state.is_final() && newest.undone_by.as_deref() != Some("policy"))
-    }
-
     /// Confirms a provisional action. False where there is nothing to confirm.
     ///
     /// # Errors
@@ -244,11 +239,6 @@ impl Actions {
     pub fn confirm(&mut self, id: &str, by: &str, checks: &str, now: Timestamp) -> Result<(bool, Told)> {
         let (confirmed, changes) = self.host.confirm(id, by, checks, now)?;
         Ok((confirmed, self.told(&changes, now)))
-    }
-
-    /// Ids of provisional actions.
-    pub fn provisional(&self) -> Vec<String> {
-        self.host.provisional().map(|action| action.order.id.clone()).collect()
     }
 
     /// Takes back all that is in effect, since everything is stopped.
@@ -311,12 +301,6 @@ impl Actions {
         Ok(self.told(&changes, now))
     }
 
-    /// The newest known action of which this holds.
-    pub fn newest(&self, holds: impl Fn(&Action) -> bool) -> Option<&Action> {
-        let all = self.host.actions().map(Arc::as_ref).filter(|action| holds(action));
-        all.max_by_key(|action| action.planned_at)
-    }
-
     /// What is blocked now, read from the kernel.
     ///
     /// # Errors
@@ -344,26 +328,18 @@ impl Actions {
         Ok(self.told(&changes, now))
     }
 
-    /// Takes what became of packages of triage.
+    /// What is to be carried out elsewhere.
+    pub fn take_jobs(&mut self) -> Vec<Job> {
+        self.host.take_jobs()
+    }
+
+    /// Takes what became of something that was carried out elsewhere.
     ///
     /// # Errors
     /// The ledger's.
-    pub fn take_packages(&mut self, now: Timestamp) -> Result<Told> {
-        let mut changes = Changes::default();
-        for (id, outcome) in self.packages.made() {
-            changes.append(self.host.reported(&id, outcome, now)?);
-        }
+    pub fn reported(&mut self, report: Report, now: Timestamp) -> Result<Told> {
+        let changes = self.host.reported(report, now)?;
         Ok(self.told(&changes, now))
-    }
-
-    /// The action that put this item into quarantine, and has it there.
-    pub fn that_took(&self, item: &str) -> Option<&Arc<Action>> {
-        let took = |action: &&Arc<Action>| {
-            action.state == ActionState::Done
-                && action.order.action == quarantine_file::ID
-                && action.former.as_deref() == Some(item)
-        };
-        self.host.actions().find(took)
     }
 
     /// A person deletes an item for good.
@@ -390,6 +366,10 @@ impl Actions {
     /// The ledger's.
     pub fn end(&mut self, now: Timestamp) -> Result<()> {
         self.host.undo(&Which::All, Undo::Policy("the agent is uninstalled"), now)?;
+        // Nobody is there any more who would carry them out elsewhere.
+        for job in self.host.take_jobs() {
+            self.host.reported(job.run(|| None), now)?;
+        }
         Ok(())
     }
 
@@ -451,70 +431,6 @@ impl Actions {
         Ok(self.told(&changes, now))
     }
 
-    /// Next moment at which [`Actions::tick`] has something to do.
-    pub fn next_tick(&self) -> Option<Timestamp> {
-        self.host.next_tick()
-    }
-
-    /// An action by its id.
-    pub fn action(&self, id: &str) -> Option<&Arc<Action>> {
-        self.host.action(id)
-    }
-
-    /// All known actions, by their beginning; those in effect, or all.
-    pub fn list(&self, all: bool) -> Vec<Action> {
-        let mut list: Vec<Action> = self
-            .host
-            .actions()
-            .filter(|action| all || !wide::is_finished(action))
-            .map(|action| (**action).clone())
-            .collect();
-        list.sort_by(|a, b| a.planned_at.cmp(&b.planned_at).then_with(|| a.order.id.cmp(&b.order.id)));
-        list
-    }
-
-    /// Blocks in effect.
-    pub fn live(&self) -> u64 {
-        self.host.live() as u64
-    }
-
-    /// Newest record of the ledger, and the head of its hash chain.
-    pub fn head(&self) -> (u64, Vec<u8>) {
-        let (sequence, hash) = self.host.head();
-        (sequence, hash.to_vec())
-    }
-
-    /// The chain's hash at a record.
-    ///
-    /// # Errors
-    /// The ledger's.
-    pub fn hash_at(&self, sequence: u64) -> Result<Option<Hash>> {
-        Ok(self.host.ledger().hash_at(sequence)?)
-    }
-
-    /// Reads the ledger from the disk again and holds it against heads that others saw.
-    ///
-    /// # Errors
-    /// The first record that is not as it was written.
-    pub fn verify(&self, seen: &[(u64, Hash)]) -> Result<u64> {
-        Ok(self.host.ledger().verify(seen)?)
-    }
-
-    /// State of the module.
-    pub fn status(&self, policy: &Policy) -> ModuleStatus {
-        let state = match (&self.problem, (DESCRIPTOR.is_on)(policy)) {
-            (_, false) => "off",
-            (Some(_), true) => "failing",
-            (None, true) => "on",
-        };
-        ModuleStatus {
-            id: DESCRIPTOR.id.into(),
-            state: state.into(),
-            detail: self.problem.clone().unwrap_or_default(),
-            restarts: 0,
-        }
-    }
-
     fn refresh(&mut self, now: Timestamp) -> Result<Changes> {
         self.looked = Instant::now();
         let mut surroundings: Surroundings = match guard_facts(&[]) {
@@ -531,9 +447,7 @@ impl Actions {
             self.host.renew_isolations(now)?;
         }
         let mut changes = self.host.set_surroundings(surroundings, now)?;
-        if let Some(error) = self.host.watch(now) {
-            tracing::warn!(%error, "what is in effect on this host cannot be looked after");
-        }
+        self.hold(now);
         if self.problem.is_some() {
             // Something did not answer before: make the kernel agree with the ledger again.
             let (again, problem) = self.host.start(now)?;

@@ -6,10 +6,11 @@ use std::sync::mpsc::Sender;
 use anyhow::Result;
 use sakimori_model::action::{Cause, Target};
 use sakimori_model::{ActionState, Network, Order, Timestamp, id};
-use sakimori_respond::actions::{self, Runs, TargetKind};
+use sakimori_respond::actions::{self, Runs, TargetKind, collect_triage, process};
 use sakimori_respond::mandate::Authority;
-use sakimori_wire::ipc::{ActAsk, Answer, Ask, Farewell, QuarantineAsk, Wanted};
+use sakimori_wire::ipc::{ActAsk, Answer, Ask, Farewell, QuarantineAsk};
 
+use super::aside::Asked;
 use super::{Message, Supervisor};
 
 /// Most reasons in one answer.
@@ -59,33 +60,25 @@ impl Supervisor {
                 let _ = reply.send(Answer::Done { count: done as u64, refused });
                 self.spool_actions(told)?;
             }
-            Ask::Order(wanted) => {
-                let order = match ordered(wanted) {
-                    Ok(order) => order,
-                    Err(reason) => {
-                        let _ = reply.send(Answer::Done { count: 0, refused: vec![reason] });
-                        return Ok(());
-                    }
-                };
-                let id = order.id.clone();
-                let told = self.actions.submit_as(vec![order], Authority::Root, now)?;
-                let refused = match self.actions.action(&id) {
-                    Some(known) if matches!(known.state, ActionState::Done | ActionState::Running) => Vec::new(),
-                    Some(known) => vec![known.reason.clone().unwrap_or_else(|| known.state.name().to_owned())],
-                    None => vec!["the surroundings of this host are not known yet; it is carried out then".to_owned()],
-                };
-                let _ = reply.send(Answer::Done { count: u64::from(refused.is_empty()), refused });
-                self.spool_actions(told)?;
-            }
             Ask::Act(ask) => {
                 let answer = match acted(ask, now) {
                     Err(reason) => Answer::Failed { reason },
                     Ok(order) => {
                         let id = order.id.clone();
+                        // A package takes minutes: who asks for one looks again.
+                        let waits = order.action != collect_triage::ID;
                         let told = self.actions.submit_as(vec![order], Authority::Root, now)?;
                         self.spool_actions(told)?;
-                        let action = self.actions.action(&id).map(|action| (**action).clone());
-                        Answer::Actions { actions: action.into_iter().collect() }
+                        if waits && self.actions.is_out(&id) {
+                            self.asked.push(Asked::new(id, reply.clone()));
+                            return Ok(());
+                        }
+                        match self.actions.action(&id) {
+                            Some(action) => Answer::Actions { actions: vec![(**action).clone()] },
+                            None => Answer::Failed {
+                                reason: "what surrounds this host is not known yet; it is carried out then".to_owned(),
+                            },
+                        }
                     }
                 };
                 let _ = reply.send(answer);
@@ -173,17 +166,27 @@ fn by_hand(network: Network, expiry: Timestamp, by: &str) -> Order {
     order("block_address", Target::Network(network), Some(expiry), BTreeMap::new(), by)
 }
 
-/// An order of an action of the catalog, from words.
-fn ordered(wanted: Wanted) -> Result<Order, String> {
-    let Wanted { action, target, expiry, inputs, by } = wanted;
-    let known = actions::find(&action).filter(|known| known.runs == Runs::Host);
-    let known = known.ok_or_else(|| {
-        let here = actions::CATALOG.iter().filter(|known| known.runs == Runs::Host).map(|known| known.id);
-        format!("expected an action of hosts: {}", here.collect::<Vec<_>>().join(", "))
+/// An order of root's at this host, for one of the host's own actions. What the action does not know is refused here, before
+/// there is a record: who asks for a dry run must never get the act.
+fn acted(ask: ActAsk, now: Timestamp) -> Result<Order, String> {
+    let ActAsk { action, target, seconds, inputs, by } = ask;
+    let here = || {
+        let begun = |known: &&&actions::Descriptor| known.runs == Runs::Host && known.target != TargetKind::Setting;
+        actions::CATALOG.iter().filter(begun)
+    };
+    let known = actions::find(&action).filter(|known| here().any(|one| one == known)).ok_or_else(|| {
+        let hosts: Vec<&str> = here().map(|known| known.id).collect();
+        format!("this host has no action {action}; it has {}", hosts.join(", "))
     })?;
-    if expiry.is_some() && !known.expires {
-        return Err(format!("{action} does not end by itself"));
+    let has = |name: &str| known.inputs.iter().any(|input| input.name == name);
+    if inputs.contains_key(process::DRY_RUN) && !has(process::DRY_RUN) {
+        return Err(format!("{} has no dry run; nothing was done", known.id));
     }
+    process::check_inputs(&inputs, known)?;
+    if seconds.is_some() && !known.expires {
+        return Err(format!("{} does not end by itself", known.id));
+    }
+    let expiry = seconds.map(|seconds| now.plus_secs(i64::from(seconds)));
     Ok(order(known.id, known.target.read(&target)?, expiry, inputs, &by))
 }
 
@@ -201,30 +204,31 @@ fn order(action: &str, target: Target, expiry: Option<Timestamp>, inputs: BTreeM
     }
 }
 
-/// An order of root's at this host, for one of the host's own actions.
-fn acted(ask: ActAsk, now: Timestamp) -> Result<Order, String> {
-    let ActAsk { action, target, seconds, inputs, by } = ask;
-    let known = actions::find(&action).filter(|known| known.runs == Runs::Host);
-    let target = match known.map(|known| known.target) {
-        None | Some(TargetKind::Channel | TargetKind::Setting) => {
-            let hosts = actions::CATALOG.iter().filter(|known| known.runs == Runs::Host).map(|known| known.id);
-            let hosts: Vec<&str> = hosts.collect();
-            return Err(format!("this host has no action {action}; it has {}", hosts.join(", ")));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(action: &str, target: &str, seconds: Option<u32>, inputs: &[(&str, &str)]) -> Result<Order, String> {
+        let inputs = inputs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (action, target, by) = (action.to_owned(), target.to_owned(), "ann".to_owned());
+        acted(ActAsk { action, target, seconds, inputs, by }, Timestamp::from_secs(1_800_000_000))
+    }
+
+    #[test]
+    fn what_an_action_does_not_know_is_refused_and_a_dry_run_above_all() {
+        for action in actions::CATALOG.iter().filter(|known| known.runs == Runs::Host) {
+            let dry = ask(action.id, "x", None, &[("dry_run", "true")]);
+            let knows = action.inputs.iter().any(|input| input.name == "dry_run");
+            assert!(knows || dry.is_err(), "{}", action.id);
         }
-        Some(TargetKind::Network) => Target::Network(target.parse::<Network>().map_err(|error| error.to_string())?),
-        Some(TargetKind::File) => Target::File(target),
-        Some(TargetKind::Resource(kind)) => actions::resource(kind, &target)?,
-    };
-    let cause = Cause { by, title: "by hand".into(), ..Cause::default() };
-    Ok(Order {
-        id: id::row_id(),
-        action,
-        target,
-        expiry: seconds.map(|seconds| now.plus_secs(i64::from(seconds))),
-        cause,
-        via: None,
-        probe: false,
-        inputs,
-        signatures: Vec::new(),
-    })
+        assert!(ask("lock_user", "mallory", None, &[("dry_run", "true")]).unwrap_err().contains("no dry run"));
+        assert!(ask("lock_user", "mallory", None, &[("end_session", "true")]).unwrap_err().contains("no input"));
+        assert!(ask("lock_user", "mallory", Some(60), &[]).unwrap_err().contains("does not end by itself"));
+        assert!(ask("notify", "ops", None, &[]).unwrap_err().contains("this host has no action"));
+        assert!(ask("prevent_mode", "x", None, &[]).unwrap_err().contains("this host has no action"));
+        let order = ask("kill_tree", "4711@99", None, &[("dry_run", "true")]).unwrap();
+        assert!(process::is_dry_run(&order));
+        let order = ask("isolate_host", "this", Some(60), &[("allow", "[]")]).unwrap();
+        assert_eq!(order.expiry, Some(Timestamp::from_secs(1_800_000_060)));
+    }
 }

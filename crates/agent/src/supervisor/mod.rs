@@ -14,6 +14,7 @@
 
 pub mod actions;
 pub mod antimalware;
+mod aside;
 mod ask;
 mod blocker;
 mod budgets;
@@ -57,6 +58,7 @@ use crate::host_facts::HostFacts;
 use crate::spool::{self, Spool, SpoolOptions};
 use actions::Actions;
 use antimalware::Antimalware;
+use aside::{Aside, Asked};
 use budgets::{Budgets, Of};
 use bundles::Bundles;
 use enrolment::{ByToken, Identity};
@@ -124,6 +126,8 @@ pub enum Message {
     Network(intrusion_prevention::Told),
     /// Something of a scan.
     Scan(scans::Told),
+    /// An action that was carried out beside the loop is over.
+    Acted(sakimori_respond::host::Report),
 }
 
 /// The running agent.
@@ -133,6 +137,9 @@ pub struct Supervisor {
     facts: HostFacts,
     spool: Spool,
     actions: Actions,
+    aside: Aside,
+    /// Those at the control socket who wait for what comes of an action.
+    asked: Vec<Asked>,
     policy: policy::InEffect,
     power: power::Power,
     checks: confirm::Checks,
@@ -231,6 +238,8 @@ impl Supervisor {
             facts,
             spool,
             actions,
+            aside: Aside::new(&config.agent.state, to.clone()),
+            asked: Vec::new(),
             policy,
             power,
             checks: confirm::Checks::default(),
@@ -270,6 +279,8 @@ impl Supervisor {
     /// What a start does once: the kernel as the ledger says, orders that a crash kept from the ledger, workers.
     fn begin(&mut self) -> Result<()> {
         let now = self.clock.now();
+        // Before all else: nothing may open a host that is isolated, not even the time that a start takes.
+        self.actions.hold(now);
         self.say("agent-start", format!("sakimori-agent {} starts", env!("CARGO_PKG_VERSION")), |_| {});
         if let Some(fact) = self.copied {
             let remedy = "a group's token in the token file, or sakimori-agent enroll TOKEN, gives it one of its own";
@@ -379,6 +390,7 @@ impl Supervisor {
             }
             Message::Network(told) => self.network_told(told),
             Message::Scan(told) => self.scan_told(told),
+            Message::Acted(report) => self.acted(report),
             Message::Folder => self.look_at_inputs(),
             Message::Ask { ask, reply } => self.answer(ask, &reply),
             Message::SnapshotKept(covers) => self.spool.covered(&covers),
@@ -431,8 +443,6 @@ impl Supervisor {
             self.look_at_budgets();
             self.look_at_disk()?;
             self.step_scans()?;
-            let packages = self.actions.take_packages(self.clock.now())?;
-            self.spool_actions(packages)?;
             if self.stopping.is_none() {
                 self.look_at_identity()?;
             }
@@ -468,6 +478,8 @@ impl Supervisor {
             let events = self.actions.submit(orders, self.clock.now())?;
             self.spool_actions(events)?;
         }
+        self.hand_out()?;
+        self.answer_asked();
         self.keep_scans()?;
         let room = self.spool.has_room();
         self.logs.credit(room);

@@ -43,7 +43,9 @@ pub enum Kind {
     Enrol,
     /// Judges packets.
     Network,
-    /// Looks into what a triage package is made of, and packs it.
+    /// Opens and reads what a triage package is made of.
+    Gather,
+    /// Looks into it, and packs it.
     Triage,
     /// Signs a package with the identity's key.
     Sign,
@@ -62,11 +64,13 @@ pub fn spawn(kind: Kind, group: Option<Group>) -> Result<Started> {
         Kind::Uplink => ("uplink", UPLINK_UID),
         Kind::Enrol => ("enrol", UPLINK_UID),
         Kind::Network => ("network", NETWORK_UID),
+        Kind::Gather => ("gather", 0),
         Kind::Triage => ("triage", TRIAGE_UID),
         Kind::Sign => ("sign", UPLINK_UID),
     };
     let mut spec = WorkerSpec::own(name, &["worker", name], uid, uid);
-    spec.network = matches!(kind, Kind::Uplink | Kind::Enrol);
+    spec.network = matches!(kind, Kind::Uplink | Kind::Enrol | Kind::Gather);
+    spec.opens = kind == Kind::Gather;
     spec.group = group;
     spec.env.extend(crate::ALLOCATOR_SETTINGS.iter().map(|(name, value)| (name.into(), value.into())));
     Ok(Started(sakimori_sys::worker::spawn(&spec).with_context(|| format!("cannot start the {name} worker"))?))
@@ -94,6 +98,14 @@ impl Started {
     /// Ends it.
     pub fn end(self) {
         drop(self.0);
+    }
+
+    /// Ends it, without waiting for that: the kernel may hold it up for ever.
+    pub fn leave(self) {
+        let _ = self.0.kill();
+        if let Err(error) = std::thread::Builder::new().name("leave".into()).spawn(move || drop(self.0)) {
+            tracing::warn!(%error, "nobody waits for the end of a worker that is held up");
+        }
     }
 
     /// Begins reading and writing. `read` gets every message, and `None` at the end.

@@ -1,14 +1,13 @@
 //! Triage packages on this host: a folder that root alone can enter, within a budget. When they are too many, the oldest go.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use sakimori_model::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::files::write_atomically;
+use crate::files::{own_folder, write_atomically};
 
 /// Most packages that are kept.
 pub const MOST_PACKAGES: usize = 8;
@@ -42,33 +41,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the folder, or makes it; what a crash left unfinished goes.
+    /// Opens the folder, or makes it.
     ///
     /// # Errors
     /// It is somebody else's, or others can enter it.
     pub fn open(folder: &Path) -> Result<Self> {
-        match fs::DirBuilder::new().mode(0o700).recursive(true).create(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(error).with_context(|| format!("cannot make {}", folder.display()));
-            }
-            _ => {}
-        }
-        let found = fs::symlink_metadata(folder).with_context(|| format!("cannot look at {}", folder.display()))?;
-        let own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
-        if !own || found.permissions().mode() & 0o077 != 0 {
-            bail!("{} must be a folder of this user that nobody else can enter (mode 700)", folder.display());
-        }
-        let mut items = Vec::new();
-        for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.ends_with(".new") {
-                let _ = fs::remove_file(entry.path());
-            }
-            let Some(name) = name.strip_suffix(ENDING).filter(|name| is_name(name)) else { continue };
-            let size = entry.metadata().map_or(0, |found| found.len());
-            items.push(Item { name: name.to_owned(), size });
-        }
-        items.sort_by(|one, other| one.name.cmp(&other.name));
+        let found = own_folder(folder, ENDING, is_name)?;
+        let items = found.into_iter().map(|(name, size)| Item { name, size }).collect();
         Ok(Self { folder: folder.to_owned(), items })
     }
 
@@ -163,6 +142,8 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -1,9 +1,10 @@
-//! What a triage package leaves out. Of an environment the names stay and every value goes. In texts (command lines, autoruns,
-//! ends of logs) what follows a word like `password`, `token` or `secret`, what stands behind a user's name in an address, and
-//! the value of `Environment=` is replaced by `***`. Pure.
+//! What a triage package leaves out. Of an environment the names stay and every value goes; so it is with the jobs of `at`, which
+//! hold the whole environment of who ordered them, and with `/etc/environment`. In texts (command lines, autoruns, ends of logs)
+//! what follows a word like `password`, `token`, `secret` or `key`, up to the next blank or the quote that closes it, what stands
+//! behind a user's name in an address, and the value of `Environment=` is replaced by `***`. Pure.
 //!
-//! False negatives: a secret that nothing calls one (`mysql -phunter2`, a bare argument). False positives: an innocent value
-//! behind such a word.
+//! False negatives: a secret that nothing calls one (`mysql -phunter2`, a bare argument), and what goes on in the next line. False
+//! positives: an innocent value behind such a word, and what follows it without a blank.
 
 /// Longest name of a variable.
 const MAX_NAME: usize = 128;
@@ -27,6 +28,8 @@ const SECRETS: &[&str] = &[
     "authorization",
     "cookie",
 ];
+/// Ends of names whose value is one; `keyboard` is none.
+const KEY: &str = "key";
 /// Words that are followed by a secret after a blank.
 const BEARERS: &[&str] = &["bearer ", "basic "];
 /// What stands in the place of a secret.
@@ -59,7 +62,71 @@ pub fn text(bytes: &[u8]) -> String {
     out
 }
 
-/// One line, or the words of a command.
+/// A file of assignments as a shell reads them (`NAME=value`, `export NAME=value`): of each the name stays. A value ends with
+/// its line, or with the line in which its last quote is closed; whatever else is there is masked as any text.
+pub fn assignments(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_ref();
+    while !rest.is_empty() {
+        let end = rest.find('\n').map_or(rest.len(), |at| at + 1);
+        let (one, after) = rest.split_at(end);
+        let begun = one.trim_start();
+        let begun = begun.strip_prefix("export ").unwrap_or(begun);
+        let name = begun.split_once('=').map(|(name, _)| name).filter(|name| is_variable(name));
+        let Some(name) = name else {
+            out.push_str(&line(one));
+            rest = after;
+            continue;
+        };
+        out.push_str(&format!("{name}={MASK}\n"));
+        let value = one.len() - begun.len() + name.len() + 1;
+        rest = rest.get(value..).map_or("", |value| value.get(shell_end(value.as_bytes())..).unwrap_or_default());
+    }
+    out
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// Behind the line in which what begins here ends: no quote is open there, and the line's end is not escaped.
+fn shell_end(bytes: &[u8]) -> usize {
+    let (mut quote, mut escaped) = (None, false);
+    for (at, byte) in bytes.iter().enumerate() {
+        match (byte, quote) {
+            _ if escaped => escaped = false,
+            (b'\\', None | Some(b'"')) => escaped = true,
+            (b'"' | b'\'', None) => quote = Some(*byte),
+            (byte, Some(open)) if *byte == open => quote = None,
+            (b'\n', None) => return at + 1,
+            _ => {}
+        }
+    }
+    bytes.len()
+}
+
+/// The words of a command line. The value of an option or a variable is all the rest of its word, blanks too.
+pub fn words<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut before = "";
+    let mut masked = Vec::new();
+    for word in words {
+        let named = word.split_once('=').map(|(name, _)| name).filter(|name| is_variable(&name.replace('-', "_")));
+        let is_secret = |name: &str| line(&format!("{name}=x")).ends_with(MASK);
+        let is_value = line(&format!("{before} x")).ends_with(MASK);
+        masked.push(match named {
+            _ if is_value => MASK.to_owned(),
+            // A command of a shell's: its assignments end at blanks.
+            _ if before == "-c" => line(word),
+            Some(name) if is_secret(name) => format!("{name}={MASK}"),
+            _ => line(word),
+        });
+        before = word;
+    }
+    masked
+}
+
+/// One line, or a command.
 pub fn line(line: &str) -> String {
     let small = line.to_ascii_lowercase();
     if let Some(at) =
@@ -72,6 +139,11 @@ pub fn line(line: &str) -> String {
     for word in SECRETS {
         for (at, _) in small.match_indices(word) {
             hidden.extend(value_of(bytes, at, at + word.len()));
+        }
+    }
+    for (at, _) in small.match_indices(KEY) {
+        if bytes.get(at + KEY.len()).is_none_or(|next| !next.is_ascii_alphabetic()) {
+            hidden.extend(value_of(bytes, at, at + KEY.len()));
         }
     }
     for word in BEARERS {
@@ -120,13 +192,29 @@ fn value_of(bytes: &[u8], word: usize, end: usize) -> Option<(usize, usize)> {
     let quote = skip(name, |byte| b"\"'".contains(&byte));
     let blank = skip(quote, |byte| byte == b' ' || byte == b'\t');
     let from = match bytes.get(blank) {
-        Some(b'=' | b':') => skip(blank + 1, |byte| b" \t\"'=".contains(&byte)),
+        Some(b'=' | b':') => skip(blank + 1, |byte| b" \t=".contains(&byte)),
         // `--password hunter2`: the word belongs to an option.
-        Some(_) if blank > quote && is_option(bytes, word) => skip(blank, |byte| b"\"'".contains(&byte)),
+        Some(_) if blank > quote && is_option(bytes, word) => blank,
         _ => return None,
     };
-    let to = end_of(bytes, from);
+    // Within quotes of its own a blank is a part of it.
+    let (from, to) = match bytes.get(from) {
+        Some(open @ (b'"' | b'\'')) => (from + 1, quoted_end(bytes, from + 1, *open)),
+        _ => (from, end_of(bytes, from)),
+    };
     (to > from).then_some((from, to))
+}
+
+/// Where what a quote opened before here is closed.
+fn quoted_end(bytes: &[u8], from: usize, quote: u8) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    let mut escaped = false;
+    let closes = |byte: &u8| {
+        let now = std::mem::take(&mut escaped);
+        escaped = !now && *byte == b'\\' && quote == b'"';
+        !now && (*byte == quote || *byte == b'\n')
+    };
+    from + rest.iter().position(closes).unwrap_or(rest.len())
 }
 
 fn is_option(bytes: &[u8], at: usize) -> bool {
@@ -135,10 +223,15 @@ fn is_option(bytes: &[u8], at: usize) -> bool {
     bytes.get(word) == Some(&b'-')
 }
 
-/// Where a value ends that begins here.
+/// Where a value ends that begins here: at a blank, or at a quote, which was opened before its name. Not at what is escaped.
 fn end_of(bytes: &[u8], from: usize) -> usize {
-    let ends = |byte: &u8| byte.is_ascii_whitespace() || b"\"',;&".contains(byte);
     let rest = bytes.get(from..).unwrap_or_default();
+    let mut escaped = false;
+    let ends = |byte: &u8| {
+        let now = std::mem::take(&mut escaped);
+        escaped = !now && *byte == b'\\';
+        (!now && (byte.is_ascii_whitespace() || b"\"'".contains(byte))) || *byte == b'\n'
+    };
     from + rest.iter().position(ends).unwrap_or(rest.len())
 }
 
@@ -189,6 +282,11 @@ mod tests {
             ("run --password=hunter2 --user eve", "run --password=*** --user eve"),
             ("run --db-password hunter2 -v", "run --db-password *** -v"),
             ("DB_PASSWORD='hunter2' x", "DB_PASSWORD='***' x"),
+            ("run --password=hunter2,;&x -v", "run --password=*** -v"),
+            ("DB_PASSWORD=\"hunter2 x y\" z", "DB_PASSWORD=\"***\" z"),
+            ("KEY=hunter2 X_KEY='hunter2 x' keyboard=us", "KEY=*** X_KEY='***' keyboard=us"),
+            ("SECRET=hunter2\\ hunter2; export SECRET", "SECRET=*** export SECRET"),
+            ("sh -c 'TOKEN=hunter2' x", "sh -c 'TOKEN=***' x"),
             ("{\"api_key\": \"hunter2\", \"a\": 1}", "{\"api_key\": \"***\", \"a\": 1}"),
             ("curl https://eve:hunter2@example.org/a", "curl https://eve:***@example.org/a"),
             ("curl -H 'Authorization: Bearer hunter2'", "curl -H 'Authorization: *** ***'"),
@@ -205,6 +303,28 @@ mod tests {
     }
 
     #[test]
+    fn of_assignments_only_names_are_kept() {
+        let job = "#!/bin/sh\n# mail eve 0\numask 22\nHOME=/root; export HOME\nPW=hunter2\\ hunter2; export PW\n\
+                   X=a\"\n\"hunter2; export X\nexport Y='hunter2\nhunter2'\ncd /root || {\n}\n/opt/run --token hunter2\n";
+        let kept = assignments(job.as_bytes());
+        assert!(!kept.contains("hunter2") && !kept.contains("/root;"), "{kept}");
+        for line in ["#!/bin/sh", "HOME=***", "PW=***", "X=***", "Y=***", "cd /root || {", "/opt/run --token ***"] {
+            assert!(kept.lines().any(|one| one == line), "{line}: {kept}");
+        }
+        assert_eq!(assignments(b"A=\"hunter2\nnever closed"), "A=***\n");
+        assert_eq!(assignments(b"PATH=/bin"), "PATH=***\n");
+    }
+
+    #[test]
+    fn of_a_word_all_is_its_value() {
+        let words = |all: &[&str]| super::words(all.iter().copied());
+        assert_eq!(words(&["x", "--token=hunter 2", "-v"]), ["x", "--token=***", "-v"]);
+        assert_eq!(words(&["env", "API_KEY=hunter 2", "x"]), ["env", "API_KEY=***", "x"]);
+        assert_eq!(words(&["x", "--password", "hunter 2", "--user=eve x"]), ["x", "--password", "***", "--user=eve x"]);
+        assert_eq!(words(&["sh", "-c", "PASSWORD=hunter2 exec x"]), ["sh", "-c", "PASSWORD=*** exec x"]);
+    }
+
+    #[test]
     fn any_bytes_are_a_text() {
         for seed in 0_u32..2_000 {
             let pool = b"password=:@/ \"'\xff\xc3\xa4token--Environment=\0\n";
@@ -215,7 +335,7 @@ mod tests {
                     pool[(state >> 16) as usize % pool.len()]
                 })
                 .collect();
-            let _ = (text(&bytes), names(&bytes));
+            let _ = (text(&bytes), names(&bytes), assignments(&bytes));
         }
     }
 }

@@ -27,6 +27,8 @@ use report::Process;
 
 /// What it keeps: the files of a package, and the archive beside them.
 const CONFINED: Sandbox = Sandbox { executable_memory: false, memory: 512 << 20, descriptors: 64 };
+/// Where files of assignments lie: jobs of `at` hold the environment of who ordered them.
+const ASSIGNMENTS: &[&str] = &["/var/spool/cron/atjobs/", "/var/spool/at/", "/etc/environment"];
 /// Most bytes of an autorun's file.
 const MAX_AUTORUN: u64 = 64 << 10;
 /// Most bytes of a log, its end.
@@ -198,7 +200,9 @@ impl Making {
             Kind::Autorun => self.name_programs(&bytes),
             _ => {}
         }
-        self.package.add(path, mask::text(&bytes).as_bytes());
+        let assigns = ASSIGNMENTS.iter().any(|place| path.starts_with(place)) || path.ends_with("/.pam_environment");
+        let text = if assigns { mask::assignments(&bytes) } else { mask::text(&bytes) };
+        self.package.add(path, text.as_bytes());
     }
 
     fn program(&mut self, kind: Kind, path: &str, file: &File, size: u64) {

@@ -109,19 +109,12 @@ impl Process {
     }
 }
 
-/// The words of a command line, masked: a secret may be the word behind its option.
+/// The words of a command line, masked.
 fn command(bytes: &[u8]) -> Vec<String> {
     let bytes = bytes.get(..MAX_COMMAND).unwrap_or(bytes);
     let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty()).take(MAX_WORDS);
     let words: Vec<String> = words.map(|word| mask::plain(&String::from_utf8_lossy(word))).collect();
-    let mut before = "";
-    let mut masked = Vec::with_capacity(words.len());
-    for word in &words {
-        let is_value = mask::line(&format!("{before} x")).ends_with("***");
-        masked.push(if is_value { "***".to_owned() } else { mask::line(word) });
-        before = word;
-    }
-    masked
+    mask::words(words.iter().map(String::as_str))
 }
 
 /// The records of a list of logins, a line each.

@@ -43,7 +43,7 @@ pub fn back(
         platform.api.call("POST", &format!("/api/v1/actions/{}/undo", field(&block, "/order/id")), None)?;
         wait(&format!("{from} is out of: {place}"), PATIENCE, || !held())?;
         let undone = began.elapsed();
-        let (changed, equal) = (format!("{place} + {from}"), "equal".to_owned());
+        let (changed, equal) = (format!("{place} + {from}"), "out again".to_owned());
         told.played.push(Played { playbook, step, changed, done, undone, equal });
     }
     if !world.reaches(from, to) {

@@ -106,7 +106,7 @@ fn given_back(platform: &Platform, script: &Path, told: &mut Told) -> Result<()>
         bail!("delete it from quarantine: {}", String::from_utf8_lossy(&out.stderr));
     }
     let (playbook, changed) = ("quarantine-malware", "the file, out of its folder".to_owned());
-    told.played.push(Played { playbook, step, changed, done, undone, equal: "equal".into() });
+    told.played.push(Played { playbook, step, changed, done, undone, equal: "the same bytes".into() });
     told.lines.push(Line {
         step,
         seen: "a person, at the manager".into(),

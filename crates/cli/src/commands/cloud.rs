@@ -138,11 +138,7 @@ pub fn run(shared: &Shared, command: CloudCommand) -> Result<ExitCode> {
             if actions.is_empty() && kinds.is_empty() {
                 bail!("say for what: --playbook FILE, --action ACTION or --channel KIND");
             }
-            let mut rights = least::rights(actions);
-            for kind in &kinds {
-                let findings = channels::find(kind).and_then(|kind| kind.findings);
-                rights.extend(findings.with_context(|| format!("no kind {kind} of channel takes findings"))?.rights);
-            }
+            let mut rights = rights(actions, &kinds)?;
             if with_check {
                 rights.insert(TO_CHECK);
             }
@@ -153,6 +149,16 @@ pub fn run(shared: &Shared, command: CloudCommand) -> Result<ExitCode> {
         }
         CloudCommand::Add(args) => add(&args, shared.json),
     }
+}
+
+/// The rights of these actions and kinds of channels.
+fn rights(actions: Vec<&'static Descriptor>, kinds: &[String]) -> Result<BTreeSet<&'static str>> {
+    let mut rights = least::rights(actions);
+    for kind in kinds {
+        let findings = channels::find(kind).and_then(|kind| kind.findings);
+        rights.extend(findings.with_context(|| format!("no kind {kind} of channel takes findings"))?.rights);
+    }
+    Ok(rights)
 }
 
 impl Wanted {
@@ -327,6 +333,32 @@ mod tests {
         let again = append(&file, &block("shop", &account)).unwrap_err();
         assert!(again.to_string().contains("nothing was changed"), "{again}");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+
+    #[test]
+    fn the_rights_of_channels_are_bound_to_what_findings_are_about() {
+        let site = Site { region: "eu-west-1".into(), account: "123456789012".into(), ..Site::default() };
+        let kinds = ["security_hub".to_owned(), "event_bridge".to_owned()];
+        let policy = least::policy(&rights(Vec::new(), &kinds).unwrap(), &site);
+        let statements = policy["Statement"].as_array().unwrap();
+        let mut named: Vec<&str> = statements
+            .iter()
+            .flat_map(|one| one["Action"].as_array().unwrap())
+            .map(|one| one.as_str().unwrap())
+            .collect();
+        named.sort_unstable();
+        assert_eq!(named, sakimori_respond::reach::FINDINGS);
+        let mut on: Vec<&str> = statements.iter().map(|one| one["Resource"].as_str().unwrap()).collect();
+        on.sort_unstable();
+        assert_eq!(
+            on,
+            [
+                "arn:aws:events:eu-west-1:123456789012:event-bus/*",
+                "arn:aws:securityhub:eu-west-1:123456789012:hub/default",
+                "arn:aws:securityhub:eu-west-1:123456789012:product/123456789012/default",
+            ]
+        );
+        assert!(rights(Vec::new(), &["slack".to_owned()]).unwrap_err().to_string().contains("takes findings"));
     }
 
     #[test]

@@ -80,10 +80,12 @@ impl Hub {
         Ok(Self { account, number, product, client: OnceCell::new() })
     }
 
-    /// The ARN of an instance of this account.
-    pub fn instance(&self, region: Option<&str>, id: &str) -> String {
-        let region = region.filter(|region| !region.is_empty()).unwrap_or(&self.account.region);
-        format!("arn:{}:ec2:{region}:{}:instance/{id}", partition(region), self.number)
+    /// The ARN of an instance of the account and region that are known of it; of this account's where one is not.
+    pub fn instance(&self, account: &str, region: &str, id: &str) -> String {
+        let is_number = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+        let number = if is_number { account } else { &self.number };
+        let region = if region.is_empty() { &self.account.region } else { region };
+        format!("arn:{}:ec2:{region}:{number}:instance/{id}", partition(region))
     }
 
     async fn client(&self) -> &Client {
@@ -177,8 +179,10 @@ mod tests {
         let account = Account { region: "cn-north-1".into(), account_id: Some("1".repeat(12)), ..Account::default() };
         let hub = Hub::new(account.clone()).unwrap();
         assert_eq!(hub.product, "arn:aws-cn:securityhub:cn-north-1:111111111111:product/111111111111/default");
-        assert_eq!(hub.instance(Some(""), "i-1"), "arn:aws-cn:ec2:cn-north-1:111111111111:instance/i-1");
-        assert_eq!(hub.instance(Some("us-east-1"), "i-1"), "arn:aws:ec2:us-east-1:111111111111:instance/i-1");
+        assert_eq!(hub.instance("", "", "i-1"), "arn:aws-cn:ec2:cn-north-1:111111111111:instance/i-1");
+        let other = hub.instance("222222222222", "us-east-1", "i-1");
+        assert_eq!(other, "arn:aws:ec2:us-east-1:222222222222:instance/i-1", "of another account than the findings");
+        assert!(hub.instance("no number :/", "us-east-1", "i-1").contains(":111111111111:"));
         assert!(Hub::new(Account { account_id: None, ..account }).unwrap_err().contains("account_id"));
     }
 }

@@ -1,9 +1,10 @@
 //! Cuts this host off from all but its manager, in a table of its own ([`sakimori_sys::nft::isolate`]).
 //!
 //! The table comes and goes whole, in one transaction each way, so taking it away leaves the ruleset as it was. What may
-//! pass is what was known when the isolation was ordered (the ledger keeps it, for a start without a network) and what
-//! became known since: a manager that moved to another address of its name. An isolation that would lose the manager at
-//! once, since no address of it is known, is refused.
+//! pass is what was known when the isolation was ordered (the ledger keeps it, for a start without a network) and, of the
+//! manager alone, what became known since: one that moved to another address of its name. Name servers are those of the order:
+//! whoever edits resolv.conf(5) on an isolated host opens no way out. An isolation that would lose the manager at once, since no
+//! address of it is known, is refused.
 //!
 //! What it does not see: frames that never become packets of this host's (a switch between two of its containers), and
 //! programs that write to the device themselves, which only root can.
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sakimori_model::{Action, Network};
 use sakimori_respond::actions::isolate_host;
-use sakimori_respond::ports::{HostEffect, Look, PortError};
+use sakimori_respond::ports::{Applied, HostEffect, Look, PortError};
 use sakimori_sys::nft::Nft;
 use sakimori_sys::nft::isolate::{self, MAX_NAMED, Plan};
 use serde::{Deserialize, Serialize};
@@ -76,10 +77,29 @@ impl Isolation {
         let mut nft = Nft::open().map_err(port_error)?;
         own(&mut nft, table)?;
         nft.delete_table(table).map_err(port_error)?;
-        Ok(())
+        match nft.has_table(table).map_err(port_error)? {
+            false => Ok(()),
+            true => Err(PortError::transient(format!("table inet {table} is there again"))),
+        }
     }
 
-    /// What may pass for an action: what its record says, and what is known now.
+    /// Reads whether it is in effect: `None` where it is, else what is not so.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn verify(&self, action: &Action) -> Result<Option<String>, PortError> {
+        let plan = self.plan(action, None)?;
+        let mut nft = Nft::open().map_err(port_error)?;
+        if !nft.isolates(&self.table, &plan).map_err(port_error)? {
+            return Ok(Some(format!("the rules of table inet {} are not as they were made", self.table)));
+        }
+        Ok(match nft.isolated_ms(&self.table).map_err(port_error)? {
+            Some(_) => None,
+            None => Some(format!("the time of table inet {} is up", self.table)),
+        })
+    }
+
+    /// What may pass for an action: what its record says, and where the manager is known to be now.
     fn plan(&self, action: &Action, left_ms: Option<u64>) -> Result<Plan, PortError> {
         let former = action.former.as_deref().unwrap_or("{}");
         let then: Ways = serde_json::from_str(former)
@@ -91,11 +111,10 @@ impl Isolation {
             let more = then.iter().filter(|one| !now.contains(one)).copied().collect::<Vec<_>>();
             now.into_iter().chain(more).take(MAX_NAMED).collect::<Vec<_>>()
         };
-        let resolvers = if now.resolvers.is_empty() && !now.managed { &then.resolvers } else { &now.resolvers };
         let allow: BTreeSet<Network> = allowed.into_iter().chain(now.allow.iter().copied()).collect();
         Ok(Plan {
             manager: both(now.manager.iter().copied().collect(), &then.manager),
-            resolvers: resolvers.iter().copied().take(MAX_NAMED).collect(),
+            resolvers: then.resolvers.iter().copied().filter(is_elsewhere).take(MAX_NAMED).collect(),
             allow: allow.iter().map(|network| (network.address(), network.prefix())).take(MAX_NAMED).collect(),
             left_ms: left_ms.unwrap_or(1),
         })
@@ -122,24 +141,15 @@ impl HostEffect for Isolation {
         Ok(Look::Ready { former, would })
     }
 
-    fn apply(&mut self, action: &Action, left_ms: Option<u64>) -> Result<Option<String>, PortError> {
+    fn apply(&mut self, action: &Action, left_ms: Option<u64>) -> Result<Applied, PortError> {
         let plan = self.plan(action, left_ms)?;
         let mut nft = Nft::open().map_err(port_error)?;
         own(&mut nft, &self.table)?;
         nft.apply(&isolate::install(&self.table, &plan)).map_err(port_error)?;
-        Ok(None)
-    }
-
-    fn verify(&mut self, action: &Action) -> Result<Option<String>, PortError> {
-        let plan = self.plan(action, None)?;
-        let mut nft = Nft::open().map_err(port_error)?;
-        if !nft.isolates(&self.table, &plan).map_err(port_error)? {
-            return Ok(Some(format!("the rules of table inet {} are not as they were made", self.table)));
+        match self.verify(action)? {
+            None => Ok(Applied::Done { former: None, remark: None }),
+            Some(what) => Err(PortError::transient(format!("it did not take effect: {what}"))),
         }
-        Ok(match nft.isolated_ms(&self.table).map_err(port_error)? {
-            Some(_) => None,
-            None => Some(format!("the time of table inet {} is up", self.table)),
-        })
     }
 
     fn undo(&mut self, _action: &Action) -> Result<Option<String>, PortError> {
@@ -167,6 +177,13 @@ impl HostEffect for Isolation {
     }
 }
 
+/// Can a name server be there that is not this host itself? One on the loopback device passes by the rule for that, and those
+/// that it asks are among the others. A server on the link is as good as any.
+fn is_elsewhere(address: &IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    !address.is_loopback() && !address.is_unspecified() && !address.is_multicast() && !broadcast
+}
+
 fn listed<T: ToString>(all: impl Iterator<Item = T>) -> String {
     let all: Vec<String> = all.map(|one| one.to_string()).collect();
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
@@ -180,5 +197,21 @@ fn own(nft: &mut Nft, table: &str) -> Result<(), PortError> {
             "table inet {table} holds the chain {chain}, which is not of Sakimori: name another table for Sakimori"
         ))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_server_is_elsewhere_and_may_be_on_the_link() {
+        let is = |text: &str| is_elsewhere(&text.parse().unwrap());
+        for own in ["127.0.0.53", "::1", "0.0.0.0", "::", "224.0.0.251", "ff02::fb", "255.255.255.255"] {
+            assert!(!is(own), "{own}");
+        }
+        for server in ["192.0.2.53", "2001:db8::53", "169.254.169.253", "fe80::1"] {
+            assert!(is(server), "{server}");
+        }
     }
 }

@@ -14,7 +14,9 @@
 //! where everything runs in one group).
 //!
 //! Spared are process 1, threads of the kernel, the agent's own, the listener of sshd (root's, by the path of the system's
-//! package, and not the child of one), and the programs that the policy names; and what descends from them.
+//! package, and not the child of one), and the programs that the policy names; and what descends from them. A path is one of
+//! the host's where the process sees the host's files; in a container the same path is another program. What is ours is known
+//! by the file that it runs, and not by its name.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -33,8 +35,15 @@ pub trait Facts {
     fn group(&self, pid: u32) -> Option<String>;
     /// Is it one that is given orphans: process 1, the first of a container, a user's own systemd?
     fn adopts(&self, pid: u32) -> bool;
-    /// Does it see the host's files, and not those of a container?
+    /// Device and inode of the program that it runs.
+    fn file(&self, pid: u32) -> Option<(u64, u64)>;
+    /// Does it see the host's files, and not those of a container? Only then its paths are the host's.
     fn at_home(&self, pid: u32) -> bool;
+
+    /// Path of the program that it runs, as the host names it.
+    fn program_here(&self, pid: u32) -> Option<String> {
+        self.program(pid).filter(|_| self.at_home(pid))
+    }
 }
 
 /// Who is spared.
@@ -42,8 +51,8 @@ pub trait Facts {
 pub struct Spare {
     /// The agent's supervisor.
     pub own: u32,
-    /// The agent's program, which processes of ours run that outlive a supervisor.
-    pub program: Option<String>,
+    /// Device and inode of the agent's program, which processes of ours run that outlive a supervisor.
+    pub file: Option<(u64, u64)>,
     /// Programs that the policy names, by their paths.
     pub never: Vec<String>,
 }
@@ -51,9 +60,8 @@ pub struct Spare {
 impl Spare {
     /// Of this program.
     pub fn own() -> Self {
-        let program = std::fs::read_link("/proc/self/exe").ok().map(|path| path.display().to_string());
-        let program = program.map(|path| path.strip_suffix(" (deleted)").map_or(path.clone(), str::to_owned));
-        Self { own: std::process::id(), program, never: Vec::new() }
+        let own = std::process::id();
+        Self { own, file: super::table::Proc.file(own), never: Vec::new() }
     }
 }
 
@@ -173,17 +181,17 @@ impl<'a, F: Facts> Choosing<'a, F> {
         if row.kernel {
             return Some("it is a thread of the kernel".into());
         }
-        let program = self.facts.program(row.pid);
-        if self.family.contains(&row.pid) || (program.is_some() && program == self.spare.program) {
+        // By the file, since anybody can call a file as ours is called.
+        let is_ours = || self.spare.file.is_some() && self.facts.file(row.pid) == self.spare.file;
+        if self.family.contains(&row.pid) || is_ours() {
             return Some("it is the agent's own".into());
         }
-        let program = program?;
+        let program = self.facts.program_here(row.pid)?;
         if self.spare.never.contains(&program) {
             return Some(format!("{program} is never touched, by policy (response.never_kill)"));
         }
         let listens = SSHD.contains(&program.as_str())
             && self.facts.user(row.pid) == Some(0)
-            && self.facts.at_home(row.pid)
             && self.facts.program(row.parent).as_ref() != Some(&program);
         listens.then(|| "it is the listener of sshd".to_owned())
     }
@@ -224,6 +232,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Device and inode of the agent's program.
+    const OURS: (u64, u64) = (8, 4_711);
+
     /// A host in a table: what each process runs and where it is.
     #[derive(Default)]
     struct Host {
@@ -260,11 +271,8 @@ mod tests {
         }
 
         fn chosen(&self, root: u32, never: &[&str]) -> (Vec<u32>, Vec<u32>) {
-            let spare = Spare {
-                own: 100,
-                program: Some("/usr/bin/sakimori-agent".into()),
-                never: never.iter().map(|path| (*path).to_owned()).collect(),
-            };
+            let spare =
+                Spare { own: 100, file: Some(OURS), never: never.iter().map(|path| (*path).to_owned()).collect() };
             let choice = choose(&self.rows, self, &[(root, u64::from(root))], &[], &spare);
             (choice.taken.iter().map(|row| row.pid).collect(), choice.spared.into_keys().collect())
         }
@@ -282,6 +290,10 @@ mod tests {
         }
         fn adopts(&self, pid: u32) -> bool {
             pid == 1
+        }
+        fn file(&self, pid: u32) -> Option<(u64, u64)> {
+            let is_ours = self.programs.get(&pid).is_some_and(|program| program == "/usr/bin/sakimori-agent");
+            is_ours.then_some(if self.away.contains(&pid) { (8, 1) } else { OURS })
         }
         fn at_home(&self, pid: u32) -> bool {
             !self.away.contains(&pid)
@@ -342,8 +354,14 @@ mod tests {
         assert_eq!(host.chosen(201, &[]).0, [201, 300, 500, 501], "a session of sshd is no listener");
         host.away.insert(200);
         assert!(host.chosen(200, &[]).0.contains(&200), "a program of a container that calls itself so");
+        // In a container neither the path of a spared program nor ours says anything.
+        for (pid, program) in [(600, "/usr/bin/postgres"), (601, "/usr/bin/sakimori-agent")] {
+            host.add(pid, 1, pid, program, "/container");
+            host.away.insert(pid);
+            assert_eq!(host.chosen(pid, &["/usr/bin/postgres"]), (vec![pid], vec![]), "{program}");
+        }
         // The whole host is asked for: what is ours stays.
-        let spare = Spare { own: 100, program: Some("/usr/bin/sakimori-agent".into()), never: Vec::new() };
+        let spare = Spare { own: 100, file: Some(OURS), never: Vec::new() };
         let all: Vec<(u32, u64)> = host.rows.iter().map(Row::id).collect();
         let choice = choose(&host.rows, &host, &all, &[], &spare);
         assert!(choice.taken.iter().all(|row| ![1, 2, 100, 101].contains(&row.pid)));

@@ -5,7 +5,7 @@
 //! its parent can see and anybody who may send it signals can undo; the record says which.
 //!
 //! What an undo needs is noted in a file of the action's before anything is done to a process: which it is, the group that it
-//! was in, whether we stop it. So a crash at any moment leaves nobody frozen who is not in a note, and [`HostAct::undo`]
+//! was in, whether we stop it. So a crash at any moment leaves nobody frozen who is not in a note, and [`HostEffect::undo`]
 //! works from notes alone. Who is in the notes of two actions stays frozen until both are taken back. Notes of before the host
 //! was started anew mean nobody.
 
@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use sakimori_model::Action;
 use sakimori_model::policy::Policy;
-use sakimori_model::{Action, Timestamp};
 use sakimori_respond::actions::process;
-use sakimori_respond::ports::{Applied, HostAct, PortError};
+use sakimori_respond::ports::{Applied, HostEffect, PortError};
 use sakimori_sys::cgroup::freezer::Freezer;
 use sakimori_sys::file::write_atomic;
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ struct Note {
 }
 
 /// Freezes processes of this host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Freezing {
     folder: PathBuf,
     spare: Spare,
@@ -147,17 +147,14 @@ impl Freezing {
     /// to be stopped.
     fn hold(&self, group: &str, pid: u32, note: &Note) -> io::Result<bool> {
         match (&self.freezer, &note.place) {
-            (Some(freezer), Some(_)) if !is_held(freezer, pid) => match freezer.take(group, pid) {
-                Err(_) if table::one(pid).is_none_or(|row| row.start != note.start) => Ok(true),
-                Err(_) => Ok(false),
-                Ok(()) => Ok(true),
-            },
+            (Some(freezer), Some(_)) if !is_held(freezer, pid) => take(freezer, group, (pid, note.start)),
             _ if note.stopped => signal::send((pid, note.start), Signal::STOP).map(|_| true),
             _ => Ok(true),
         }
     }
 
-    fn freeze(&self, name: &str, chosen: &mut Chosen, action: &Action) -> Result<Notes, PortError> {
+    /// Makes all stand still that are meant, and says whether there were new ones to the end.
+    fn freeze(&self, name: &str, chosen: &mut Chosen, action: &Action) -> Result<(Notes, bool), PortError> {
         let group = format!("{GROUP}{name}");
         let others = self.others(name);
         let mut notes = self.load(name)?.filter(|notes| notes.boot == table::boot()).unwrap_or_default();
@@ -205,7 +202,7 @@ impl Freezing {
             }
             std::thread::sleep(PAUSE);
         }
-        Ok(notes)
+        Ok((notes, quiet == 0))
     }
 
     /// Waits until all of these stand still, for a while; how many do not.
@@ -295,12 +292,16 @@ impl Freezing {
     }
 }
 
-impl HostAct for Freezing {
+impl HostEffect for Freezing {
     fn set_policy(&mut self, policy: &Policy) {
         self.spare.never.clone_from(&policy.response.never_kill);
     }
 
-    fn apply(&mut self, action: &Action, _: Timestamp) -> Result<Applied, PortError> {
+    fn aside(&self) -> Option<Box<dyn HostEffect>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn apply(&mut self, action: &Action, _: Option<u64>) -> Result<Applied, PortError> {
         let aim = process::aim(&action.order).map_err(PortError::permanent)?;
         let name = name(&action.order.id);
         let mut chosen = match Chosen::begin(aim, action, &Proc) {
@@ -314,7 +315,7 @@ impl HostAct for Freezing {
             chosen.look(action, &self.spare, &Proc);
             return Ok(told(&chosen, "would freeze"));
         }
-        let notes = self.freeze(&name, &mut chosen, action)?;
+        let (notes, forks) = self.freeze(&name, &mut chosen, action)?;
         if chosen.taken.is_empty() {
             self.undo(action)?;
             return Ok(told(&chosen, "froze"));
@@ -327,9 +328,12 @@ impl HostAct for Freezing {
         };
         let moving = self.moving(&notes);
         let record = Record::of(&how, &chosen.taken, &chosen.spared);
-        let mut remark = format!("by {how}: {}", record.words("froze"));
+        let mut remark = format!("by {how}: {}", chosen.words(&record, "froze"));
         if moving > 0 {
             remark.push_str(&format!("; {moving} wait in the kernel for something and stand still when that is over"));
+        }
+        if forks {
+            remark.push_str("; it forks faster than it is stopped, so that some go on: end it instead (kill_tree)");
         }
         if by_signals > 0 && self.freezer.is_none() {
             remark.push_str("; this host has no freezer of control groups that can be written to");
@@ -346,6 +350,24 @@ impl HostAct for Freezing {
         }
         self.thaw(&name, &notes)
     }
+}
+
+/// Puts a process into a frozen group, and no other that was given its number. False where the group would not have it.
+fn take(freezer: &Freezer, group: &str, (pid, start): (u32, u64)) -> io::Result<bool> {
+    let is_it = || table::one(pid).is_some_and(|row| row.start == start);
+    let place = freezer.place(pid);
+    if !is_it() {
+        return Ok(true);
+    }
+    let taken = freezer.take(group, pid).is_ok();
+    if is_it() {
+        return Ok(taken);
+    }
+    // Groups take numbers: one that was given this number in that moment goes back at once.
+    if taken && freezer.has(group, pid) {
+        freezer.put_back(place.as_deref().unwrap_or("/"), pid)?;
+    }
+    Ok(true)
 }
 
 /// Is it in a group of ours?

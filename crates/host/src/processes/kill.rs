@@ -10,10 +10,10 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use sakimori_model::Action;
 use sakimori_model::policy::Policy;
-use sakimori_model::{Action, Timestamp};
 use sakimori_respond::actions::process;
-use sakimori_respond::ports::{Applied, HostAct, PortError};
+use sakimori_respond::ports::{Applied, HostEffect, PortError};
 
 use super::choose::Spare;
 use super::table::Proc;
@@ -28,7 +28,7 @@ const ENDING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Ends processes of this host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Killer {
     spare: Spare,
 }
@@ -51,12 +51,16 @@ impl Default for Killer {
     }
 }
 
-impl HostAct for Killer {
+impl HostEffect for Killer {
     fn set_policy(&mut self, policy: &Policy) {
         self.spare.never.clone_from(&policy.response.never_kill);
     }
 
-    fn apply(&mut self, action: &Action, _: Timestamp) -> Result<Applied, PortError> {
+    fn aside(&self) -> Option<Box<dyn HostEffect>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn apply(&mut self, action: &Action, _: Option<u64>) -> Result<Applied, PortError> {
         let aim = process::aim(&action.order).map_err(PortError::permanent)?;
         let mut chosen = match Chosen::begin(aim, action, &Proc) {
             Ok(chosen) => chosen,
@@ -72,7 +76,7 @@ impl HostAct for Killer {
         }
         let (left, forks) = self.end(&mut chosen, action);
         let record = Record::of("SIGKILL", &chosen.taken, &chosen.spared);
-        let mut remark = record.words("ended");
+        let mut remark = chosen.words(&record, "ended");
         if forks {
             return Err(PortError::permanent(format!("it forks faster than it is ended, {left} are left; {remark}")));
         }

@@ -38,7 +38,7 @@ const MAX_ROUNDS: usize = 200;
 const MAX_LISTED: usize = 64;
 /// Longest name or path in a record, in bytes.
 const MAX_TEXT: usize = 256;
-/// Largest program that is hashed, in bytes, and most bytes together: an order waits for it.
+/// Largest program that is hashed, in bytes, and most bytes together: an order waits for it. What is not read is told.
 const MAX_PROGRAM: u64 = 256 << 20;
 const MAX_PROGRAMS: u64 = 2 << 30;
 
@@ -121,7 +121,14 @@ fn bounded(text: &str) -> String {
 }
 
 /// Those that an order names, and why there is none; sorted by number.
-fn roots(aim: &Aim, action: &Action, rows: &[Row], facts: &impl Facts) -> Result<Vec<(u32, u64)>, String> {
+/// The text says what could not be looked at.
+fn roots(
+    aim: &Aim,
+    action: &Action,
+    rows: &[Row],
+    facts: &impl Facts,
+) -> Result<(Vec<(u32, u64)>, Option<String>), String> {
+    let mut unread = None;
     let named = |row: &&Row| !row.kernel;
     let found: Vec<(u32, u64)> = match aim {
         Aim::One { pid, start } => {
@@ -137,38 +144,68 @@ fn roots(aim: &Aim, action: &Action, rows: &[Row], facts: &impl Facts) -> Result
             }
         }
         Aim::Program(path) => {
-            let runs = |row: &&Row| facts.program(row.pid).as_ref() == Some(path);
+            let runs = |row: &&Row| facts.program_here(row.pid).as_ref() == Some(path);
             rows.iter().filter(named).filter(runs).map(Row::id).collect()
         }
         Aim::Content(sum) => {
             let mut sums = Sums::default();
-            rows.iter().filter(named).filter(|row| sums.of(row.pid).as_ref() == Some(sum)).map(Row::id).collect()
+            let found =
+                rows.iter().filter(named).filter(|row| sums.of(row.pid).as_ref() == Some(sum)).map(Row::id).collect();
+            unread = sums.unread();
+            found
         }
     };
-    if found.is_empty() { Err("no process runs that program".to_owned()) } else { Ok(found) }
+    match unread {
+        _ if !found.is_empty() => Ok((found, unread)),
+        None => Err("no process runs that program".to_owned()),
+        Some(unread) => Err(format!("no process runs that program, as far as was read: {unread}")),
+    }
 }
 
 /// Hashes of the programs that run, each read once.
-#[derive(Default)]
 struct Sums {
     known: BTreeMap<(u64, u64), Option<String>>,
-    read: u64,
+    /// Most bytes of one, and those that are left for all.
+    most: u64,
+    left: u64,
+    unread: usize,
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self { known: BTreeMap::new(), most: MAX_PROGRAM, left: MAX_PROGRAMS, unread: 0 }
+    }
 }
 
 impl Sums {
     fn of(&mut self, pid: u32) -> Option<String> {
-        use std::os::unix::fs::MetadataExt;
         // By the kernel's own link, so that a program that was deleted is read too.
-        let file = File::open(format!("/proc/{pid}/exe")).ok()?;
-        let found = file.metadata().ok()?;
-        if let Some(known) = self.known.get(&(found.dev(), found.ino())) {
+        let path = format!("/proc/{pid}/exe");
+        let found = table::about(&path)?;
+        if let Some(known) = self.known.get(&(found.device, found.inode)) {
             return known.clone();
         }
-        let fits = found.len() <= MAX_PROGRAM && self.read.saturating_add(found.len()) <= MAX_PROGRAMS;
-        let sum = if fits { hash(file.take(MAX_PROGRAM)) } else { None };
-        self.read = self.read.saturating_add(found.len());
-        self.known.insert((found.dev(), found.ino()), sum.clone());
+        let size = found.size;
+        let sum = if size <= self.most && size <= self.left && !table::is_served(pid, found.device) {
+            self.left -= size;
+            File::open(path).ok().and_then(|file| hash(file.take(size)))
+        } else {
+            self.unread += 1;
+            None
+        };
+        self.known.insert((found.device, found.inode), sum.clone());
         sum
+    }
+
+    /// What was left out, where something was.
+    fn unread(&self) -> Option<String> {
+        let mib = |bytes: u64| bytes >> 20;
+        (self.unread > 0).then(|| {
+            let (most, all) = (mib(MAX_PROGRAM), mib(MAX_PROGRAMS));
+            let why =
+                format!("larger than {most} MiB or {all} MiB together, or on a file system that a program serves");
+            format!("{} programs were not read: {why}", self.unread)
+        })
     }
 }
 
@@ -189,6 +226,8 @@ struct Chosen {
     /// All that were taken, the roots first; those that ended stay, since what descends from them is theirs.
     taken: Vec<Seen>,
     spared: BTreeMap<u32, String>,
+    /// What could not be looked at.
+    unread: Option<String>,
     /// Those that the kernel lets nobody like us touch; they are among the spared.
     refused: BTreeSet<(u32, u64)>,
     until: Instant,
@@ -205,16 +244,17 @@ struct Look {
 impl Chosen {
     /// Begins with what an order names. The error says why nothing is there.
     fn begin(aim: Aim, action: &Action, facts: &Proc) -> Result<Self, String> {
-        let roots = roots(&aim, action, &table::read(), facts)?;
+        let (roots, unread) = roots(&aim, action, &table::read(), facts)?;
         let until = Instant::now() + PATIENCE;
-        Ok(Self { aim, roots, taken: Vec::new(), spared: BTreeMap::new(), refused: BTreeSet::new(), until })
+        let (taken, spared, refused) = Default::default();
+        Ok(Self { aim, roots, taken, spared, unread, refused, until })
     }
 
     /// Looks again. Who began to run the program meanwhile is meant too.
     fn look(&mut self, action: &Action, spare: &Spare, facts: &Proc) -> Look {
         let rows = table::read();
         if let Aim::Program(_) = &self.aim
-            && let Ok(now) = roots(&self.aim, action, &rows, facts)
+            && let Ok((now, _)) = roots(&self.aim, action, &rows, facts)
         {
             self.roots.extend(now.into_iter().filter(|one| !self.roots.contains(one)).collect::<Vec<_>>());
         }
@@ -243,6 +283,12 @@ impl Chosen {
         self.refused.insert(one);
     }
 
+    /// What is said of those that were taken, and of what could not be looked at.
+    fn words(&self, record: &Record, done: &str) -> String {
+        let unread = self.unread.as_ref().map(|unread| format!("; {unread}")).unwrap_or_default();
+        record.words(done) + &unread
+    }
+
     /// Is there time for another round?
     fn has_time(&self) -> bool {
         Instant::now() < self.until
@@ -260,6 +306,23 @@ fn told(chosen: &Chosen, what: &str) -> Applied {
     match chosen.refusal() {
         Some(why) => Applied::Refused(format!("never touched: process {why}")),
         None if chosen.taken.is_empty() => Applied::NoEffect("all of it has ended".to_owned()),
-        None => Applied::NoEffect(Record::of("", &chosen.taken, &chosen.spared).words(what)),
+        None => Applied::NoEffect(chosen.words(&Record::of("", &chosen.taken, &chosen.spared), what)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_to_be_hashed_is_told() {
+        let own = std::process::id();
+        let mut sums = Sums::default();
+        assert!(sums.of(own).is_some() && sums.unread().is_none());
+        for (most, left) in [(10, MAX_PROGRAMS), (MAX_PROGRAM, 10)] {
+            let mut sums = Sums { most, left, ..Sums::default() };
+            assert_eq!((sums.of(own), sums.of(own)), (None, None));
+            assert!(sums.unread().unwrap().starts_with("1 programs were not read"));
+        }
     }
 }

@@ -17,6 +17,8 @@ const MAX_PROCESSES: usize = 1 << 18;
 const MAX_FILE: u64 = 16 << 10;
 /// The same of the one with a figure for each interrupt.
 const MAX_STAT: u64 = 4 << 20;
+/// The same of a process's mounts.
+const MAX_MOUNTS: u64 = 4 << 20;
 /// Clock ticks in a second, as the kernel counts for programs (`USER_HZ`) on every architecture that we build for.
 const TICKS: u64 = 100;
 /// Flag of a thread of the kernel (`PF_KTHREAD`).
@@ -128,11 +130,52 @@ impl Facts for Proc {
             || self.program(pid).is_some_and(|program| program.ends_with("/systemd"))
     }
 
-    fn at_home(&self, pid: u32) -> bool {
-        let space = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/mnt")).ok();
-        let own = space("self");
-        own.is_some() && space(&pid.to_string()) == own
+    fn file(&self, pid: u32) -> Option<(u64, u64)> {
+        about(&format!("/proc/{pid}/exe")).map(|found| (found.device, found.inode))
     }
+
+    /// In the mount namespace of process 1, which is the host's where the agent's own may be another (a unit with a /tmp of its
+    /// own). Other units have such ones too: their root folder is the host's, and the namespace was made by root of the host and
+    /// not by a user who may be root in a namespace of his own alone.
+    fn at_home(&self, pid: u32) -> bool {
+        let space = |who: &str, kind: &str| std::fs::read_link(format!("/proc/{who}/ns/{kind}")).ok();
+        let root = |who: &str| about(&format!("/proc/{who}/root")).map(|at| (at.device, at.inode));
+        // Who may not look at process 1 sees what it sees itself.
+        let host = if space("1", "mnt").is_some() { "1" } else { "self" };
+        let pid = pid.to_string();
+        let same = |kind: &str| space(&pid, kind).is_some_and(|own| Some(own) == space(host, kind));
+        same("mnt") || (same("user") && root(&pid).is_some_and(|own| Some(own) == root(host)))
+    }
+}
+
+/// What the kernel knows of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Device.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What the kernel knows of a file without asking anybody: a file system that a program serves (FUSE) may never answer.
+pub fn about(path: &str) -> Option<About> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+    let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS).ok()?;
+    let device = makedev(found.stx_dev_major, found.stx_dev_minor);
+    Some(About { device, inode: found.stx_ino, size: found.stx_size })
+}
+
+/// Is a device, as this process sees it mounted, a file system that a program serves? Who reads from one may wait for ever.
+pub fn is_served(pid: u32, device: u64) -> bool {
+    let name = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let mut text = Vec::new();
+    let read = std::fs::File::open(format!("/proc/{pid}/mountinfo"));
+    let read = read.and_then(|file| file.take(MAX_MOUNTS).read_to_end(&mut text));
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines().filter(|line| line.split(' ').nth(2) == Some(&name));
+    read.is_err() || lines.any(|line| line.split_once(" - ").is_some_and(|(_, kind)| kind.starts_with("fuse")))
 }
 
 /// Numbers of an agent and of all that descends from it.

@@ -106,6 +106,7 @@ pub fn follow(spec: &JournalSpec) -> Result<Followed, JournalError> {
         network: false,
         group: spec.group.clone(),
         idle: false,
+        opens: false,
     };
     let (tool, pipe) = spawn_tool(&worker)?;
     Ok(Followed::Running(Follower { tool, pipe: Some(pipe) }))

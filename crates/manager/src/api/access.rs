@@ -122,6 +122,8 @@ pub struct Caller {
     pub name: String,
     /// Id of the user; none for a token.
     pub user: Option<String>,
+    /// Id of the token; none for a user.
+    pub token: Option<String>,
     /// Tenant of the user or token, `*` for all.
     pub home: String,
     /// Role.
@@ -166,6 +168,11 @@ impl Caller {
     /// Is it somebody over all tenants?
     pub fn over_all(&self) -> bool {
         self.home == ALL_TENANTS
+    }
+
+    /// Whose that is what is made: of two of one name, one over all tenants is not the one of this tenant.
+    pub fn owner(&self) -> String {
+        if self.over_all() { format!("{}@{ALL_TENANTS}", self.actor) } else { self.actor.clone() }
     }
 
     /// The tenant whose events, agents, actions and policies are meant.
@@ -231,10 +238,10 @@ pub(super) async fn check(
 
 async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
     let required = || Problem::new(problem::AUTH_REQUIRED);
-    let headers = &parts.headers;
+    let (headers, public_url) = (&parts.headers, app.shared.config.api.public_url.as_deref());
     let (text, from_cookie) = match bearer(headers) {
         Some(text) => (text, false),
-        None => (browser::cookie(parts).ok_or_else(required)?, true),
+        None => (browser::cookie(parts, public_url).ok_or_else(required)?, true),
     };
     let (kind, hash) = secret::read(text).ok_or_else(required)?;
     // A cookie is not good as a token, nor a token as a cookie.
@@ -242,7 +249,7 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
         return Err(required());
     }
     if from_cookie {
-        browser::check(parts, text, app.shared.config.api.public_url.as_deref())?;
+        browser::check(parts, text, public_url)?;
     }
     let (control, now) = (&app.shared.control, app.shared.clock.now());
     let address = parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
@@ -252,7 +259,7 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
             let (now, idle) = app.now_and_idle();
             let found = sessions::by_secret(control.read(), &hash, now, idle).await?;
             let (session, user) = found.ok_or_else(required)?;
-            if now.since(session.seen) > sessions::SEEN_SECONDS * 1_000_000 {
+            if now.since(session.seen) > app.seen_seconds() * 1_000_000 {
                 let mut change = control.begin().await?;
                 sessions::seen(change.connection(), &session.tenant, &session.id, now).await?;
                 change.commit().await?;
@@ -262,6 +269,7 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
                 actor: format!("user:{}", user.name),
                 name: user.name,
                 user: Some(user.id),
+                token: None,
                 limited: !session.strong && app.shared.config.sign_in.needs_factor(&user.tenant, user.role),
                 home: user.tenant,
                 role: user.role,
@@ -283,6 +291,7 @@ async fn identify(app: &App, parts: &Parts) -> Result<Caller, Problem> {
                 actor: format!("token:{}", token.name),
                 name: token.name,
                 user: None,
+                token: Some(token.id),
                 home: token.tenant,
                 role: token.role,
                 named: None,

@@ -52,13 +52,15 @@ impl FromRequestParts<App> for Visit {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
         let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-        let former = browser::cookie(parts).and_then(secret::read).filter(|read| read.0 == secret::Kind::Browser);
+        let public_url = app.shared.config.api.public_url.as_deref();
+        let former =
+            browser::cookie(parts, public_url).and_then(secret::read).filter(|read| read.0 == secret::Kind::Browser);
         Ok(Self {
             address: peer.map(|address| address.to_string()).unwrap_or_default(),
             network: peer.map(network).unwrap_or_default(),
             request: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
-            secure: browser::is_secure(parts),
-            own_page: browser::from_own_page(parts, app.shared.config.api.public_url.as_deref()),
+            secure: browser::is_secure(parts, public_url),
+            own_page: browser::from_own_page(parts, public_url),
             former: former.map(|read| read.1),
             agent: agent.chars().take(MOST_AGENT).collect(),
         })

@@ -30,10 +30,11 @@ pub fn csrf(secret: &str) -> String {
 }
 
 /// The cookie that a request brings.
-pub fn cookie(parts: &Parts) -> Option<&str> {
+pub fn cookie<'a>(parts: &'a Parts, public_url: Option<&str>) -> Option<&'a str> {
     let named = |wanted: &str| named_cookie(&parts.headers, wanted);
     // In the clear, any program of this machine's loopback could have set the plain one; over TLS nobody else could.
-    named(HOST_COOKIE).or_else(|| if is_tls(parts) { None } else { named(COOKIE) })
+    let only = is_tls(parts) || public_url.is_some_and(is_https);
+    named(HOST_COOKIE).or_else(|| if only { None } else { named(COOKIE) })
 }
 
 /// The cookie of this name.
@@ -45,9 +46,15 @@ pub fn named_cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str>
     })
 }
 
-/// Does the browser speak TLS, to us or to a proxy before us? As far as the request tells.
-pub fn is_secure(parts: &Parts) -> bool {
-    is_tls(parts) || origin(&parts.headers).is_some_and(|origin| origin.starts_with("https://"))
+/// Does the browser speak TLS, to us or to a proxy before us? The address that people are given decides; without one, what
+/// the request tells.
+pub fn is_secure(parts: &Parts, public_url: Option<&str>) -> bool {
+    is_tls(parts) || public_url.or_else(|| origin(&parts.headers)).is_some_and(is_https)
+}
+
+/// Does this address begin with `https://`?
+pub fn is_https(url: &str) -> bool {
+    url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
 }
 
 fn is_tls(parts: &Parts) -> bool {
@@ -167,6 +174,17 @@ mod tests {
     }
 
     #[test]
+    fn the_address_that_people_are_given_says_whether_browsers_speak_tls() {
+        let secure =
+            |tls: bool, headers: &[(&str, &str)], url: Option<&str>| is_secure(&parts("POST", tls, headers), url);
+        assert!(secure(false, &[], Some(OURS)), "also where the request does not say where it comes from");
+        assert!(secure(false, &[("origin", "http://sakimori.example:7600")], Some("HTTPS://sakimori.example")));
+        assert!(!secure(false, &[("origin", OURS)], Some("http://localhost:7600")));
+        assert!(secure(true, &[], Some("http://localhost:7600")), "it speaks TLS to us");
+        assert!(secure(false, &[("origin", OURS)], None) && !secure(false, &[], None));
+    }
+
+    #[test]
     fn reading_needs_no_token_and_another_sites_reading_gets_nothing() {
         let ask = |headers: &[(&str, &str)]| code(check(&parts("GET", true, headers), "skc_x", None));
         assert_eq!((ask(&[]), ask(&[("sec-fetch-site", "none")])), ("", ""));
@@ -175,11 +193,15 @@ mod tests {
 
     #[test]
     fn over_tls_only_the_name_counts_that_no_other_host_can_set() {
-        let with = |tls: bool, cookies: &str| cookie(&parts("GET", tls, &[("cookie", cookies)])).map(str::to_owned);
+        let with =
+            |tls: bool, cookies: &str| cookie(&parts("GET", tls, &[("cookie", cookies)]), None).map(str::to_owned);
         assert_eq!(with(true, "a=b; __Host-sakimori_session=x").as_deref(), Some("x"));
         assert_eq!(with(true, "sakimori_session=y"), None);
         assert_eq!(with(false, "sakimori_session=y").as_deref(), Some("y"));
         assert_eq!(with(false, "sakimori_session=y; __Host-sakimori_session=x").as_deref(), Some("x"));
+        let behind = parts("GET", false, &[("cookie", "sakimori_session=y")]);
+        assert_eq!(cookie(&behind, Some(OURS)), None, "a proxy speaks TLS for us");
+        assert_eq!(cookie(&behind, Some("http://localhost:7600")), Some("y"));
         let mut headers = HeaderMap::new();
         set_cookie(&mut headers, "v", 60, true).unwrap();
         let set = headers["set-cookie"].to_str().unwrap();

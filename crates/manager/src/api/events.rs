@@ -4,24 +4,28 @@
 //! expression, so that it never disagrees with a search.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use futures::Stream;
 use sakimori_model::{Event, Timestamp, field};
+use sakimori_runtime::Stop;
 use sakimori_store::lake::{Interval, LakeError};
 use sakimori_store::query::{self, Expr};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::access::Caller;
 use super::extract::{Body, Page, Query, limit};
 use super::problem::{self, Problem};
+use super::watch::Watch;
 use crate::books;
+use crate::shared::LiveEvent;
 
 /// A search.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -205,38 +209,55 @@ pub async fn balance(State(app): State<App>, caller: Caller) -> Result<Json<Bala
     Ok(Json(Balance { balanced: items.iter().all(|row| row.balanced), items }))
 }
 
-/// `GET /events/tail`: new events as server-sent events. One that cannot keep up is told how many it missed.
+/// `GET /events/tail`: new events as server-sent events. One that cannot keep up is told how many it missed. As [`Watch`] says,
+/// one has a few, and each ends with its session.
 pub async fn tail(
     State(app): State<App>,
     caller: Caller,
     Query(query): Query<TailQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
     let expression = expression(query.q.as_deref())?;
-    let permit = std::sync::Arc::clone(&app.feeds)
-        .try_acquire_owned()
-        .map_err(|_| Problem::new(problem::EVENTS_BUSY).retry_after(10))?;
-    let (live, stop, tenant) = (app.shared.live.subscribe(), app.shared.stop.clone(), caller.tenant().to_owned());
-    let feed = futures::stream::unfold((live, permit), move |(mut live, permit)| {
-        let (stop, tenant, expression) = (stop.clone(), tenant.clone(), expression.clone());
-        async move {
-            loop {
-                let next = tokio::select! {
-                    next = live.recv() => next,
-                    () = stop.wait() => return None,
-                };
-                let sent = match next {
-                    Ok(new) if new.tenant == tenant && expression.matches(&new.event) => sent(&new.event),
-                    Ok(_) => continue,
-                    Err(RecvError::Lagged(count)) => {
-                        Sent::default().event("lost").data(json!({"count": count}).to_string())
-                    }
-                    Err(RecvError::Closed) => return None,
-                };
-                return Some((Ok(sent), (live, permit)));
-            }
-        }
+    let (live, tenant) = (app.shared.live.subscribe(), caller.tenant().to_owned());
+    let tail = Tail { live, tenant, expression, stop: app.shared.stop.clone(), watch: Watch::begin(&app, caller)? };
+    let feed = futures::stream::unfold(tail, |mut tail| async move {
+        let sent = tail.next().await?;
+        Some((Ok(sent), tail))
     });
     Ok(Sse::new(feed).keep_alive(KeepAlive::default()))
+}
+
+struct Tail {
+    live: Receiver<Arc<LiveEvent>>,
+    tenant: String,
+    expression: Expr,
+    stop: Stop,
+    watch: Watch,
+}
+
+impl Tail {
+    /// The next thing to send; nothing once it is over.
+    async fn next(&mut self) -> Option<Sent> {
+        loop {
+            let next = tokio::select! {
+                next = self.live.recv() => next,
+                () = self.watch.time_to_look() => match self.watch.may_go_on().await {
+                    true => continue,
+                    false => return None,
+                },
+                () = self.stop.wait() => return None,
+            };
+            match next {
+                Ok(new) if new.tenant == self.tenant && self.expression.matches(&new.event) => {
+                    return Some(sent(&new.event));
+                }
+                Ok(_) => {}
+                Err(RecvError::Lagged(count)) => {
+                    return Some(Sent::default().event("lost").data(json!({"count": count}).to_string()));
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
 }
 
 fn sent(event: &Event) -> Sent {

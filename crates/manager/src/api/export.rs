@@ -2,7 +2,7 @@
 //!
 //! A cell of a CSV that a spreadsheet would take for a formula begins with an apostrophe, so that what an attacker
 //! wrote into a field is text where it is opened. Rows and bytes are bounded, and so are exports at a time; an export
-//! that ended before its end says so in its last line.
+//! that ended before its end says so in its last line, also where it has as many rows as were asked for and there are more.
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -12,7 +12,7 @@ use sakimori_model::FieldId;
 use sakimori_store::lake::{Ask, Hit, Interval, Order};
 use sakimori_store::query::Expr;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::IntoParams;
 
 use super::App;
@@ -30,6 +30,10 @@ const MOST_ROWS: i64 = 1_000_000;
 const MOST_BYTES: usize = 2 << 30;
 /// Rows that are read at a time.
 const PAGE: usize = 1_000;
+/// What an export says last that ended before its end.
+const CUT: &str = "the export ends here before its end";
+/// And one that has as many rows as were asked for, where there are more.
+const MORE: &str = "the export ends here with as many rows as were asked for, and there are more";
 /// Columns of a CSV where the request names none.
 const COLUMNS: [&str; 12] = [
     "@timestamp",
@@ -148,13 +152,14 @@ pub async fn get(
 
 /// The last line of an export that ended before its end.
 fn broken(format: Format, problem: &Problem) -> Bytes {
-    let code = problem.code.code;
-    Bytes::from(match format {
-        Format::Ndjson => {
-            format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"the export ends here before its end\"}}}}\n")
-        }
-        Format::Csv => format!("\"the export ends here before its end: {code}\"\r\n"),
-    })
+    Bytes::from(last(format, problem.code.code, CUT))
+}
+
+fn last(format: Format, code: &str, message: &str) -> String {
+    match format {
+        Format::Ndjson => format!("{}\n", json!({"error": {"code": code, "message": message}})),
+        Format::Csv => format!("\"{message}: {code}\"\r\n"),
+    }
 }
 
 impl Export {
@@ -183,9 +188,10 @@ impl Export {
         self.bytes += out.len();
         self.cursor = found.cursor;
         self.over = self.cursor.is_none() || self.left == 0;
-        if self.bytes > MOST_BYTES && !self.over {
+        if self.cursor.is_some() && (self.over || self.bytes > MOST_BYTES) {
+            let message = if self.over { MORE } else { CUT };
             self.over = true;
-            out.push_str(&String::from_utf8_lossy(&broken(self.format, &Problem::new(problem::EVENTS_TOO_LARGE))));
+            out.push_str(&last(self.format, problem::EVENTS_TOO_LARGE.code, message));
         }
         Ok((Bytes::from(out), self))
     }

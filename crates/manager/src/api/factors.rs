@@ -1,7 +1,8 @@
 //! Second factors: codes by time (TOTP) with recovery codes for who has lost the device, and an admin's reset.
 //!
 //! The secret is shown once, counts from the first code that is shown of it, and lies sealed. Whoever sets something up or
-//! takes it away shows the password again, so that an open session alone is not enough.
+//! takes it away shows the password again, so that an open session alone is not enough. Nor is a password alone, where a
+//! second factor has to be shown and one is set up: then it is shown first ([`own_way_first`]).
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -111,6 +112,7 @@ pub async fn begin_totp(
     Body(body): Body<Again>,
 ) -> Result<Json<TotpBegun>, Problem> {
     let user = local(&app, &caller).await?;
+    own_way_first(&app, &caller).await?;
     again(&app, &visit, &caller, &body.password, body.code.as_deref(), "password").await?;
     let made: [u8; totp::SECRET] = secret::random();
     let mut change = app.shared.control.begin().await?;
@@ -139,6 +141,7 @@ pub async fn confirm_totp(
     Body(body): Body<Code>,
 ) -> Result<Json<RecoveryCodes>, Problem> {
     let user = local(&app, &caller).await?;
+    own_way_first(&app, &caller).await?;
     let found = factors::totp(app.shared.control.read(), &user.tenant, &user.id).await?;
     let Some(totp) = found.filter(|totp| !totp.confirmed) else {
         return Err(Problem::new(problem::FACTOR_MISSING).detail("no new secret waits for its first code"));
@@ -235,6 +238,23 @@ pub(super) async fn local(app: &App, caller: &Caller) -> Result<User, Problem> {
         return Err(Problem::new(problem::FACTOR_UNAVAILABLE).detail("your provider of single sign-on asks for them"));
     }
     Ok(user)
+}
+
+/// In a session that may do nothing but set up a second factor: there is none yet. Else whoever has stolen a password would
+/// set up a factor of their own, or remove the owner's, and be let in by it.
+///
+/// # Errors
+/// There is one: it is shown first, by signing in with it.
+pub(super) async fn own_way_first(app: &App, caller: &Caller) -> Result<(), Problem> {
+    if !caller.limited {
+        return Ok(());
+    }
+    let (read, user) = (app.shared.control.read(), caller.person()?);
+    let codes = factors::totp(read, &caller.home, user).await?.is_some_and(|totp| totp.confirmed);
+    if codes || !passkeys::of_user(read, &caller.home, user).await?.is_empty() {
+        return Err(Problem::new(problem::FACTOR_FIRST).detail("a password alone changes nothing of how you sign in"));
+    }
+    Ok(())
 }
 
 async fn new_codes(change: &mut Change, user: &User) -> Result<RecoveryCodes, Problem> {

@@ -5,11 +5,11 @@
 //! browser that comes again says the last one that it had (`Last-Event-ID`) and gets what arrived since, out of the
 //! lake; where that is too much, `reset` tells it to read its lists anew. Executions have no number: those that changed
 //! since the connection began are sent, and one that comes again reads them anew anyway. A page that cannot keep up is
-//! told so by `reset` too. A connection ends with its session, and each user has a few.
+//! told so by `reset` too. How many one has, and when it is over, is [`super::watch`]'s.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -20,23 +20,19 @@ use sakimori_model::{Event, FieldId, Timestamp, field};
 use sakimori_store::control::executions as rows;
 use sakimori_store::query::{self, Expr};
 use serde_json::{Map, Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::App;
 use super::access::Caller;
 use super::now;
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::watch::Watch;
 use crate::executions as driver;
 use crate::shared::LiveEvent;
 
-/// Most connections of one user or token.
-const OF_ONE: usize = 8;
 /// Most events that are sent again to who comes back.
 const AGAIN: usize = 500;
-/// How often executions are looked at, and ingest.
-const LOOK: Duration = Duration::from_secs(2);
-/// Every so many looks how ingest is.
+/// At each look what executions do, and every so many how ingest is.
 const PULSE: u32 = 5;
 /// Most executions that are sent at a time.
 const EXECUTIONS: i64 = 50;
@@ -44,40 +40,9 @@ const EXECUTIONS: i64 = 50;
 const WANTED: &str =
     "(event.kind:alert and not sakimori.alert.exception:*) or event.dataset:(sakimori.action or sakimori.audit)";
 
-/// Connections by who has them.
-#[derive(Clone, Debug, Default)]
-pub struct Watchers(Arc<Mutex<HashMap<String, usize>>>);
-
-/// One of them; dropped, it is over.
-struct Watcher(Watchers, String);
-
-impl Watchers {
-    /// One more of this user; none where there are too many.
-    fn add(&self, who: &str) -> Option<Watcher> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(who.to_owned()).or_default();
-        (*count < OF_ONE).then(|| {
-            *count += 1;
-            Watcher(self.clone(), who.to_owned())
-        })
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        let mut all = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = all.get_mut(&self.1) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                all.remove(&self.1);
-            }
-        }
-    }
-}
-
 struct Feed {
     app: App,
-    caller: Caller,
+    watch: Watch,
     live: Receiver<Arc<LiveEvent>>,
     /// To be sent.
     queue: VecDeque<Sent>,
@@ -86,9 +51,6 @@ struct Feed {
     /// Executions that changed up to this moment were sent.
     changed: Timestamp,
     looks: u32,
-    tick: tokio::time::Interval,
-    _watcher: Watcher,
-    _permit: OwnedSemaphorePermit,
 }
 
 /// `GET /live`
@@ -97,30 +59,13 @@ pub async fn get(
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
-    let busy = || Problem::new(problem::EVENTS_BUSY).retry_after(10);
-    let watcher = app
-        .watchers
-        .add(&format!("{} {}", caller.home, caller.actor))
-        .ok_or_else(|| busy().detail(format!("you have {OF_ONE} connections already; close a page")))?;
-    let permit = Arc::clone(&app.feeds).try_acquire_owned().map_err(|_| busy())?;
+    let watch = Watch::begin(&app, caller)?;
     // Before the lake is asked for what came since: what arrives meanwhile is in one or the other.
     let live = app.shared.live.subscribe();
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse::<u64>().ok());
-    let mut tick = tokio::time::interval(LOOK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let now = app.shared.clock.now();
-    let mut feed = Feed {
-        queue: VecDeque::new(),
-        arrival: last.unwrap_or(0),
-        changed: now,
-        looks: 0,
-        tick,
-        live,
-        app,
-        caller,
-        _watcher: watcher,
-        _permit: permit,
-    };
+    let arrival = last.unwrap_or(0);
+    let mut feed = Feed { queue: VecDeque::new(), arrival, changed: now, looks: 0, live, app, watch };
     feed.queue
         .push_back(Sent::default().event("hello").retry(Duration::from_secs(2)).data(json!({"at": now}).to_string()));
     if let Some(last) = last {
@@ -137,7 +82,7 @@ impl Feed {
     /// What arrived since the last that was seen.
     async fn again(&mut self, last: u64) -> Result<(), Problem> {
         let wanted = query::parse(WANTED).unwrap_or(Expr::All);
-        let hits = self.app.shared.lake.arrived_after(self.caller.tenant(), last, &wanted, AGAIN + 1).await?;
+        let hits = self.app.shared.lake.arrived_after(self.watch.caller.tenant(), last, &wanted, AGAIN + 1).await?;
         if hits.len() > AGAIN {
             self.queue.push_back(reset("more came meanwhile than is sent again"));
             return Ok(());
@@ -158,7 +103,7 @@ impl Feed {
             }
             tokio::select! {
                 new = self.live.recv() => match new {
-                    Ok(new) if new.tenant == self.caller.tenant() && new.arrival > self.arrival => {
+                    Ok(new) if new.tenant == self.watch.caller.tenant() && new.arrival > self.arrival => {
                         self.arrival = new.arrival;
                         self.queue.extend(told(&new.event, new.arrival));
                     }
@@ -166,9 +111,8 @@ impl Feed {
                     Err(RecvError::Lagged(_)) => self.queue.push_back(reset("too much came at once")),
                     Err(RecvError::Closed) => return None,
                 },
-                _ = self.tick.tick() => {
-                    let now = self.app.shared.clock.now();
-                    if self.caller.ends.is_some_and(|ends| ends <= now) || !self.may_still().await {
+                () = self.watch.time_to_look() => {
+                    if !self.watch.may_go_on().await {
                         return None;
                     }
                     self.look().await;
@@ -178,21 +122,9 @@ impl Feed {
         }
     }
 
-    /// Is the session still there? (One that was ended from elsewhere ends what it opened.)
-    async fn may_still(&self) -> bool {
-        match &self.caller.session {
-            None => true,
-            Some(session) => {
-                let control = self.app.shared.control.read();
-                // Where the database does not answer, the page would learn nothing either.
-                sakimori_store::control::sessions::exists(control, &session.id).await.unwrap_or(true)
-            }
-        }
-    }
-
     async fn look(&mut self) {
         let shared = &self.app.shared;
-        let found = rows::changed(shared.control.read(), self.caller.tenant(), self.changed, EXECUTIONS).await;
+        let found = rows::changed(shared.control.read(), self.watch.caller.tenant(), self.changed, EXECUTIONS).await;
         for row in found.unwrap_or_default() {
             self.changed = Timestamp::from_micros(row.changed);
             let Ok(execution) = driver::read(&row) else { continue };
@@ -205,7 +137,7 @@ impl Feed {
             }
         }
         if self.looks.is_multiple_of(PULSE) {
-            let pulse = now::pulse(&self.app, self.caller.tenant()).await;
+            let pulse = now::pulse(&self.app, self.watch.caller.tenant());
             self.queue.push_back(Sent::default().event("ingest").data(pulse.to_string()));
         }
         self.looks = self.looks.wrapping_add(1);
@@ -237,6 +169,10 @@ fn line(event: &Event) -> Option<(&'static str, Map<String, Value>)> {
     };
     let common = [("time", field::TIMESTAMP), ("event", field::EVENT_ID), ("host", field::HOST_NAME)];
     if event.str(field::EVENT_KIND) == Some("alert") {
+        // As [`WANTED`] has it of those that arrived before: what an exception holds back is nobody's news.
+        if event.get(field::SAKIMORI_ALERT_EXCEPTION).is_some() {
+            return None;
+        }
         let own = [
             ("id", field::SAKIMORI_ALERT_ID),
             ("rule", field::RULE_ID),
@@ -281,22 +217,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_has_a_few_connections_and_gets_them_back() {
-        let watchers = Watchers::default();
-        let mut open: Vec<Watcher> = (0..OF_ONE).map(|_| watchers.add("user:ann").unwrap()).collect();
-        assert!(watchers.add("user:ann").is_none() && watchers.add("user:bob").is_some());
-        open.pop();
-        assert!(watchers.add("user:ann").is_some());
-        drop(open);
-        assert!(watchers.0.lock().unwrap().is_empty(), "nobody is remembered who is gone");
-    }
-
-    #[test]
     fn alerts_actions_and_agents_are_told_and_nothing_else() {
         let of = |json: Value| line(&Event::from_json(json.as_object().unwrap().clone()).0);
         let alert = json!({"event.kind": "alert", "sakimori.alert.id": "a1", "rule.id": "r", "message": "long"});
         let (kind, told) = of(alert).unwrap();
         assert_eq!((kind, &told["id"], told.get("message")), ("alert", &json!("a1"), None));
+        let held_back = json!({"event.kind": "alert", "sakimori.alert.id": "a1", "sakimori.alert.exception": "e1"});
+        assert!(of(held_back).is_none(), "an exception expected it");
         let action =
             json!({"event.dataset": "sakimori.action", "sakimori.action.id": "x", "sakimori.action.record": {"a": 1}});
         let (kind, told) = of(action).unwrap();

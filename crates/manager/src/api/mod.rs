@@ -74,6 +74,7 @@ mod tenants;
 mod tokens;
 mod trials;
 mod users;
+mod watch;
 mod ways;
 mod why;
 
@@ -81,6 +82,7 @@ use std::sync::Arc;
 
 use sakimori_model::Timestamp;
 use sakimori_model::ledger::Hash;
+use sakimori_store::control::sessions::SEEN_SECONDS;
 use sakimori_store::control::{Change, audit::Entry};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -110,8 +112,8 @@ pub(crate) struct App {
     pub hasher: Hasher,
     /// One permit a live feed.
     pub feeds: Arc<Semaphore>,
-    /// Who has live connections.
-    pub watchers: live::Watchers,
+    /// Who has live feeds.
+    pub watchers: watch::Watchers,
     /// One permit an export.
     pub exports: Arc<Semaphore>,
     /// Summaries of the last hours that are fresh.
@@ -155,7 +157,7 @@ impl App {
             shared,
             hasher: Hasher::default(),
             feeds: Arc::new(Semaphore::new(FEEDS)),
-            watchers: live::Watchers::default(),
+            watchers: watch::Watchers::default(),
             exports: Arc::new(Semaphore::new(export::AT_A_TIME)),
             now: now::Kept::default(),
             content: bundles::Content::default(),
@@ -171,6 +173,11 @@ impl App {
     fn now_and_idle(&self) -> (Timestamp, Timestamp) {
         let now = self.shared.clock.now();
         (now, now.plus_secs(-i64::from(self.shared.config.sign_in.idle_minutes) * 60))
+    }
+
+    /// How exactly the last request of a session is kept, in seconds: else one would end that is used.
+    fn seen_seconds(&self) -> i64 {
+        SEEN_SECONDS.min(i64::from(self.shared.config.sign_in.idle_minutes) * 15)
     }
 
     /// How long a session lasts at the most, in seconds.

@@ -1,20 +1,20 @@
 //! `now`: the last hours in one look: attacks stopped and by which layer, what waits for a person, blocks with the time
 //! they have left, what is unprotected, how ingest, disk and books are. One request, and quick: counts come from indexes
 //! and statistics, and the one look into the lake goes over the hours that are asked for. The answer is worked out once
-//! in a few seconds for all who ask.
+//! in a few seconds for all who ask: who asks while it is worked out waits for that.
 
 mod look;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
 use axum::extract::State;
 use sakimori_model::Timestamp;
-use sakimori_store::control::{Scope, agents};
+use sakimori_runtime::Clock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::Mutex as Turn;
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
@@ -33,9 +33,54 @@ const KEPT: usize = 256;
 /// Most hosts that are looked at.
 const HOSTS: i64 = 10_000;
 
-/// Answers that are fresh.
+/// Whose, and of how many hours.
+type Key = (String, i64);
+/// An answer, and the turn of who works it out.
+type Place = Arc<Turn<Option<Now>>>;
+
+/// Answers, each with its place.
 #[derive(Clone, Default)]
-pub struct Kept(Arc<Mutex<HashMap<(String, i64), Now>>>);
+pub struct Kept(Arc<Mutex<HashMap<Key, Place>>>);
+
+impl Kept {
+    /// The answer that is fresh, or the one that is worked out now: by one who asks, for all.
+    async fn get<F: Future<Output = Result<Now, Problem>>>(
+        &self,
+        key: Key,
+        clock: &dyn Clock,
+        work: impl FnOnce(Timestamp) -> F,
+    ) -> Result<Now, Problem> {
+        let place = self.place(key, clock.now());
+        let mut kept = place.lock().await;
+        let at = clock.now();
+        if let Some(kept) = kept.as_ref().filter(|kept| is_fresh(kept, at)) {
+            return Ok(kept.clone());
+        }
+        let now = work(at).await?;
+        *kept = Some(now.clone());
+        Ok(now)
+    }
+
+    /// The place of an answer; where there are too many, those that are neither fresh nor waited for go.
+    fn place(&self, key: Key, at: Timestamp) -> Place {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= KEPT && !all.contains_key(&key) {
+            let needed = |place: &Place| match place.try_lock() {
+                Ok(kept) => kept.as_ref().is_some_and(|kept| is_fresh(kept, at)),
+                Err(_) => true,
+            };
+            all.retain(|_, place| Arc::strong_count(place) > 1 || needed(place));
+            if all.len() >= KEPT {
+                return Place::default();
+            }
+        }
+        Arc::clone(all.entry(key).or_default())
+    }
+}
+
+fn is_fresh(kept: &Now, at: Timestamp) -> bool {
+    (0..FRESH).contains(&at.since(kept.at))
+}
 
 /// How far back.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -258,25 +303,13 @@ pub async fn get(State(app): State<App>, caller: Caller, Query(asked): Query<Now
         let reason = format!("expected 1 to {MOST_HOURS}, found {hours}");
         return Err(Problem::new(problem::REQUEST_QUERY).fault("hours", reason));
     }
-    let (at, key) = (app.shared.clock.now(), (caller.tenant().to_owned(), hours));
-    if let Some(kept) = app.now.0.lock().await.get(&key)
-        && (0..FRESH).contains(&at.since(kept.at))
-    {
-        return Ok(Json(kept.clone()));
-    }
-    let now = look::look(&app, caller.tenant(), at, at.plus_secs(-hours * 3_600)).await?;
-    let mut kept = app.now.0.lock().await;
-    if kept.len() >= KEPT {
-        kept.retain(|_, one| at.since(one.at) < FRESH);
-    }
-    if kept.len() < KEPT {
-        kept.insert(key, now.clone());
-    }
-    Ok(Json(now))
+    let (key, clock) = ((caller.tenant().to_owned(), hours), &*app.shared.clock);
+    let look = |at: Timestamp| look::look(&app, caller.tenant(), at, at.plus_secs(-hours * 3_600));
+    Ok(Json(app.now.get(key, clock, look).await?))
 }
 
 /// How ingest is, in a few figures, for who watches.
-pub(super) async fn pulse(app: &App, tenant: &str) -> Value {
+pub(super) fn pulse(app: &App, tenant: &str) -> Value {
     let shared = &app.shared;
     let arrived: u64 = shared.ingest.streams(tenant).iter().map(|(.., events)| events).sum();
     let status = shared.lake.status().unwrap_or_default();
@@ -286,12 +319,57 @@ pub(super) async fn pulse(app: &App, tenant: &str) -> Value {
         "arrived": arrived,
         "waiting_events": status.waiting_events,
         "disk_free": status.disk_free,
-        "agents_connected": connected(app, tenant).await,
+        "agents_connected": shared.links.count_of(tenant),
     })
 }
 
-async fn connected(app: &App, tenant: &str) -> usize {
-    let scope = Scope::One(tenant.to_owned());
-    let hosts = agents::list(app.shared.control.read(), &scope, "", HOSTS).await.unwrap_or_default();
-    hosts.iter().filter(|agent| app.shared.links.connected(&agent.id)).count()
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use sakimori_runtime::clock::ManualClock;
+
+    use super::*;
+
+    fn now(at: Timestamp) -> Now {
+        Now {
+            at,
+            from: at,
+            stopped: Stopped::default(),
+            alerts: AlertCounts::default(),
+            approvals: Approvals::default(),
+            orders_waiting: 0,
+            blocks: Blocks::default(),
+            hosts: Hosts::default(),
+            ingest: Ingest::default(),
+            disk: Disk::default(),
+            books: Books::default(),
+            halted: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn of_many_who_ask_at_once_one_works_it_out() {
+        let (kept, clock, worked) = (Kept::default(), ManualClock::at(Timestamp::from_secs(1_000)), AtomicU32::new(0));
+        let ask = || {
+            kept.get(("default".to_owned(), 24), &clock, |at| {
+                worked.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    // The others ask meanwhile.
+                    tokio::task::yield_now().await;
+                    Ok(now(at))
+                }
+            })
+        };
+        let all = futures::future::join_all((0..20).map(|_| ask())).await;
+        assert!(all.into_iter().all(|answer| answer.is_ok()));
+        assert_eq!(worked.load(Ordering::Relaxed), 1);
+        clock.set(clock.now().plus_secs(3));
+        ask().await.unwrap();
+        assert_eq!(worked.load(Ordering::Relaxed), 2, "it is old by now");
+        for hours in 0..2 * i64::try_from(KEPT).unwrap() {
+            kept.get(("default".to_owned(), hours), &clock, |at| async move { Ok(now(at)) }).await.unwrap();
+        }
+        assert_eq!(kept.0.lock().unwrap().len(), KEPT);
+    }
 }

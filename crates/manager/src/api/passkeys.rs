@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use super::access::Caller;
 use super::authenticate::Visit;
 use super::extract::Body;
-use super::factors::{Again, local};
+use super::factors::{Again, local, own_way_first};
 use super::problem::{self, Problem};
 use super::session::again;
 use super::{App, Done, browser, secret};
@@ -199,6 +199,7 @@ pub async fn options(
     Body(body): Body<Again>,
 ) -> Result<Json<NewPasskeyOptions>, Problem> {
     let user = local(&app, &caller).await?;
+    own_way_first(&app, &caller).await?;
     let party = Party::of(&app).ok_or_else(unavailable)?;
     again(&app, &visit, &caller, &body.password, body.code.as_deref(), "password").await?;
     let known = passkeys::of_user(app.shared.control.read(), &user.tenant, &user.id).await?;
@@ -233,6 +234,7 @@ pub async fn create(
     Body(body): Body<NewPasskey>,
 ) -> Result<(StatusCode, Json<PasskeyView>), Problem> {
     let user = local(&app, &caller).await?;
+    own_way_first(&app, &caller).await?;
     let party = Party::of(&app).ok_or_else(unavailable)?;
     if !(1..=64).contains(&body.name.chars().count()) || body.name.chars().any(char::is_control) {
         return Err(Problem::new(problem::FACTOR_INVALID).fault("name", "a name has 1 to 64 characters"));
@@ -273,6 +275,7 @@ pub async fn create(
 /// `DELETE /session/passkeys/{id}`
 pub async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let user = caller.person()?;
+    own_way_first(&app, &caller).await?;
     let mut change = app.shared.control.begin().await?;
     passkeys::delete(change.connection(), &caller.home, user, &id).await?;
     let done: Done<'_, ()> =

@@ -378,7 +378,7 @@ pub async fn rehearse(
     let hosts = hosts(&app, &caller).await?;
     let from = app.shared.clock.now().plus_secs(-new.since_seconds);
     let interval = Interval { from: Some(from), to: None };
-    let wanted = query::parse("event.kind:alert or event.kind:state")?;
+    let wanted = query::parse("(event.kind:alert and not sakimori.alert.exception:*) or event.kind:state")?;
     let (mut past, mut cursor) = (Vec::new(), None);
     loop {
         let page = app.shared.lake.search(caller.tenant(), &wanted, interval, PORTION, cursor.as_deref()).await?;

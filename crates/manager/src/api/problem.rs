@@ -61,6 +61,7 @@ codes! {
     SESSION_MISSING "sessions/missing" 404 "There is no such session" "該当するセッションがありません";
     FACTOR_MISSING "factors/missing" 404 "Nothing of the kind is set up" "該当する認証手段が設定されていません";
     FACTOR_EXISTS "factors/exists" 409 "This is set up already" "既に設定されています";
+    FACTOR_FIRST "factors/first" 403 "Sign in with the passkey or code that is set up first" "先に設定済みのパスキーか認証コードでサインインしてください";
     FACTOR_FULL "factors/full" 409 "The user has as many passkeys as there may be" "このユーザーのパスキーは上限に達しています";
     FACTOR_INVALID "factors/invalid" 422 "The passkey cannot be like this" "パスキーの内容に誤りがあります";
     FACTOR_UNAVAILABLE "factors/unavailable" 409 "This cannot be used here" "ここでは利用できません";

@@ -116,7 +116,8 @@ pub async fn channels(State(app): State<App>) -> Result<Json<Channels>, Problem>
     let mut items = Vec::new();
     for channel in &app.shared.config.notify {
         let newest = newest_message(&app.shared, &channel.name).await?;
-        items.push(of_channel(&channel.name, newest.as_ref(), now));
+        let findings = app.shared.channels.kind(&channel.name).is_some_and(|kind| kind.findings.is_some());
+        items.push(of_channel((&channel.name, findings), newest.as_ref(), now));
     }
     Ok(Json(Channels { items }))
 }
@@ -137,8 +138,11 @@ pub(crate) async fn newest_message(
     Ok(newest.into_iter().next().map(|job| job.action))
 }
 
-fn of_channel(name: &str, newest: Option<&Action>, now: Timestamp) -> ProofView {
+/// `findings`: it takes those, and nothing else proves it.
+fn of_channel((name, findings): (&str, bool), newest: Option<&Action>, now: Timestamp) -> ProofView {
+    let newest = newest.filter(|action| !findings || !action.order.cause.alert.is_empty());
     let (state, proven, detail) = match newest {
+        None if findings => ("stale", None, "no finding was told there yet".to_owned()),
         None => ("stale", None, "no message was sent to it yet".to_owned()),
         Some(action) if action.state == ActionState::Failed => {
             ("failing", None, action.reason.clone().unwrap_or_default())
@@ -150,9 +154,36 @@ fn of_channel(name: &str, newest: Option<&Action>, now: Timestamp) -> ProofView 
 
 #[cfg(test)]
 mod tests {
+    use sakimori_model::Order;
+    use sakimori_model::action::{Cause, Target};
+    use sakimori_respond::wide::{self, Limits};
     use sakimori_wire::status::ModuleStatus;
 
     use super::*;
+
+    #[test]
+    fn a_channel_of_findings_is_proven_by_a_finding_and_by_nothing_else() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let limits = Limits { expiry_seconds: 1, expiry_most_seconds: 1, grace_seconds: 0 };
+        let of = |findings, alert: &str| {
+            let order = Order {
+                id: "a".into(),
+                action: notify::ID.into(),
+                target: Target::Channel("siem".into()),
+                expiry: None,
+                cause: Cause { alert: alert.into(), ..Cause::default() },
+                via: None,
+                probe: false,
+                inputs: Default::default(),
+                signatures: Vec::new(),
+            };
+            let mut action = wide::plan(order, "manager", now, &limits);
+            (action.state, action.done_at) = (ActionState::Done, Some(now));
+            of_channel(("siem", findings), Some(&action), now).state
+        };
+        assert_eq!((of(true, ""), of(true, "0a1b"), of(false, "")), ("stale", "proven", "proven"));
+        assert_eq!(of_channel(("siem", true), None, now).detail, "no finding was told there yet");
+    }
 
     #[test]
     fn proven_stale_and_failing_are_told_apart() {

@@ -147,7 +147,7 @@ fn audited(rollout: &Rollout) -> Audited<'_> {
 async fn view(app: &App, rollout: Rollout) -> Result<RolloutView, Problem> {
     let record = Record::read(&rollout.record).map_err(|error| Problem::failed(&error))?;
     let stage = job::stage(&app.shared, &rollout).await.map_err(|error| Problem::failed(&error))?;
-    let why = match (rollout.state, judge(&record, &judged(&stage), app.shared.clock.now())) {
+    let why = match (rollout.state, judge(&record, &job::judged(&stage), app.shared.clock.now())) {
         (At::First, Verdict::Wait(why)) => why,
         _ => record.why,
     };
@@ -174,10 +174,6 @@ async fn view(app: &App, rollout: Rollout) -> Result<RolloutView, Problem> {
         most_failing: record.most_failing,
         hosts: stage.into_iter().map(host).collect(),
     })
-}
-
-fn judged(stage: &[Stage]) -> Vec<(String, bool, crate::rollouts::Doing)> {
-    stage.iter().map(|one| (one.name.clone(), one.connected, one.doing.clone())).collect()
 }
 
 /// `GET /policies/rollouts`

@@ -26,7 +26,7 @@ pub struct SearchView {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Who made it: `user:name` or `token:name`.
+    /// Who made it: `user:name` or `token:name`; with `@*` behind it where that is over all tenants.
     pub owner: String,
     /// Is it mine?
     pub mine: bool,
@@ -78,7 +78,7 @@ pub struct NewSearch {
 
 fn view(search: Search, caller: &Caller) -> SearchView {
     SearchView {
-        mine: search.owner == caller.actor,
+        mine: search.owner == caller.owner(),
         id: search.id,
         name: search.name,
         owner: search.owner,
@@ -101,14 +101,14 @@ pub async fn list(
 ) -> Result<Json<Page<SearchView>>, Problem> {
     let limit = limit(query.limit)?;
     let after: (String, String) = place(query.cursor.as_deref())?.unwrap_or_default();
-    let rows = searches::list(app.shared.control.read(), caller.tenant(), &caller.actor, &after, limit + 1).await?;
+    let rows = searches::list(app.shared.control.read(), caller.tenant(), &caller.owner(), &after, limit + 1).await?;
     let place = |row: &Search| (row.name.clone(), row.id.clone());
     Ok(Json(Page::of(rows, limit, place, |search| view(search, &caller))))
 }
 
 /// `GET /searches/{id}`
 pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<SearchView>, Problem> {
-    let search = searches::get(app.shared.control.read(), caller.tenant(), &id, &caller.actor).await?;
+    let search = searches::get(app.shared.control.read(), caller.tenant(), &id, &caller.owner()).await?;
     Ok(Json(view(search, &caller)))
 }
 
@@ -122,7 +122,7 @@ pub async fn create(
     let made = Search {
         id: sakimori_model::id::row_id(),
         tenant: caller.tenant().to_owned(),
-        owner: caller.actor.clone(),
+        owner: caller.owner(),
         created: now,
         ..checked(new, now)?
     };
@@ -143,8 +143,8 @@ pub async fn put(
     Body(new): Body<NewSearch>,
 ) -> Result<Json<SearchView>, Problem> {
     let mut change = app.shared.control.begin().await?;
-    let before = searches::get(change.connection(), caller.tenant(), &id, &caller.actor).await?;
-    if !new.shared && before.owner != caller.actor {
+    let before = searches::get(change.connection(), caller.tenant(), &id, &caller.owner()).await?;
+    if !new.shared && before.owner != caller.owner() {
         let reason = "only its owner may take a search away from the others";
         return Err(Problem::new(problem::SEARCH_INVALID).fault("shared", reason));
     }
@@ -171,7 +171,7 @@ pub async fn put(
 /// `DELETE /searches/{id}`
 pub async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let mut change = app.shared.control.begin().await?;
-    let before = view(searches::get(change.connection(), caller.tenant(), &id, &caller.actor).await?, &caller);
+    let before = view(searches::get(change.connection(), caller.tenant(), &id, &caller.owner()).await?, &caller);
     searches::delete(change.connection(), caller.tenant(), &before.id).await?;
     let done = Done {
         tenant: caller.tenant(),

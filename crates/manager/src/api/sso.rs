@@ -1,13 +1,15 @@
 //! Single sign-on (OpenID Connect): sends a browser to a provider and takes it back.
 //!
 //! ```text
-//! GET  /sign-in/sso/{provider}            → 303 to the provider; a cookie holds state, nonce and verifier, sealed
+//! GET  /sign-in/sso/{provider}            → 303 to the provider; a cookie holds state, nonce and verifier, sealed;
+//!                                           or to /sign-in?problem=<code>, where the provider is away
 //! GET  /sign-in/sso/{provider}/callback   → 303 to the page that was asked for, with a session;
 //!                                           or to /sign-in?problem=<code>
 //! ```
 //!
 //! The cookie is `SameSite=Lax`, since the provider's site sends the browser back; it is good once, for ten minutes and for
-//! the provider that it was made for, so an answer of another provider, of another browser or of before is worth nothing.
+//! the provider that it was made for, so an answer of another provider, of another browser or of before is worth nothing. It
+//! counts as used once a code was exchanged: who sends codes that are none uses nothing up.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -97,7 +99,11 @@ pub async fn begin(
 ) -> Result<Response, Problem> {
     let known = known(&app, &id)?;
     let now = app.shared.clock.now();
-    let description = known.description(now).await.map_err(|failure| unreachable(&failure))?;
+    let description = match known.description(now).await {
+        Ok(description) => description,
+        // A browser is on its way: it ends on a page, not on a document for programs.
+        Err(failure) => return ended(&id, &unreachable(&failure)),
+    };
     let random = || URL_SAFE_NO_PAD.encode(secret::random::<32>());
     let begun = Begun {
         provider: id,
@@ -132,13 +138,16 @@ pub async fn callback(
     known(&app, &id)?;
     let mut response = match finish(&app, &visit, &headers, &id, &end).await {
         Ok(response) => response,
-        Err(problem) => {
-            tracing::warn!(provider = id, code = problem.code.code, "a single sign-on did not come about");
-            to(&format!("/sign-in?problem={}", problem.code.code))?
-        }
+        Err(problem) => ended(&id, &problem)?,
     };
     cookie(&app, response.headers_mut(), "", 0)?;
     Ok(response)
+}
+
+/// Leads a browser back to the sign-in page, which says why.
+fn ended(id: &str, problem: &Problem) -> Result<Response, Problem> {
+    tracing::warn!(provider = id, code = problem.code.code, "a single sign-on did not come about");
+    to(&format!("/sign-in?problem={}", problem.code.code))
 }
 
 async fn finish(app: &App, visit: &Visit, headers: &HeaderMap, id: &str, end: &End) -> Result<Response, Problem> {
@@ -166,15 +175,16 @@ async fn finish(app: &App, visit: &Visit, headers: &HeaderMap, id: &str, end: &E
         return Err(refused(&format!("it says {:?}", error.chars().take(64).collect::<String>())));
     }
     let code = end.code.as_deref().filter(|code| (1..=MOST).contains(&code.len())).ok_or_else(|| refused("no code"))?;
-    if !app.tickets.take(&ticket, now) {
-        return Err(refused("it was used before"));
-    }
     let exchanged = (code, back(app, id));
     let account = known.account(&app.shared, (exchanged.0, &exchanged.1), (&begun.verifier, &begun.nonce)).await;
     let account = account.map_err(|failure| match failure {
         Failure::Refused { .. } => refused(&failure.to_string()),
         other => unreachable(&other),
     })?;
+    // Of two answers that are looked at at once, one is the first to take it; the provider gave a token for each code once.
+    if !app.tickets.take(&ticket, now) {
+        return Err(refused("it was used before"));
+    }
     let mut change = app.shared.control.begin().await?;
     let user = user(app, &mut change, visit, &known.provider, &account).await?;
     let way = format!("sso:{id}");
@@ -289,7 +299,7 @@ fn unreachable(failure: &Failure) -> Problem {
 }
 
 fn is_secure(app: &App) -> bool {
-    app.shared.config.api.public_url.as_deref().is_some_and(|url| url.starts_with("https://"))
+    app.shared.config.api.public_url.as_deref().is_some_and(browser::is_https)
 }
 
 fn cookie(app: &App, headers: &mut HeaderMap, value: &str, seconds: i64) -> Result<(), Problem> {

@@ -102,9 +102,8 @@ fn finding(letter: &Letter<'_>, hub: &Hub) -> Result<Finding, Failure> {
     let about = one(&[text("/rule/description"), text("/message"), title.clone()]);
     let time = Timestamp::parse(&text("/@timestamp")).unwrap_or(letter.created);
     let instance = text("/cloud/instance/id");
-    let region = text("/cloud/region");
     let resource = match instance.starts_with("i-") {
-        true => ("AwsEc2Instance", hub.instance(Some(&region), &instance)),
+        true => ("AwsEc2Instance", hub.instance(&text("/cloud/account/id"), &text("/cloud/region"), &instance)),
         false => ("Other", one(&[text("/host/name"), text("/source/ip"), "sakimori".to_owned()])),
     };
     let fields = FIELDS.iter().map(|(name, path)| ((*name).to_owned(), chars(&text(path), MOST_FIELD)));
@@ -188,12 +187,12 @@ mod tests {
                 "@timestamp": "2026-11-26T10:00:00Z", "message": hostile, "organization": {"id": "acme"},
                 "rule": {"id": "finding-malware", "name": hostile, "description": hostile}, "host": {"name": hostile},
                 "sakimori": {"alert": {"id": "0a1b"}}, "threat": {"tactic": {"name": ["execution"]}},
-                "cloud": {"instance": {"id": "i-0a1b"}, "region": "us-east-1"},
+                "cloud": {"instance": {"id": "i-0a1b"}, "region": "us-east-1", "account": {"id": "222222222222"}},
             });
             let one = of(&facts).unwrap();
             assert_eq!((one.id.as_str(), one.severity, one.kind), ("sakimori/acme/0a1b", "CRITICAL", "TTPs/Execution"));
             assert_eq!(one.generator, "sakimori/finding-malware");
-            assert_eq!(one.resource.1, "arn:aws:ec2:us-east-1:111111111111:instance/i-0a1b");
+            assert_eq!(one.resource.1, "arn:aws:ec2:us-east-1:222222222222:instance/i-0a1b");
             assert!([&one.title, &one.description].iter().all(|text| !text.contains(['\r', '\n'])));
             assert!(one.title.chars().count() <= MOST_TITLE && one.description.chars().count() <= MOST_DESCRIPTION);
             assert!(one.fields.iter().all(|(_, value)| (1..=MOST_FIELD).contains(&value.chars().count())));

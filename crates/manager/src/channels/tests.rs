@@ -22,6 +22,16 @@ fn kinds_are_complete_and_slugs_unique() {
 }
 
 #[test]
+fn the_rights_of_findings_reach_no_further_than_what_they_are_about() {
+    use sakimori_respond::reach;
+    use std::collections::BTreeSet;
+    let used: BTreeSet<&str> =
+        CATALOG.iter().filter_map(|kind| kind.findings).flat_map(|one| one.rights).copied().collect();
+    assert_eq!(used, reach::FINDINGS.iter().copied().collect());
+    assert!(used.iter().all(|right| reach::kinds(right).is_some()), "none of them on all that there is");
+}
+
+#[test]
 fn what_is_missing_or_has_no_meaning_is_named() {
     let wrong = |channel: Channel| check(&channel).err().unwrap_or_default();
     let jira = Channel { url: "https://a.example".into(), secret: Some("s".into()), ..channel("jira") };

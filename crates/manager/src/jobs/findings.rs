@@ -14,7 +14,7 @@ use crate::shared::Shared;
 /// Largest document of an alert, in bytes, with room for what goes around it in an event of 256 KB.
 pub const MOST: usize = 200_000;
 /// Where a document says which of its fields did not fit.
-const LEFT_OUT: &str = "left_out";
+const LEFT_OUT: [&str; 2] = ["sakimori", "left_out"];
 
 /// Why an alert is not told on a channel; `None` where it is.
 ///
@@ -67,12 +67,22 @@ fn document(alert: &Event, most: usize) -> Map<String, Value> {
     while size(&whole) > most {
         let Some(path) = largest(&whole) else { break };
         take(&mut whole, &path);
-        left_out.push(path.join("."));
-        if let Some(sakimori) = whole.entry("sakimori").or_insert_with(|| json!({})).as_object_mut() {
-            sakimori.insert(LEFT_OUT.to_owned(), json!(left_out));
+        left_out.push(named(&path));
+        let [at, list] = LEFT_OUT;
+        if let Some(sakimori) = whole.entry(at).or_insert_with(|| json!({})).as_object_mut() {
+            sakimori.insert(list.to_owned(), json!(left_out));
         }
     }
     whole
+}
+
+/// A path as it is named: with points between. What has a point itself stands in quotes, so that one name is one path.
+fn named(path: &[String]) -> String {
+    let part = |name: &String| match name.contains(['.', '"']) {
+        true => Value::from(name.as_str()).to_string(),
+        false => name.clone(),
+    };
+    path.iter().map(part).collect::<Vec<_>>().join(".")
 }
 
 fn size(object: &Map<String, Value>) -> usize {
@@ -88,7 +98,7 @@ fn largest(object: &Map<String, Value>) -> Option<Vec<String>> {
             let path: Vec<String> = at.iter().chain([name]).cloned().collect();
             match value {
                 Value::Object(inner) => open.push((path, inner)),
-                _ if path.last().is_some_and(|name| name == LEFT_OUT) => {}
+                _ if path == LEFT_OUT => {}
                 // The id is what a repeat is known by.
                 _ if path == ["sakimori", "alert", "id"] => {}
                 other => {
@@ -135,6 +145,13 @@ mod tests {
         let small = document(&alert, 300);
         assert!(size(&small) <= 300, "{small:?}");
         assert_eq!(small["sakimori"]["left_out"], json!(["event.original", "message"]));
+        // Whoever wrote the event calls fields as they like: also as this list is called elsewhere.
+        alert.set_path("acme.left_out", json!("z".repeat(300_000)));
+        alert.set_path("acme.seat", json!({"a.b": "x".repeat(400_000), "a": {"b": "near"}}));
+        let other = document(&alert, MOST);
+        assert!(size(&other) <= MOST);
+        let left = json!(["event.original", "acme.seat.\"a.b\"", "acme.left_out"]);
+        assert_eq!((&other["sakimori"]["left_out"], &other["acme"]["seat"]["a"]["b"]), (&left, &json!("near")));
         let facts: Value = serde_json::from_str(&carry("{\"kind\": \"alert\"}", &alert)).unwrap();
         assert_eq!((&facts["kind"], &facts["event"]["rule"]["name"]), (&json!("alert"), &json!("a rule")));
     }

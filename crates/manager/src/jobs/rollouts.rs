@@ -14,6 +14,7 @@ use sakimori_store::control::{Change, ControlError, Scope, policies};
 use tokio::sync::Notify;
 
 use crate::notices::{self, Notice};
+use crate::presence;
 use crate::rollouts::{Baseline, Doing, Now, Record, Verdict, doing, judge};
 use crate::shared::{Command, Shared};
 
@@ -25,8 +26,10 @@ const EVERY: Duration = Duration::from_secs(5);
 pub struct Stage {
     /// Agent.
     pub agent: String,
-    /// Host name; empty where the agent is gone.
+    /// Host name; empty where the agent is forgotten.
     pub name: String,
+    /// Was it revoked, forgotten or retired? Then it is of the stage no more.
+    pub gone: bool,
     /// Is it connected?
     pub connected: bool,
     /// How it is doing since.
@@ -81,7 +84,9 @@ pub async fn stage(shared: &Shared, rollout: &Rollout) -> Result<Vec<Stage>, Con
         };
         let before: Baseline = serde_json::from_str(&host.baseline).unwrap_or_default();
         let now = agent.as_ref().map(|agent| now_of(shared, agent)).unwrap_or_default();
+        let gone = |agent: &Agent| matches!(presence::shown(agent, now.connected).as_str(), "revoked" | "retired");
         out.push(Stage {
+            gone: agent.as_ref().is_none_or(gone),
             name: agent.map(|agent| agent.name).unwrap_or_default(),
             connected: now.connected,
             // What goes to a host has a number one above that of its layers (`crate::policy`).
@@ -92,13 +97,17 @@ pub async fn stage(shared: &Shared, rollout: &Rollout) -> Result<Vec<Stage>, Con
     Ok(out)
 }
 
+/// What a stage is judged by.
+pub fn judged(stage: &[Stage]) -> Vec<(String, bool, Doing)> {
+    let there = stage.iter().filter(|one| !one.gone);
+    there.map(|one| (one.name.clone(), one.connected, one.doing.clone())).collect()
+}
+
 async fn look(shared: &Shared, rollout: &Rollout) -> Result<(), ControlError> {
     let Ok(record) = Record::read(&rollout.record) else { return Ok(()) };
     let stage = stage(shared, rollout).await?;
-    let hosts: Vec<(String, bool, Doing)> =
-        stage.iter().map(|one| (one.name.clone(), one.connected, one.doing.clone())).collect();
     let now = shared.clock.now();
-    let (to, why) = match judge(&record, &hosts, now) {
+    let (to, why) = match judge(&record, &judged(&stage), now) {
         Verdict::Wait(_) => return Ok(()),
         Verdict::Go => (State::Done, "its first stage is well and its time is over".to_owned()),
         Verdict::Halt(why) => (State::Halted, why),

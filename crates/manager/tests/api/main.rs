@@ -10,6 +10,7 @@ mod login;
 mod passkeys;
 mod permissions;
 mod policies;
+mod requests;
 mod resources;
 mod rules;
 mod searching;

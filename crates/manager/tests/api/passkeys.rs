@@ -146,6 +146,42 @@ async fn whoever_lies_is_refused_alike_and_slowed_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_knows_only_the_password_sets_up_nothing_beside_a_passkey_and_removes_none() {
+    let clock = Arc::new(ManualClock::at(sakimori_runtime::SystemClock.now()));
+    let world = World::start_with(clock, |config| config.sign_in.second_factor = vec!["operator".into()]).await;
+    world.ask("POST", "/api/v1/users", json!({"name": "ann", "role": "operator", "password": PASSWORD})).await;
+    // Where nothing is set up, the password is enough to set up the first.
+    let mut device = Device::new(p256(), "localhost", ORIGIN);
+    let (_, _, passkey) = ann(&world, &device).await;
+    let mut thief = Browser::new(&world);
+    assert_eq!(thief.sign_in("ann", PASSWORD, None).await.body["user"]["name"], "ann");
+    assert_eq!(thief.who().await.body["second_factor"], "required");
+    let again = json!({"password": PASSWORD});
+    let confirm = json!({"code": "123456"});
+    let begun = json!({"ticket": "x", "name": "x", "credential": {"response": {"clientDataJSON": "", "attestationObject": ""}}});
+    let one = format!("/api/v1/session/passkeys/{passkey}");
+    for (method, path, body) in [
+        ("POST", "/api/v1/session/totp", &again),
+        ("POST", "/api/v1/session/totp/confirm", &confirm),
+        ("POST", "/api/v1/session/passkeys/options", &again),
+        ("POST", "/api/v1/session/passkeys", &begun),
+        ("DELETE", &one, &Value::Null),
+    ] {
+        assert_eq!(told(&thief.send(method, path, body).await), (403, "factors/first"), "{method} {path}");
+    }
+    // The owner shows the passkey, and then may.
+    device.counter = 1;
+    let mut owner = Browser::new(&world);
+    let body = answer(&mut owner, &device, None).await;
+    let opened = owner.send("POST", "/api/v1/sign-in/passkey", &body).await;
+    assert_eq!(opened.status, 201, "{}", opened.body);
+    owner.who().await;
+    assert_eq!(owner.send("POST", "/api/v1/session/totp", &again).await.status, 200);
+    assert_eq!(owner.send("DELETE", &one, &Value::Null).await.status, 204);
+    world.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copied_key_and_a_disabled_user_do_not_get_in() {
     let (world, _) = world().await;
     let mut device = Device::new(ed25519(), "localhost", ORIGIN);

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use sakimori_manager::jobs::rollouts;
+use sakimori_manager::shared::Command;
 use sakimori_model::Timestamp;
 use sakimori_runtime::clock::SharedClock;
 use sakimori_store::control::agents;
 use sakimori_wire::status::{AgentStatus, ModuleStatus};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::support::World;
 
@@ -89,6 +91,13 @@ async fn says(world: &World, agent: &str, policy: u64, state: &str) {
     change.commit().await.unwrap();
 }
 
+/// A stream of an agent.
+fn connect(world: &World, agent: &str) -> mpsc::Receiver<Command> {
+    let (sender, receiver) = mpsc::channel(64);
+    world.running.shared.links.add(("default", agent), 1, sender);
+    receiver
+}
+
 struct At(std::sync::atomic::AtomicI64);
 
 impl sakimori_runtime::Clock for At {
@@ -110,6 +119,7 @@ async fn a_roll_out_goes_on_when_its_first_hosts_are_well_and_halts_when_one_fai
     let world = World::start_at(Arc::clone(&clock) as SharedClock).await;
     let pass = |seconds: i64| clock.0.fetch_add(seconds * 1_000_000, std::sync::atomic::Ordering::SeqCst);
     let (one, two) = (world.agent_of("default", &["canary"]).await, world.agent_of("default", &[]).await);
+    let _connected = connect(&world, &one);
     says(&world, &one, 1, "on").await;
     let begin = |minutes: Value| {
         json!({
@@ -178,6 +188,44 @@ async fn a_roll_out_goes_on_when_its_first_hosts_are_well_and_halts_when_one_fai
     let path = format!("/api/v1/policies/rollouts/{}/continue", made["id"].as_str().unwrap());
     assert_eq!(world.ask("POST", &path, json!({})).await["state"], "done");
     assert_eq!(applied(&world, &two).await.0, 99);
+    world.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_that_went_away_neither_hold_a_roll_out_up_nor_count_as_well() {
+    let clock = Arc::new(At(std::sync::atomic::AtomicI64::new(
+        sakimori_runtime::Clock::now(&sakimori_runtime::SystemClock).micros(),
+    )));
+    let world = World::start_at(Arc::clone(&clock) as SharedClock).await;
+    let pass = |seconds: i64| clock.0.fetch_add(seconds * 1_000_000, std::sync::atomic::Ordering::SeqCst);
+    let (one, two) = (world.agent_of("default", &["canary"]).await, world.agent_of("default", &["canary"]).await);
+    world.agent_of("default", &[]).await;
+    let state = async |path: &str| {
+        rollouts::round(&world.running.shared).await.unwrap();
+        world.ask("GET", path, Value::Null).await
+    };
+    let begin = async |value: i64| {
+        let body = json!({"layer": "tenant", "tree": seconds(value), "first": {"groups": ["canary"]}, "minutes": 2});
+        let made = world.ask("POST", "/api/v1/policies/rollouts", body).await;
+        format!("/api/v1/policies/rollouts/{}", made["id"].as_str().unwrap())
+    };
+    let path = begin(77).await;
+    for agent in [&one, &two] {
+        let number = applied(&world, agent).await.1;
+        says(&world, agent, number, "on").await;
+    }
+    pass(121);
+    let waits = state(&path).await;
+    assert_eq!(waits["state"], "first", "both took it, and neither is there to say how it does: {waits}");
+    // One is revoked, the other comes.
+    world.ask("POST", &format!("/api/v1/agents/{one}/revoke"), Value::Null).await;
+    let _connected = connect(&world, &two);
+    assert_eq!(state(&path).await["state"], "done");
+
+    let path = begin(88).await;
+    world.ask("POST", &format!("/api/v1/agents/{two}/revoke"), Value::Null).await;
+    let halted = state(&path).await;
+    assert_eq!(halted["state"], "halted", "nobody is left who could say: {halted}");
     world.running.stop().await;
 }
 

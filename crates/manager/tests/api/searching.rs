@@ -1,11 +1,16 @@
 //! What the search page and the page of the last hours ask: rows, counts over time, completion, one event and what is
 //! around it, why a rule fired, saved searches, export, and news for an open page.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 use sakimori_model::{Event, Timestamp, field};
+use sakimori_runtime::SystemClock;
+use sakimori_runtime::clock::{Clock, ManualClock};
 use sakimori_wire::batch::{Batch, BatchHeader, encode};
 use serde_json::{Value, json};
 
+use super::browser::Browser;
 use super::support::World;
 
 const PASSWORD: &str = "correct horse battery";
@@ -258,6 +263,15 @@ async fn a_saved_search_is_ones_own_until_it_is_shared() {
     let wrong = world.send("POST", "/api/v1/searches", &bob, &json!({"name": "x", "q": "user.name:("})).await;
     assert_eq!(wrong.body["errors"][0]["place"], "q");
     assert_eq!(world.send("DELETE", &path, &bob, &Value::Null).await.status, 204);
+    // A user over all tenants is not the one of this tenant who has the same name.
+    let body = json!({"name": "ann", "role": "admin", "password": PASSWORD, "tenant": "*"});
+    world.ask("POST", "/api/v1/users", body).await;
+    let over_all = world.login("ann", PASSWORD, Some("*")).await;
+    let made = world.send("POST", "/api/v1/searches", &over_all, &json!({"name": "hers", "q": "*"})).await.body;
+    assert_eq!((&made["owner"], &made["mine"]), (&json!("user:ann@*"), &json!(true)));
+    let path = format!("/api/v1/searches/{}", made["id"].as_str().unwrap());
+    assert_eq!(world.send("GET", &path, &ann, &Value::Null).await.body["code"], "searches/missing");
+    assert_eq!(world.send("GET", &path, &over_all, &Value::Null).await.status, 200);
     let log = world.ask("GET", "/api/v1/audit", Value::Null).await.to_string();
     assert!(["searches:create", "searches:change", "searches:delete"].iter().all(|action| log.contains(action)));
     world.running.stop().await;
@@ -291,7 +305,13 @@ async fn an_export_is_whole_and_its_cells_are_text() {
     assert_eq!((rows.len(), &rows[1]["event"]["action"]), (31, &json!("ssh_login")));
     let (named, text) = ask("&format=csv&fields=user.name,source.ip&limit=1").await;
     assert!(named.contains("events.csv"));
-    assert_eq!(text, "user.name,source.ip\r\n\"'=cmd|'/C calc'!A0\",\r\n");
+    let first = "user.name,source.ip\r\n\"'=cmd|'/C calc'!A0\",\r\n";
+    let more = "the export ends here with as many rows as were asked for, and there are more";
+    assert_eq!(text, format!("{first}\"{more}: events/too-large\"\r\n"), "its last line says that it was cut");
+    let (_, text) = ask("&limit=30").await;
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!((text.lines().count(), &last["error"]["message"]), (31, &json!(more)));
+    assert_eq!(ask("&limit=31").await.1.lines().count(), 31, "and of one that is whole there is no such line");
     world.running.stop().await;
 }
 
@@ -326,9 +346,11 @@ async fn an_open_page_hears_of_its_own_tenants_news_and_of_what_it_missed() {
     };
     let (stream, foreign) = (open(&world.admin, None).await, open(&other, None).await);
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let held_back = held_back(&world).await;
     let alert = world.alert("default").await;
     let own = world.alert("acme").await;
     let text = until(stream, |text| text.contains(&alert) && text.contains("event: ingest")).await;
+    assert!(!text.contains(&held_back), "{text}");
     assert!(text.starts_with("event: hello") || text.contains("event: hello"), "{text}");
     let last =
         text.lines().filter_map(|line| line.strip_prefix("id: ").or(line.strip_prefix("id:"))).next_back().unwrap();
@@ -338,6 +360,42 @@ async fn an_open_page_hears_of_its_own_tenants_news_and_of_what_it_missed() {
     let missed = world.alert("default").await;
     let text = until(open(&world.admin, Some(last.trim())).await, |text| text.contains(&missed)).await;
     assert!(!text.contains(&alert), "{text}");
+    world.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_ends_with_its_token_and_with_a_browser_s_session_that_is_idle() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let world = World::start_at(clock.clone()).await;
+    let made = world.ask("POST", "/api/v1/tokens", json!({"name": "t", "role": "viewer", "tenant": "default"})).await;
+    let secret = made["secret"].as_str().unwrap();
+    let mut browser = Browser::new(&world);
+    let password = world.running.first_password.clone().unwrap();
+    browser.sign_in("admin", &password, None).await;
+    let cookie = format!("sakimori_session={}", browser.jar["sakimori_session"]);
+    let mut open = Vec::new();
+    for path in ["/api/v1/live", "/api/v1/events/tail"] {
+        let ask = || world.client.get(world.url(path));
+        open.push((ask().bearer_auth(secret).send().await.unwrap(), true));
+        open.push((ask().header("cookie", &cookie).send().await.unwrap(), false));
+    }
+    assert!(open.iter().all(|(answer, _)| answer.status() == 200));
+    // Of both kinds together.
+    for number in 0..7 {
+        let answer = world.client.get(world.url("/api/v1/events/tail")).bearer_auth(secret).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), if number < 6 { 200 } else { 503 }, "{number}");
+        open.push((answer, true));
+    }
+    let id = made["token"]["id"].as_str().unwrap();
+    world.ask("DELETE", &format!("/api/v1/tokens/{id}"), Value::Null).await;
+    let (of_token, of_browser): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, of_token)| *of_token);
+    for (answer, _) in of_token {
+        until(answer, |_| false).await;
+    }
+    clock.set(clock.now().plus_secs(3_601));
+    for (answer, _) in of_browser {
+        until(answer, |_| false).await;
+    }
     world.running.stop().await;
 }
 
@@ -359,6 +417,24 @@ async fn a_user_has_a_few_open_pages_and_a_session_that_ends_closes_them() {
     world.running.stop().await;
 }
 
+/// An alert that an exception holds back; its id.
+async fn held_back(world: &World) -> String {
+    let id = sakimori_model::id::row_id().replace('-', "");
+    let mut event = Event::new();
+    event.set(field::TIMESTAMP, world.now());
+    event.set(field::EVENT_KIND, "alert");
+    event.set(field::SAKIMORI_ALERT_ID, id.clone());
+    event.set(field::SAKIMORI_ALERT_EXCEPTION, "e1");
+    world.events("default", vec![event]).await;
+    let path = format!("/api/v1/events/count?q=sakimori.alert.id:{id}");
+    world
+        .wait(|| async {
+            (world.send("GET", &path, &world.admin, &Value::Null).await.body["count"] == 1).then_some(())
+        })
+        .await;
+    id
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_hours_are_told_in_one_look_of_ones_own_tenant() {
     let world = World::start().await;
@@ -366,10 +442,15 @@ async fn the_last_hours_are_told_in_one_look_of_ones_own_tenant() {
     let agent = world.agent("default").await;
     world.action("default").await;
     world.alert("default").await;
+    let held_back = held_back(&world).await;
     let execution = world.execution().await;
     let now = world.ask("GET", "/api/v1/now?hours=2", Value::Null).await;
     assert_eq!(now["stopped"]["waf"], 1, "{now}");
-    assert_eq!(now["alerts"]["total"], 1);
+    assert_eq!(now["alerts"]["total"], 1, "what an exception holds back is none");
+    let text = "id: p\ntitle: { en: P }\ntrigger: { alert: { scope: wide } }\nsteps:\n  - { action: notify, channel: nobody }\n";
+    let body = json!({"text": text, "since_seconds": 3_600});
+    let rehearsal = world.ask("POST", "/api/v1/playbooks/asks/rehearse", body).await;
+    assert_eq!((&rehearsal["looked_at"], rehearsal.to_string().contains(&held_back)), (&json!(1), false));
     assert_eq!(
         (&now["approvals"]["waiting"], &now["approvals"]["items"][0]["execution"]),
         (&json!(1), &json!(execution))

@@ -124,6 +124,41 @@ async fn a_browsers_session_ends_when_idle_and_any_at_its_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minute_of_idleness_ends_no_session_that_is_used_every_half() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let world = World::start_with(clock.clone(), |config| config.sign_in.idle_minutes = 1).await;
+    world.ask("POST", "/api/v1/users", json!({"name": "ann", "role": "operator", "password": PASSWORD})).await;
+    let mut browser = Browser::new(&world);
+    browser.sign_in("ann", PASSWORD, None).await;
+    for second in (0..300).step_by(30) {
+        clock.set(clock.now().plus_secs(30));
+        assert_eq!(browser.who().await.status, 200, "after {second} s");
+    }
+    clock.set(clock.now().plus_secs(61));
+    assert_eq!(told(&browser.who().await), (401, "auth/required"));
+    world.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_proxy_that_speaks_tls_the_public_address_makes_cookies_secure() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let url = Some("https://console.example".to_owned());
+    let world = World::start_with(clock, |config| config.api.public_url = url).await;
+    world.ask("POST", "/api/v1/users", json!({"name": "ann", "role": "operator", "password": PASSWORD})).await;
+    let mut browser = Browser::new(&world);
+    browser.sign_in("ann", PASSWORD, None).await;
+    assert_eq!(browser.jar.keys().collect::<Vec<_>>(), ["__Host-sakimori_session"]);
+    assert_eq!(browser.who().await.status, 200);
+    let secret = browser.jar["__Host-sakimori_session"].clone();
+    let mut forged = Browser::new(&world);
+    forged.jar.insert("sakimori_session".into(), secret);
+    assert_eq!(told(&forged.who().await), (401, "auth/required"), "the plain name, which any host near could set");
+    let out = browser.send("DELETE", "/api/v1/session", &Value::Null).await;
+    assert!(out.headers["set-cookie"].to_str().unwrap().starts_with("__Host-sakimori_session=; "));
+    world.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ones_own_sessions_are_listed_and_ended_here_there_and_everywhere() {
     let (world, _) = world().await;
     let (mut here, mut there) = (Browser::new(&world), Browser::new(&world));

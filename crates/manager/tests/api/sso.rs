@@ -409,13 +409,27 @@ async fn a_provider_that_is_away_or_answers_without_end_costs_little() {
         site.provider.inner().keys = Some(keys);
         assert_eq!(site.whole(&mut Browser::new(&site.world), |_| {}).await, away);
     }
+    // A try that did not come about uses nothing up: the one that does, with the same beginning, is the first.
+    let mut browser = Browser::new(&site.world);
+    let sent = site.begin(&mut browser).await;
+    let (kept, issuer) = (browser.jar.clone(), site.provider.inner().issuer.clone());
+    for code in [site.provider.sign_in(&sent, site.now(), |_| {}), "none".to_owned()] {
+        browser.jar = kept.clone();
+        let end = site.end(&mut browser, &[("code", &code), ("state", &state(&sent)), ("iss", &issuer)]).await;
+        assert_eq!(end, away, "{code}");
+    }
     site.provider.inner().keys = None;
+    browser.jar = kept;
+    let code = site.provider.sign_in(&sent, site.now(), |_| {});
+    let end = site.end(&mut browser, &[("code", &code), ("state", &state(&sent)), ("iss", &issuer)]).await;
+    assert_eq!(end, "/alerts");
     assert_eq!(site.whole(&mut Browser::new(&site.world), |_| {}).await, "/alerts");
     site.world.running.stop().await;
 
     let site = Site::start(|configured| configured.issuer = "http://127.0.0.1:1".into()).await;
-    let answer: Answer = site.world.send("GET", "/api/v1/sign-in/sso/corp", "", &Value::Null).await;
-    assert_eq!(told(&answer), (503, "auth/provider-away"));
-    assert!(answer.headers.contains_key("retry-after"));
+    let begun = "/api/v1/sign-in/sso/corp";
+    let answer: Answer = Browser::new(&site.world).send_with("GET", begun, &Value::Null, &[]).await;
+    assert_eq!((answer.status.as_u16(), answer.headers["location"].to_str().unwrap()), (303, away), "back to a page");
+    assert!(!answer.headers.contains_key("set-cookie"), "nothing has begun");
     site.world.running.stop().await;
 }

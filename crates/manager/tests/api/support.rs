@@ -204,7 +204,7 @@ impl World {
     pub async fn provisional(&self, tenant: &str) -> String {
         let agent = self.agent(tenant).await;
         let (sender, receiver) = tokio::sync::mpsc::channel(64);
-        self.running.shared.links.add(&agent, 1, sender);
+        self.running.shared.links.add((tenant, &agent), 1, sender);
         // As long as the test, as the stream of a host would.
         std::mem::forget(receiver);
         let now = self.now();

@@ -190,6 +190,13 @@ fn an_alert_is_one_event_on_a_bus_and_another_when_it_is_closed() {
     let wanted = json!({"form": 1, "id": alert, "status": "closed", "by": "user:ann", "comment": "a drill"});
     assert_eq!(one["detail"], wanted);
 
+    // What proves other channels once a day would be no finding: it is not even asked for.
+    site.pass(25 * 3_600);
+    site.block_on(sakimori_manager::jobs::proof::round(site.shared())).unwrap();
+    let about = actions::Filter { target: Some("ops".into()), ..actions::Filter::default() };
+    let asked = site.block_on(actions::list(site.shared().control.read(), &Scope::All, &about, None, 9)).unwrap();
+    assert!(asked.iter().all(|job| !job.action.order.cause.alert.is_empty()), "{asked:#?}");
+
     // Two of which a crash came between the call and its record are at most one marked repeat.
     let other = site.alert();
     let id = site.tell(&other, &[]);

@@ -247,7 +247,8 @@ fn item(fields: &[Field]) -> Json {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::{Layer, WHOLE, merge};
+    use super::super::merge::WHOLE;
+    use super::super::{Layer, merge};
     use super::*;
 
     fn paths(tree: &Map<String, Json>, above: &str, out: &mut BTreeSet<String>) {

@@ -1,10 +1,11 @@
 //! A policy of a manager of another version (D21): keys that this build does not know are passed over and named, so that one
 //! new setting does not keep a host from all the others. Whoever writes a policy is still told of every unknown key, by
-//! [`super::merge`].
+//! [`super::merge()`].
 
 use serde_json::{Map, Value as Json};
 
-use super::{Policy, WHOLE, default_layer, join};
+use super::merge::{WHOLE, join};
+use super::{Policy, default_layer};
 
 /// Most unknown keys that are named.
 const MAX_NAMED: usize = 20;

@@ -1,6 +1,6 @@
 //! `collect_triage`: a host writes down what an investigator asks for first, in one signed package that stays on the host.
 //!
-//! The pure part is [`judge`]; the effect is [`crate::ports::HostAct`]; its life is [`crate::host`]: it runs until the package
+//! The pure part is [`judge`]; the effect is [`crate::ports::HostEffect`]; its life is [`crate::host`]: it runs until the package
 //! is made, over restarts of the agent too. It only reads, so there is nothing to take back; the package is deleted by who may
 //! read it. Of environments it has the names and no value, and what is called a password, token or secret in a command line or a
 //! file is masked.
@@ -42,7 +42,7 @@ pub fn judge(order: &Order, live: usize, rate: &mut Rate, now: Timestamp) -> Ver
     if order.target.name_of(KIND).is_none_or(str::is_empty) {
         return Verdict::Refused(format!("{ID} acts on a host, by its name"));
     }
-    if let Err(reason) = process::check_inputs(order, &DESCRIPTOR) {
+    if let Err(reason) = process::check_inputs(&order.inputs, &DESCRIPTOR) {
         return Verdict::Refused(reason);
     }
     if live >= MOST_LIVE {

@@ -1,6 +1,6 @@
 //! `freeze_processes`: halts a process of a host and all that descends from it, and lets them go on where they were.
 //!
-//! The pure part is [`super::process`]; the effect is [`crate::ports::HostAct`]; its life is [`crate::host`]. The kernel's
+//! The pure part is [`super::process`]; the effect is [`crate::ports::HostEffect`]; its life is [`crate::host`]. The kernel's
 //! freezer of control groups holds them where the host has one that can be written to (version 2), `SIGSTOP` elsewhere, and
 //! the record says which. It ends by its expiry, by its undo, and where the agent leaves the host; the kernel has no clock for
 //! it, so an agent that is down at its end lets them go on when it is back.

@@ -1,6 +1,6 @@
 //! `kill_tree`: ends a process of a host and all that descends from it.
 //!
-//! The pure part is [`super::process`]; the effect is [`crate::ports::HostAct`], which stops the tree from its root down
+//! The pure part is [`super::process`]; the effect is [`crate::ports::HostEffect`], which stops the tree from its root down
 //! before it ends any of it, so that none gets away by being faster; its life is [`crate::host`]. Nobody gives a process back,
 //! so the order says so before: [`DESCRIPTOR`] has no undo, and whoever is not sure freezes instead
 //! ([`super::freeze_processes`]). What was ended is in the record.

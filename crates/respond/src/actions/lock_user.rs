@@ -52,7 +52,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     ),
     expires: false,
     blast_radius: "one user of one host, until it is taken back",
-    verification: "reads the user's line back, and that none of his processes is left where they were to end",
+    verification: "reads the user's line back; how many of his processes are left, where they were to end, is told",
     runs: Runs::Host,
 };
 

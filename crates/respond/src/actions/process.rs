@@ -10,6 +10,8 @@
 //!
 //! Each time what descends from them is meant too.
 
+use std::collections::BTreeMap;
+
 use sakimori_model::action::Target;
 use sakimori_model::{Order, Timestamp};
 
@@ -85,7 +87,7 @@ pub fn is_dry_run(order: &Order) -> bool {
 
 /// May it be begun, as far as the order itself tells? `rate` counts what alerts led to lately.
 pub fn judge(order: &Order, descriptor: &Descriptor, rate: &mut Rate, now: Timestamp) -> Verdict {
-    if let Err(reason) = check_inputs(order, descriptor).and_then(|()| aim(order)) {
+    if let Err(reason) = check_inputs(&order.inputs, descriptor).and_then(|()| aim(order)) {
         return Verdict::Refused(reason);
     }
     if order.inputs.get(DRY_RUN).is_some_and(|value| value != "true" && value != "false") {
@@ -94,9 +96,12 @@ pub fn judge(order: &Order, descriptor: &Descriptor, rate: &mut Rate, now: Times
     in_time(order, descriptor, rate, now)
 }
 
-/// Does the order have inputs that the action knows, and no longer than they may be?
-pub(crate) fn check_inputs(order: &Order, descriptor: &Descriptor) -> Result<(), String> {
-    for (name, value) in &order.inputs {
+/// Are these inputs that the action knows, and no longer than they may be?
+///
+/// # Errors
+/// Which is not, or how long it may be.
+pub fn check_inputs(inputs: &BTreeMap<String, String>, descriptor: &Descriptor) -> Result<(), String> {
+    for (name, value) in inputs {
         match descriptor.inputs.iter().find(|input| input.name == name) {
             None => return Err(format!("{} has no input {}", descriptor.id, super::short(name))),
             Some(input) if value.len() > input.most => return Err(format!("{name} has at most {} bytes", input.most)),

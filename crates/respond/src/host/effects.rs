@@ -31,10 +31,8 @@ impl<B: AddressBlocker> HostActions<B> {
         self.begin_scans(scans, now, touched)?;
         let (files, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_of_file(id));
         self.take_files(files, now, touched)?;
-        let (lasting, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_lasting(id));
-        self.apply_lasting(lasting, now, touched)?;
-        let (acts, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_act(id));
-        self.act(acts, now, touched)?;
+        let (effects, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_of_port(id));
+        self.apply_effects(effects, now, touched)?;
         // What a crash kept from its record: the effect of a setting is that it is in the ledger.
         let is_network = |host: &Self, id: &Arc<str>| {
             host.ledger.get(id).is_none_or(|action| wide::network(&action.order).is_some())
@@ -105,15 +103,13 @@ impl<B: AddressBlocker> HostActions<B> {
         };
         match wide::retry_at(failures, now, asked).filter(|_| again) {
             Some(at) => {
-                self.owed.insert(Arc::clone(id), Owed { failures, at });
+                self.owed.insert(Arc::clone(id), Owed { failures, at, out: false });
                 Ok(())
             }
+            None if self.is_of_port(id) => self.withdraw(id, false, &error.to_string(), now, touched),
             None => {
                 self.settled(wide::because(id, ActionState::Failed, error.to_string()), now, touched)?;
                 // Any part of a failed call may have taken effect.
-                if let Some(action) = self.ledger.get(id).filter(|action| wide::is_lasting(&action.order)).cloned() {
-                    self.clear_lasting(&action);
-                }
                 let target = self.ledger.get(id).and_then(|action| wide::network(&action.order));
                 if let Some(target) = target.filter(|target| !self.live.contains_key(target))
                     && let Err(error) = self.blocker.unblock(&[target])
@@ -142,10 +138,8 @@ impl<B: AddressBlocker> HostActions<B> {
         self.end_scans(scans, now, touched)?;
         let (files, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_of_file(id));
         self.give_files_back(files, now, touched)?;
-        let (lasting, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_lasting(id));
-        self.undo_lasting(lasting, now, touched)?;
-        let (acts, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_act(id));
-        self.take_acts_back(acts, now, touched)?;
+        let (effects, ids): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| self.is_of_port(id));
+        self.take_effects_back(effects, now, touched)?;
         if ids.is_empty() {
             return self.ledger.sync();
         }
@@ -174,19 +168,22 @@ impl<B: AddressBlocker> HostActions<B> {
             }
             Err(error) => {
                 tracing::warn!(%error, actions = targets.len(), "blocks could not be taken back; trying again");
-                for (id, _) in targets {
-                    let failures = self.owed.get(&id).map_or(0, |owed| owed.failures) + 1;
-                    self.owed.insert(id, Owed { failures, at: wide::retry_always_at(failures, now) });
-                }
+                targets.into_iter().for_each(|(id, _)| self.still_owed(id, now));
                 Ok(())
             }
         }
     }
 
+    /// Taking back failed: it is tried again, always.
+    pub(super) fn still_owed(&mut self, id: Arc<str>, now: Timestamp) {
+        let failures = self.owed.get(&id).map_or(0, |owed| owed.failures) + 1;
+        self.owed.insert(id, Owed { failures, at: wide::retry_always_at(failures, now), out: false });
+    }
+
     /// From now on these effects are to be carried out or taken back, by this call or a later one.
     fn owe(&mut self, ids: &[Arc<str>], now: Timestamp) {
         for id in ids {
-            self.owed.entry(Arc::clone(id)).or_insert(Owed { failures: 0, at: now });
+            self.owed.entry(Arc::clone(id)).or_insert(Owed::at(now));
         }
     }
 
@@ -217,11 +214,12 @@ impl<B: AddressBlocker> HostActions<B> {
         let mut back = Vec::new();
         while let Some((end, id)) = self.ends.first().cloned().filter(|(end, _)| *end <= now) {
             self.ends.remove(&(end, Arc::clone(&id)));
-            self.owed.entry(id).or_insert(Owed { failures: 0, at: now });
+            self.owed.entry(id).or_insert(Owed::at(now));
         }
         let mut run = Vec::new();
+        let is_due = |owed: &Owed| !owed.out && (all || owed.at <= now);
         let due: Vec<Arc<str>> =
-            self.owed.iter().filter(|(_, owed)| all || owed.at <= now).map(|(id, _)| Arc::clone(id)).collect();
+            self.owed.iter().filter(|(_, owed)| is_due(owed)).map(|(id, _)| Arc::clone(id)).collect();
         for id in due {
             let Some(action) = self.ledger.get(&id).cloned() else { continue };
             match wide::next(&action, now) {

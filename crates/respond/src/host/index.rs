@@ -48,7 +48,7 @@ impl<B: AddressBlocker> HostActions<B> {
     pub(super) fn index(&mut self, action: &Action, now: Timestamp) {
         let id: Arc<str> = Arc::from(action.order.id.as_str());
         if matches!(action.state, ActionState::Approved | ActionState::Running | ActionState::Undoing) {
-            self.owed.entry(Arc::clone(&id)).or_insert(Owed { failures: 0, at: now });
+            self.owed.entry(Arc::clone(&id)).or_insert(Owed::at(now));
         }
         if let (ActionState::Done, Some(end)) = (action.state, action.end()) {
             self.ends.insert((end, Arc::clone(&id)));

@@ -1,31 +1,24 @@
-//! What is changed on the host and put back later: isolations and locked users, each through a [`HostEffect`].
+//! What is changed on the host and put back later: isolations and locked users; who carries them out is in [`super::carrying`].
 //!
 //! The effect looks when the order is judged, so that the record with which an action begins holds what was there. One
 //! action at a time has a target: an order for the same is fresh evidence, and prolongs the one that is there. What ends by
 //! itself is looked after: [`HostActions::start`] and [`HostActions::watch`] make it so again where it was taken away.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sakimori_model::policy::Mode;
 use sakimori_model::{Action, ActionState, Order, Timestamp};
 
-use super::{HostActions, Owed, Touched, Which};
+use super::{HostActions, Touched, Which};
 use crate::actions::{find, isolate_host, lock_user};
 use crate::event::Changes;
 use crate::guard::Verdict;
 use crate::ledger::LedgerError;
 use crate::mandate::Authority;
-use crate::ports::{AddressBlocker, HostEffect, Look, MAX_FORMER, PortError};
+use crate::ports::{AddressBlocker, Look, MAX_FORMER, PortError};
 use crate::wide::{self, Limits, Undo};
 
 impl<B: AddressBlocker> HostActions<B> {
-    /// Who carries out the action of this slug. Without one it has no effect here.
-    pub fn with_effect(mut self, action: &'static str, effect: Box<dyn HostEffect>) -> Self {
-        self.effects.insert(action, effect);
-        self
-    }
-
     /// Plans and judges one order. The id where it is to run.
     pub(super) fn admit_lasting(
         &mut self,
@@ -157,80 +150,12 @@ impl<B: AddressBlocker> HostActions<B> {
         self.lasting.iter().filter(ends).cloned().collect()
     }
 
-    /// Carries out what is written as running and durable.
-    pub(super) fn apply_lasting(
-        &mut self,
-        ids: Vec<Arc<str>>,
-        now: Timestamp,
-        touched: &mut Touched,
-    ) -> Result<(), LedgerError> {
-        for id in ids {
-            let Some(action) = self.ledger.get(&id).cloned() else { continue };
-            if let Some(why) = self.blocker.halted() {
-                self.settled(wide::because(&id, ActionState::Refused, why), now, touched)?;
-                self.clear_lasting(&action);
-                continue;
-            }
-            match self.make_so(&action, now) {
-                Ok(remark) => {
-                    let change = wide::to(&id, ActionState::Done);
-                    self.settled(sakimori_model::ledger::Change { reason: remark, ..change }, now, touched)?;
-                }
-                Err(error) => self.failed(&id, &error, now, touched)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn make_so(&mut self, action: &Action, now: Timestamp) -> Result<Option<String>, PortError> {
-        let effect = effect_of(&mut self.effects, action)?;
-        let remark = effect.apply(action, left(action, now))?;
-        match effect.verify(action)? {
-            None => Ok(remark),
-            Some(what) => Err(PortError::transient(format!("it did not take effect: {what}"))),
-        }
-    }
-
-    /// Takes away what a failed or stopped action may have left.
-    pub(super) fn clear_lasting(&mut self, action: &Action) {
-        let undone = effect_of(&mut self.effects, action).and_then(|effect| effect.undo(action));
-        if let Err(error) = undone {
-            tracing::warn!(%error, target = %action.order.target, "what a failed action left cannot be removed");
-        }
-    }
-
-    /// Puts back what these changed, whose undoing is durable. What fails is tried again, always.
-    pub(super) fn undo_lasting(
-        &mut self,
-        ids: Vec<Arc<str>>,
-        now: Timestamp,
-        touched: &mut Touched,
-    ) -> Result<(), LedgerError> {
-        for id in ids {
-            let Some(action) = self.ledger.get(&id).cloned() else { continue };
-            match effect_of(&mut self.effects, &action).and_then(|effect| effect.undo(&action)) {
-                Ok(remark) => match wide::undone(&action, now) {
-                    Some(mut change) => {
-                        change.reason = change.reason.or(remark);
-                        self.settled(change, now, touched)?;
-                    }
-                    None => drop(self.owed.remove(&id)),
-                },
-                Err(error) => {
-                    tracing::warn!(%error, action = %id, "it could not be taken back; trying again");
-                    let failures = self.owed.get(&id).map_or(0, |owed| owed.failures) + 1;
-                    self.owed.insert(id, Owed { failures, at: wide::retry_always_at(failures, now) });
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Makes the host agree with the ledger about all of them.
     pub(super) fn keep_lasting(&mut self, now: Timestamp) -> Result<(), PortError> {
         let halted = self.blocker.halted().is_some();
         let all = self.lasting.iter().filter_map(|id| self.ledger.get(id));
-        let done: Vec<Arc<Action>> = all.filter(|action| action.state == ActionState::Done).cloned().collect();
+        let in_effect = |action: &&Arc<Action>| action.state == ActionState::Done && !wide::is_over(action, now);
+        let done: Vec<Arc<Action>> = all.filter(in_effect).cloned().collect();
         for (id, effect) in &mut self.effects {
             let of_it = done.iter().filter(|action| action.order.action == **id);
             let live: Vec<(&Action, Option<u64>)> = of_it.map(|action| (action.as_ref(), left(action, now))).collect();
@@ -257,7 +182,8 @@ impl<B: AddressBlocker> HostActions<B> {
             let Some(action) = self.ledger.get(&id).filter(|action| action.state == ActionState::Done).cloned() else {
                 continue;
             };
-            if let Err(error) = self.make_so(&action, now) {
+            let renewed = self.effects.get_mut(action.order.action.as_str());
+            if let Some(Err(error)) = renewed.map(|effect| effect.apply(&action, left(&action, now))) {
                 tracing::warn!(%error, action = %id, "it could not be prolonged; trying again");
                 self.renewals.insert(id);
             }
@@ -298,16 +224,8 @@ impl<B: AddressBlocker> HostActions<B> {
     }
 }
 
-fn effect_of<'a>(
-    effects: &'a mut BTreeMap<&'static str, Box<dyn HostEffect>>,
-    action: &Action,
-) -> Result<&'a mut Box<dyn HostEffect>, PortError> {
-    let effect = effects.get_mut(action.order.action.as_str());
-    effect.ok_or_else(|| PortError::transient(format!("this host cannot carry {} out now", action.order.action)))
-}
-
 /// Milliseconds until its end; at least 1.
-fn left(action: &Action, now: Timestamp) -> Option<u64> {
+pub(super) fn left(action: &Action, now: Timestamp) -> Option<u64> {
     let end = action.end()?;
     Some(u64::try_from(end.since(now) / 1_000).unwrap_or(0).max(1))
 }

@@ -19,7 +19,7 @@ pub struct Search {
     pub id: String,
     /// Its name, one of its owner's.
     pub name: String,
-    /// `user:name` or `token:name`.
+    /// `user:name` or `token:name`; `user:name@*` of one over all tenants.
     pub owner: String,
     /// Do all of the tenant see it?
     pub shared: bool,

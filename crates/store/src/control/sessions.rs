@@ -2,7 +2,8 @@
 //!
 //! The throttle counts failures per subject (a user's name, a network of the caller) and names the moment
 //! before which no further try is looked at. An attacker can name any number of subjects: the table keeps
-//! the newest [`MOST_SUBJECTS`] only.
+//! the newest [`MOST_SUBJECTS`] only. Of guessed codes (`code:`) nobody makes any number: they are counted of who knows
+//! a password. So they are no room for names, and stay while others go.
 
 use sakimori_model::Timestamp;
 use sakimori_model::ledger::Hash;
@@ -122,13 +123,15 @@ pub async fn by_secret(
     Ok(user.map(|user| (session, user)))
 }
 
-/// Is there still a session of this id?
+/// Is this session still open? As [`by_secret`] judges it.
 ///
 /// # Errors
 /// The database failed.
-pub async fn exists(pool: &Pool, id: &str) -> Result<bool> {
-    let sql = "SELECT COUNT(*) FROM sessions WHERE id = $1";
-    Ok(sql::query_scalar::<i64>(sql).bind(id).fetch_one(pool).await? > 0)
+pub async fn exists(pool: &Pool, tenant: &str, id: &str, now: Timestamp, idle: Timestamp) -> Result<bool> {
+    let sql =
+        "SELECT COUNT(*) FROM sessions WHERE tenant = $1 AND id = $2 AND expires > $3 AND (NOT browser OR seen > $4)";
+    let query = sql::query_scalar::<i64>(sql).bind(tenant).bind(id).bind(now.micros()).bind(idle.micros());
+    Ok(query.fetch_one(pool).await? > 0)
 }
 
 /// Addresses from which sessions over this tenant, or over all, are open; the newest first, at most so many.
@@ -249,7 +252,8 @@ pub async fn failed(
     let count: i64 = sql::query_scalar("SELECT COUNT(*) FROM login_throttle").fetch_one(&mut *connection).await?;
     if count > MOST_SUBJECTS {
         let sql = "DELETE FROM login_throttle WHERE (tenant, subject) IN \
-                   (SELECT tenant, subject FROM login_throttle ORDER BY last, tenant, subject LIMIT $1)";
+                   (SELECT tenant, subject FROM login_throttle \
+                   ORDER BY CASE WHEN subject LIKE 'code:%' THEN 1 ELSE 0 END, last, tenant, subject LIMIT $1)";
         sql::query(sql).bind(count - MOST_SUBJECTS).execute(connection).await?;
     }
     Ok(())
@@ -326,6 +330,11 @@ mod tests {
         assert!(by_secret(control.read(), &[20; 32], at, start).await.unwrap().is_some());
         assert!(by_secret(control.read(), &[20; 32], at, idle).await.unwrap().is_none(), "a browser's ends when idle");
         assert!(by_secret(control.read(), &[21; 32], at, idle).await.unwrap().is_some(), "a program's does not");
+        let open =
+            async |tenant: &str, id: &str, now, idle| exists(control.read(), tenant, id, now, idle).await.unwrap();
+        assert!(open("default", "020", at, start).await && !open("default", "020", at, idle).await);
+        assert!(open("default", "021", at, idle).await && !open("acme", "021", at, idle).await);
+        assert!(!open("default", "021", Timestamp::from_secs(100), idle).await, "its time is over");
         assert_eq!(of_user(control.read(), "default", "u", at, idle).await.unwrap().len(), 31);
         let mut change = control.begin().await.unwrap();
         seen(change.connection(), "default", "020", at).await.unwrap();
@@ -357,6 +366,8 @@ mod tests {
         assert_eq!(throttled(control.read(), "default", "address:a", now).await.unwrap(), None);
 
         let mut change = control.begin().await.unwrap();
+        // Guessed codes, before all that follows.
+        failed(change.connection(), "default", "code:u", now, |_| 900).await.unwrap();
         let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
                     INSERT INTO login_throttle SELECT '*', 'address:' || i, 1, $2, $2 FROM n";
         sql::query(fill).bind(MOST_SUBJECTS).bind(now.micros() + 1).execute(change.connection()).await.unwrap();
@@ -368,6 +379,10 @@ mod tests {
         assert!(
             throttled(control.read(), "*", "address:b", now.plus_secs(2)).await.unwrap().is_some(),
             "the newest stays"
+        );
+        assert!(
+            throttled(control.read(), "default", "code:u", now.plus_secs(2)).await.unwrap().is_some(),
+            "any number of names does not make it forget guessed codes"
         );
 
         let mut change = control.begin().await.unwrap();

@@ -79,6 +79,15 @@ pub async fn by_secret(pool: &Pool, secret_hash: &Hash, now: Timestamp) -> Resul
     Ok(sql::query_as(sql).bind(secret_hash.as_slice()).bind(now.micros()).fetch_optional(pool).await?)
 }
 
+/// Is this token still good? As [`by_secret`] judges it.
+///
+/// # Errors
+/// The database failed.
+pub async fn exists(pool: &Pool, tenant: &str, id: &str, now: Timestamp) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM api_tokens WHERE tenant = $1 AND id = $2 AND (expires IS NULL OR expires > $3)";
+    Ok(sql::query_scalar::<i64>(sql).bind(tenant).bind(id).bind(now.micros()).fetch_one(pool).await? > 0)
+}
+
 /// The token of this id, within a scope.
 ///
 /// # Errors

@@ -140,13 +140,18 @@ pub fn messages(mut rest: &[u8]) -> impl Iterator<Item = Received<'_>> {
 }
 
 /// The attributes in a buffer, as type (without flags) and value; ends at the first that is not whole.
-pub fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn attributes(rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    attributes_with_flags(rest).map(|(kind, _, value)| (kind, value))
+}
+
+/// As [`attributes`], with whether it says that it holds attributes: messages of ours do, the kernel's not always.
+pub fn attributes_with_flags(mut rest: &[u8]) -> impl Iterator<Item = (u16, bool, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(rest, 0)?);
         let value = rest.get(4..length)?;
-        let kind = u16_at(rest, 2)? & NLA_TYPE;
+        let kind = u16_at(rest, 2)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
+        Some((kind & NLA_TYPE, kind & NLA_F_NESTED != 0, value))
     })
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
-pub use message::{HEADER, MAX_VALUE, Message, Received, attribute, attributes, messages};
+pub use message::{HEADER, MAX_VALUE, Message, Received, attribute, attributes, attributes_with_flags, messages};
 use message::{NLMSG_ERROR, verdict};
 
 /// Most bytes of one batch; each batch is one transaction.

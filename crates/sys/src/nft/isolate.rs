@@ -18,9 +18,9 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::encode::{CREATE, Family, Verdict, conclude, expression, kind, mask, message_in, value};
-use super::queue::{base_chain, equals, interface_is, port_is, protocol_is, rule};
+use super::rule::{base_chain, equals, interface_is, port_is, protocol_is, rule};
 use super::{Nft, found};
-use crate::netlink::{Message, NetlinkError, attribute, attributes};
+use crate::netlink::{Message, NetlinkError, attribute, attributes, attributes_with_flags, messages};
 
 /// Family `inet`.
 const INET: u8 = 1;
@@ -71,26 +71,25 @@ pub fn install(table: &str, plan: &Plan) -> Vec<Message> {
     batch.extend(CHAINS.map(|(chain, hook)| base_chain(INET, table, chain, hook, RAW)));
     batch.push(new_set(table));
     batch.push(elements(table, plan.left_ms));
-    for way in WAYS {
-        batch.extend(accepted(table, way, plan));
-    }
-    batch.extend(CHAINS.map(|(chain, _)| {
-        rule(INET, table, chain, |list| {
+    batch.extend(rules(table, plan).into_iter().flatten());
+    batch
+}
+
+/// The rules for a plan, by chain: what passes, and the one that drops.
+fn rules(table: &str, plan: &Plan) -> [Vec<Message>; 3] {
+    CHAINS.map(|(chain, _)| {
+        let way = WAYS.into_iter().find(|way| way.chain == chain);
+        let mut rules = way.map_or_else(Vec::new, |way| accepted(table, way, plan));
+        rules.push(rule(INET, table, chain, |list| {
             protocol_family(list);
             expression(list, "lookup", |data| {
                 data.text(1, SET).number(2, 1);
             });
             expression(list, "counter", |_| {});
             conclude(list, Verdict::Drop);
-        })
-    }));
-    batch
-}
-
-/// Rules of the table for a plan, by chain; what a reader compares with what there is.
-pub fn rules(plan: &Plan) -> [usize; 3] {
-    let [inward, outward] = WAYS.map(|way| accepted("t", way, plan).len() + 1);
-    [inward, outward, 1]
+        }));
+        rules
+    })
 }
 
 fn new_table(table: &str) -> Message {
@@ -297,24 +296,71 @@ impl Nft {
         Ok((left.len() >= 2).then(|| left.into_iter().min()).flatten().filter(|left| *left > 0))
     }
 
-    /// Are the chains of a table at their hooks and do they hold what [`install`] puts there for this plan?
+    /// Is a table awake, are its chains at their hooks, and do they hold the very rules that [`install`] puts there for this
+    /// plan?
     ///
     /// # Errors
     /// The kernel does not answer.
     pub fn isolates(&mut self, table: &str, plan: &Plan) -> Result<bool, NetlinkError> {
         let mut request = message_in(INET, format!("read table inet {table}"), kind::GET_TABLE, 0);
         request.text(1, table);
-        if !found(self.socket.get(&request, |_| {}))? {
+        // One that sleeps has its rules and does nothing.
+        let mut flags = None;
+        let there = self.socket.get(&request, |message| {
+            flags = message.body.get(4..).and_then(|body| attribute(body, 2)).map(<[u8]>::to_vec);
+        });
+        if !found(there)? || flags.is_none_or(|flags| flags != [0; 4]) {
             return Ok(false);
         }
-        for ((chain, _), wanted) in CHAINS.into_iter().zip(rules(plan)) {
-            let there = self.rules(table, chain)?;
-            if there.len() != wanted || there.last().map(String::as_str) != Some(SET) {
+        for ((chain, hook), wanted) in CHAINS.into_iter().zip(rules(table, plan)) {
+            let mut request = message_in(INET, format!("read chain {chain} of table inet {table}"), kind::GET_CHAIN, 0);
+            request.text(1, table).text(3, chain);
+            let base = sent(&base_chain(INET, table, chain, hook, RAW));
+            let mut at_its_hook = false;
+            let there = self.socket.get(&request, |message| {
+                at_its_hook = message.body.get(4..).is_some_and(|there| holds(&base, there));
+            });
+            if !found(there)? || !at_its_hook {
+                return Ok(false);
+            }
+            let there = self.rules_as(table, chain, <[u8]>::to_vec)?;
+            let same = |(wanted, there): (&Message, &Vec<u8>)| {
+                attribute(&sent(wanted), 4).is_some_and(|wanted| same_expressions(wanted, there))
+            };
+            if there.len() != wanted.len() || !wanted.iter().zip(&there).all(same) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
+}
+
+/// The attributes of a message of ours.
+fn sent(message: &Message) -> Vec<u8> {
+    let bytes = message.finish(0, 0).unwrap_or_default();
+    let body = messages(&bytes).next().and_then(|message| message.body.get(4..).map(<[u8]>::to_vec));
+    body.unwrap_or_default()
+}
+
+/// Is all that was sent in what the kernel lists?
+fn holds(sent: &[u8], there: &[u8]) -> bool {
+    attributes_with_flags(sent).all(|(kind, nested, wanted)| {
+        attribute(there, kind).is_some_and(|there| if nested { holds(wanted, there) } else { wanted == there })
+    })
+}
+
+/// Are the expressions of a rule those that were sent, in their order? A counter counts. Beside what was sent the kernel lists
+/// what nobody asked for, as zeroes.
+fn same_expressions(sent: &[u8], there: &[u8]) -> bool {
+    let (sent, there): (Vec<_>, Vec<_>) = (attributes(sent).collect(), attributes(there).collect());
+    let same = |((_, sent), (_, there)): (&(u16, &[u8]), &(u16, &[u8]))| {
+        let part = |one, kind| attribute(one, kind).unwrap_or_default();
+        let (wanted, found) = (part(sent, 2), part(there, 2));
+        let asked = |kind: u16| attribute(wanted, kind).is_some();
+        let silent = || attributes(found).all(|(kind, value)| asked(kind) || value.iter().all(|byte| *byte == 0));
+        part(sent, 1) == part(there, 1) && (part(sent, 1) == b"counter\0" || (holds(wanted, found) && silent()))
+    };
+    sent.len() == there.len() && sent.iter().zip(&there).all(same)
 }
 
 #[cfg(test)]
@@ -330,8 +376,50 @@ mod tests {
             allow: vec![("2001:db8::1".parse().unwrap(), 128); many],
             left_ms: 1,
         };
-        assert_eq!(rules(&plan(MAX_NAMED)), rules(&plan(9_000)));
-        assert!(rules(&plan(0)) < rules(&plan(1)));
+        let count = |many| rules("t", &plan(many)).map(|rules| rules.len());
+        assert_eq!(count(MAX_NAMED), count(9_000));
+        assert!(count(0) < count(1));
+    }
+
+    #[test]
+    fn a_rule_is_the_same_by_its_content() {
+        let plan = |manager: &str| Plan {
+            manager: vec![manager.parse().unwrap()],
+            resolvers: Vec::new(),
+            allow: Vec::new(),
+            left_ms: 1,
+        };
+        let of = |plan: &Plan| -> Vec<Vec<u8>> {
+            rules("t", plan).iter().flatten().map(|rule| attribute(&sent(rule), 4).unwrap().to_vec()).collect()
+        };
+        let own = of(&plan("192.0.2.1:7443"));
+        let differ =
+            |other: &Plan| own.iter().zip(of(other)).filter(|(one, other)| !same_expressions(one, other)).count();
+        assert_eq!(differ(&plan("192.0.2.1:7443")), 0);
+        for other in ["192.0.2.2:7443", "192.0.2.1:7444", "[2001:db8::1]:7443"] {
+            assert_eq!(differ(&plan(other)), 2, "{other}: the way in and the way out");
+        }
+        // As the kernel lists them: with zeroes that nobody sent, and with counts; but not turned round.
+        let rule = |inverted: u32, count: u32| {
+            let rule = rule(INET, "t", "in", |list| {
+                expression(list, "lookup", |data| {
+                    data.text(1, SET).number(2, 1).number(5, inverted);
+                });
+                expression(list, "counter", |data| {
+                    data.number(1, count);
+                });
+            });
+            attribute(&sent(&rule), 4).unwrap().to_vec()
+        };
+        let plain = super::rule(INET, "t", "in", |list| {
+            expression(list, "lookup", |data| {
+                data.text(1, SET).number(2, 1);
+            });
+            expression(list, "counter", |_| {});
+        });
+        let plain = attribute(&sent(&plain), 4).unwrap().to_vec();
+        assert!(same_expressions(&plain, &rule(0, 7)));
+        assert!(!same_expressions(&plain, &rule(1, 7)));
     }
 
     proptest! {

@@ -8,6 +8,7 @@
 pub mod encode;
 pub mod isolate;
 pub mod queue;
+mod rule;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -126,6 +127,11 @@ impl Nft {
     /// The rules of a chain in their order, each as the name of the set that it looks into (empty where it looks into
     /// none); none where there is no chain.
     pub fn rules(&mut self, table: &str, chain: &str) -> Result<Vec<String>, NetlinkError> {
+        self.rules_as(table, chain, |expressions| looks_into(expressions).unwrap_or_default())
+    }
+
+    /// The rules of a chain in their order, each as what `take` makes of its expressions.
+    fn rules_as<T>(&mut self, table: &str, chain: &str, take: impl Fn(&[u8]) -> T) -> Result<Vec<T>, NetlinkError> {
         let attempt = format!("list the rules of chain {chain} in table inet {table}");
         let mut request = encode::message(attempt, kind::GET_RULE, 0);
         request.text(1, table).text(2, chain);
@@ -133,7 +139,7 @@ impl Nft {
             let Some(body) = message.body.get(4..) else { return };
             if text(attribute(body, 1)).as_deref() == Some(table) && text(attribute(body, 2)).as_deref() == Some(chain)
             {
-                all.push(looks_into(attribute(body, 4).unwrap_or_default()).unwrap_or_default());
+                all.push(take(attribute(body, 4).unwrap_or_default()));
             }
         });
         match rules {

@@ -18,7 +18,7 @@ use super::super::worker::{self, Kind};
 use crate::config::Config;
 
 /// How long the trial of rules may take.
-const TRIAL: Duration = Duration::from_secs(120);
+const TRIAL: Duration = Duration::from_secs(300);
 
 /// What a policy asks of the kernel.
 fn plan(settings: &Settings, probe: Option<u16>) -> Result<Plan> {

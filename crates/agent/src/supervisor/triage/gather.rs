@@ -1,23 +1,33 @@
-//! What a triage package is made of: opened and read by root, and looked into by the worker alone. Bytes go as they are, files as
-//! descriptors. Each step has a bound, and what it cut is a note in the package.
+//! What a triage package is made of: opened and read by root, and looked into by another worker alone. Bytes go as they are, files
+//! as descriptors. Each step has a bound, and what it cut is a note in the package.
 //!
 //! An enemy may have written names and links: below a folder of a user no link is followed, what is no plain file is not
-//! opened, and a folder is read up to a number of entries.
+//! opened ([`super::open`]), and a folder is read up to a number of entries.
+//!
+//! Some of it may never answer: the memory of a process that lies in a file of a program's (FUSE), a path below such a mount. So it
+//! is a process of its own ([`run`]), which says where it is before it begins there; the supervisor ends it when it is silent,
+//! and has another one go on behind that place.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat2};
+use anyhow::{Context, Result};
+use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use sakimori_host::processes::table;
+use sakimori_sys::channel::Channel;
 use sakimori_wire::ipc::{Answer, Ask};
-use sakimori_wire::ipc_triage::{Kind, MAX_TEXT, Text, ToTriage};
+use sakimori_wire::ipc_triage::{FromGather, GatherAsk, Kind, MAX_TEXT, Place, Text, ToTriage};
+
+use super::open::{self, Links, Served};
+use super::places::{AUTORUN_FILES, AUTORUN_FOLDERS, HOME_FILES, HOME_FOLDERS, LOGINS, LOGS, TABLES, WHOLE};
 
 /// Most entries of one folder that are looked at.
 pub const MAX_ENTRIES: usize = 1_000;
@@ -35,110 +45,55 @@ const MAX_HOMES: usize = 500;
 /// How long a program of the system's may take to answer.
 const TOOL: Duration = Duration::from_secs(10);
 
-/// Tables of the kernel's, and lists of root's.
-const TABLES: &[&str] = &[
-    "/proc/version",
-    "/proc/cmdline",
-    "/proc/uptime",
-    "/proc/modules",
-    "/proc/sys/kernel/tainted",
-    "/proc/1/mountinfo",
-    "/proc/net/tcp",
-    "/proc/net/tcp6",
-    "/proc/net/udp",
-    "/proc/net/udp6",
-    "/proc/net/raw",
-    "/proc/net/raw6",
-    "/proc/net/unix",
-    "/proc/net/packet",
-    "/proc/net/arp",
-    "/proc/net/route",
-    "/proc/net/ipv6_route",
-];
-/// Files whose content goes into the package: users, and what is loaded into every program.
-const WHOLE: &[&str] = &[
-    "/etc/passwd",
-    "/etc/group",
-    "/etc/hosts",
-    "/etc/resolv.conf",
-    "/etc/nsswitch.conf",
-    "/etc/sudoers",
-    "/etc/ssh/sshd_config",
-    "/etc/os-release",
-];
-/// Files that start something, or lie where something is started from.
-const AUTORUN_FILES: &[&str] = &[
-    "/etc/crontab",
-    "/etc/anacrontab",
-    "/etc/rc.local",
-    "/etc/rc.d/rc.local",
-    "/etc/profile",
-    "/etc/bash.bashrc",
-    "/etc/bashrc",
-    "/etc/environment",
-    "/etc/ld.so.preload",
-    "/etc/ld.so.conf",
-    "/etc/inittab",
-    "/etc/modules",
-];
-/// Folders of such files.
-const AUTORUN_FOLDERS: &[&str] = &[
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/run/systemd/transient",
-    "/usr/local/lib/systemd/system",
-    "/usr/lib/systemd/system",
-    "/etc/systemd/user",
-    "/etc/cron.d",
-    "/etc/cron.hourly",
-    "/etc/cron.daily",
-    "/etc/cron.weekly",
-    "/etc/cron.monthly",
-    "/var/spool/cron",
-    "/var/spool/at",
-    "/etc/init.d",
-    "/etc/profile.d",
-    "/etc/ld.so.conf.d",
-    "/etc/modules-load.d",
-    "/etc/udev/rules.d",
-    "/etc/pam.d",
-    "/etc/sudoers.d",
-    "/etc/update-motd.d",
-    "/etc/xdg/autostart",
-];
-/// The same below each home.
-const HOME_FILES: &[&str] = &[
-    ".bashrc",
-    ".bash_profile",
-    ".bash_login",
-    ".profile",
-    ".zshrc",
-    ".zprofile",
-    ".ssh/authorized_keys",
-    ".ssh/authorized_keys2",
-    ".ssh/rc",
-    ".ssh/config",
-    ".pam_environment",
-];
-const HOME_FOLDERS: &[&str] = &[".config/systemd/user", ".config/autostart"];
-/// Logs, their ends.
-const LOGS: &[&str] = &[
-    "/var/log/auth.log",
-    "/var/log/secure",
-    "/var/log/syslog",
-    "/var/log/messages",
-    "/var/log/kern.log",
-    "/var/log/cron",
-    "/var/log/cron.log",
-    "/var/log/audit/audit.log",
-    "/var/log/daemon.log",
-    "/var/log/dpkg.log",
-    "/var/log/apt/history.log",
-    "/var/log/dnf.log",
-    "/var/log/yum.log",
-];
-/// Lists of logins.
-const LOGINS: &[&str] = &["/run/utmp", "/var/log/wtmp", "/var/log/btmp"];
+/// The steps, in their order.
+mod step {
+    pub const PROCESSES: u8 = 0;
+    pub const TABLES: u8 = 1;
+    pub const MODULES: u8 = 2;
+    pub const TOOLS: u8 = 3;
+    pub const FILES: u8 = 4;
+    pub const FOLDERS: u8 = 5;
+    pub const HOMES: u8 = 6;
+    pub const LOGS: u8 = 7;
+    pub const PROGRAMS: u8 = 8;
+}
+
+/// The worker: answers the one question of the parent.
+///
+/// # Errors
+/// The parent is gone.
+pub fn run(channel: Channel) -> Result<()> {
+    let (bytes, _) = channel.recv()?.context("the parent is gone")?;
+    let ask: GatherAsk = postcard::from_bytes(&bytes).context("the question is not understood")?;
+    let until = Instant::now() + Duration::from_millis(ask.left_ms);
+    let sink = ToParent(channel);
+    let mut gather = Gather::new(&sink, "/".into(), until);
+    gather.after = ask.after;
+    match ask.programs {
+        Some(programs) => gather.programs(programs.into_iter())?,
+        None => gather.host(Path::new(&ask.socket))?,
+    }
+    sink.tell(&FromGather::Done, None)
+}
+
+struct ToParent(Channel);
+
+impl ToParent {
+    fn tell(&self, message: &FromGather, file: Option<&File>) -> Result<()> {
+        let files: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
+        self.0.send(&postcard::to_stdvec(message)?, &files).context("the parent is gone")
+    }
+}
+
+impl Sink for ToParent {
+    fn send(&self, message: &ToTriage, file: Option<&File>) -> Result<()> {
+        self.tell(&FromGather::Pass(postcard::to_stdvec(message)?), file)
+    }
+
+    fn at(&self, place: Place, what: &str) -> Result<()> {
+        self.tell(&FromGather::At(place, what.to_owned()), None)
+    }
+}
 
 /// Who takes what is gathered.
 pub trait Sink {
@@ -147,6 +102,14 @@ pub trait Sink {
     /// # Errors
     /// Nobody takes it any more.
     fn send(&self, message: &ToTriage, file: Option<&File>) -> Result<()>;
+
+    /// It begins with this, which may hold it up.
+    ///
+    /// # Errors
+    /// As [`Sink::send`].
+    fn at(&self, _place: Place, _what: &str) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Reads a host, or what lies below a folder as if it were one.
@@ -156,14 +119,35 @@ pub struct Gather<'a, S> {
     until: Instant,
     autoruns: usize,
     told_late: bool,
+    /// Goes on behind this.
+    after: Option<Place>,
+    /// File systems whose files are not opened.
+    served: Served,
 }
 
 impl<'a, S: Sink> Gather<'a, S> {
     /// Of the host whose root this is, until then.
     pub fn new(sink: &'a S, root: PathBuf, until: Instant) -> Self {
-        // The worker needs the last of the time to pack.
-        let until = until.checked_sub(Duration::from_secs(120)).unwrap_or(until);
-        Self { sink, root, until, autoruns: 0, told_late: false }
+        Self { sink, root, until, autoruns: 0, told_late: false, after: None, served: Served::read() }
+    }
+
+    /// Begins with something. False where that was done before, or there is no time for it.
+    fn begins(&mut self, place: Place, what: &str) -> Result<bool> {
+        if self.after.is_some_and(|after| place <= after) || self.is_late()? {
+            return Ok(false);
+        }
+        self.sink.at(place, what)?;
+        Ok(true)
+    }
+
+    /// Those of a list that it begins with, by what they are.
+    fn each(&mut self, step: u8, list: &[&str], mut act: impl FnMut(&mut Self, &Path) -> Result<()>) -> Result<()> {
+        for (number, path) in (0..).zip(list) {
+            if self.begins((step, number), path)? {
+                act(self, Path::new(path))?;
+            }
+        }
+        Ok(())
     }
 
     /// All of it; `socket` is where the agent says how its modules do.
@@ -174,8 +158,12 @@ impl<'a, S: Sink> Gather<'a, S> {
         // First what changes while it is read.
         self.processes()?;
         self.tables()?;
-        self.modules(socket)?;
-        self.tool("nftables.txt", "/usr/sbin/nft", &["list", "ruleset"])?;
+        if self.begins((step::MODULES, 0), "the agent's own modules")? {
+            self.modules(socket)?;
+        }
+        if self.begins((step::TOOLS, 0), "the nftables ruleset")? {
+            self.tool("nftables.txt", "/usr/sbin/nft", &["list", "ruleset"])?;
+        }
         self.files()
     }
 
@@ -184,19 +172,20 @@ impl<'a, S: Sink> Gather<'a, S> {
     /// # Errors
     /// As [`Gather::host`].
     pub fn files(&mut self) -> Result<()> {
-        for path in WHOLE {
-            self.file(Kind::Whole, Path::new(path), true)?;
-        }
-        for path in LOGINS {
-            self.file(Kind::Logins, Path::new(path), true)?;
-        }
-        for path in AUTORUN_FILES {
-            self.autorun(Path::new(path), true)?;
-        }
-        for path in AUTORUN_FOLDERS {
-            self.folder(Path::new(path), true, 0)?;
-        }
-        for home in self.homes()? {
+        let files: Vec<&str> = [WHOLE, LOGINS, AUTORUN_FILES].concat();
+        self.each(step::FILES, &files, |own, path| {
+            let is_in = |list: &[&str]| list.iter().any(|one| Path::new(one) == path);
+            if is_in(AUTORUN_FILES) {
+                return own.autorun(path, true);
+            }
+            let kind = if is_in(LOGINS) { Kind::Logins } else { Kind::Whole };
+            own.file(kind, path, true).map(drop)
+        })?;
+        self.each(step::FOLDERS, AUTORUN_FOLDERS, |own, path| own.folder(path, true, 0))?;
+        for (number, home) in (0..).zip(self.homes()?) {
+            if !self.begins((step::HOMES, number), &home.display().to_string())? {
+                continue;
+            }
             for file in HOME_FILES {
                 self.autorun(&home.join(file), false)?;
             }
@@ -204,10 +193,7 @@ impl<'a, S: Sink> Gather<'a, S> {
                 self.folder(&home.join(folder), false, 1)?;
             }
         }
-        for path in LOGS {
-            self.file(Kind::Log, Path::new(path), true)?;
-        }
-        Ok(())
+        self.each(step::LOGS, LOGS, |own, path| own.file(Kind::Log, path, true).map(drop))
     }
 
     /// Programs that autoruns name, to be hashed.
@@ -215,9 +201,11 @@ impl<'a, S: Sink> Gather<'a, S> {
     /// # Errors
     /// As [`Gather::host`].
     pub fn programs(&mut self, named: impl Iterator<Item = String>) -> Result<()> {
-        for path in named.filter(|path| path.starts_with('/')) {
-            // Only a hash of it is told, so links are followed: `/usr/bin/python3` is one.
-            self.file(Kind::Named, Path::new(&path), true)?;
+        for (number, path) in (0..).zip(named).filter(|(_, path)| path.starts_with('/')) {
+            if self.begins((step::PROGRAMS, number), &path)? {
+                // Only a hash of it is told, so links are followed: `/usr/bin/python3` is one.
+                self.file(Kind::Named, Path::new(&path), true)?;
+            }
         }
         Ok(())
     }
@@ -227,57 +215,64 @@ impl<'a, S: Sink> Gather<'a, S> {
         if rows.len() > MAX_PROCESSES {
             self.note(format!("there are {} processes; {MAX_PROCESSES} are here", rows.len()))?;
         }
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for row in rows.iter().take(MAX_PROCESSES) {
-            if self.is_late()? {
-                return Ok(());
+            if !self.begins((step::PROCESSES, row.pid), &format!("process {}", row.pid))? {
+                continue;
             }
-            let place = PathBuf::from(format!("/proc/{}", row.pid));
-            let Some(stat) = bytes(&place.join("stat"), MAX_OF_PROCESS) else { continue };
-            self.text(Text::Process, &row.pid.to_string(), stat, false)?;
-            for (name, kind) in [
-                ("status", Text::Status),
-                ("cmdline", Text::Command),
-                ("environ", Text::Environment),
-                ("cgroup", Text::Groups),
-            ] {
-                if let Some(bytes) = bytes(&place.join(name), MAX_OF_PROCESS) {
-                    self.text(kind, name, bytes, false)?;
-                }
-            }
-            for (name, kind) in [("exe", Text::Program), ("cwd", Text::Folder)] {
-                if let Ok(path) = std::fs::read_link(place.join(name)) {
-                    self.text(kind, name, path.into_os_string().into_encoded_bytes(), false)?;
-                }
-            }
-            self.text(Text::Descriptor, "fd", descriptors(&place), false)?;
-            // By the kernel's own link, so that a program that was deleted is hashed too.
-            let Ok(program) = File::open(place.join("exe")) else { continue };
-            let found = program.metadata().ok();
-            let known = found.map(|found| {
-                use std::os::unix::fs::MetadataExt;
-                (found.dev(), found.ino())
-            });
-            if known.is_some_and(|known| seen.insert(known)) {
-                let path = std::fs::read_link(place.join("exe")).unwrap_or_default().display().to_string();
-                self.sink.send(&ToTriage::File { kind: Kind::Running, path }, Some(&program))?;
-            }
+            self.process(row, &mut seen)?;
         }
         Ok(())
     }
 
-    fn tables(&mut self) -> Result<()> {
-        for path in TABLES {
-            match bytes(Path::new(path), MAX_TEXT as u64 + 1) {
-                None => {}
-                Some(mut bytes) => {
-                    let cut = bytes.len() > MAX_TEXT;
-                    bytes.truncate(MAX_TEXT);
-                    self.text(Text::Plain, path, bytes, cut)?;
+    fn process(&mut self, row: &table::Row, seen: &mut BTreeSet<(u64, u64)>) -> Result<()> {
+        let place = PathBuf::from(format!("/proc/{}", row.pid));
+        let Some(stat) = bytes(&place.join("stat"), MAX_OF_PROCESS) else { return Ok(()) };
+        self.text(Text::Process, &row.pid.to_string(), stat, false)?;
+        let mut path = String::new();
+        for (name, kind) in [("exe", Text::Program), ("cwd", Text::Folder)] {
+            if let Ok(to) = std::fs::read_link(place.join(name)) {
+                if kind == Text::Program {
+                    path = to.display().to_string();
                 }
+                self.text(kind, name, to.into_os_string().into_encoded_bytes(), false)?;
             }
         }
-        Ok(())
+        self.text(Text::Descriptor, "fd", descriptors(&place), false)?;
+        // Its own memory is the last: who serves that may never answer.
+        for (name, kind) in [
+            ("status", Text::Status),
+            ("cgroup", Text::Groups),
+            ("cmdline", Text::Command),
+            ("environ", Text::Environment),
+        ] {
+            if let Some(bytes) = bytes(&place.join(name), MAX_OF_PROCESS) {
+                self.text(kind, name, bytes, false)?;
+            }
+        }
+        // By the kernel's own link, so that a program that was deleted is hashed too.
+        let program = place.join("exe").display().to_string();
+        let Some(found) = table::about(&program).filter(|found| seen.insert((found.device, found.inode))) else {
+            return Ok(());
+        };
+        if table::is_served(row.pid, found.device) {
+            return self.note(format!("{path} is not hashed: a program serves the file system that it is on"));
+        }
+        match File::open(&program) {
+            Ok(program) => self.sink.send(&ToTriage::File { kind: Kind::Running, path }, Some(&program)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn tables(&mut self) -> Result<()> {
+        self.each(step::TABLES, TABLES, |own, path| match bytes(path, MAX_TEXT as u64 + 1) {
+            None => Ok(()),
+            Some(mut bytes) => {
+                let cut = bytes.len() > MAX_TEXT;
+                bytes.truncate(MAX_TEXT);
+                own.text(Text::Plain, &path.display().to_string(), bytes, cut)
+            }
+        })
     }
 
     /// What our modules say.
@@ -305,9 +300,14 @@ impl<'a, S: Sink> Gather<'a, S> {
     }
 
     fn homes(&mut self) -> Result<Vec<PathBuf>> {
-        let entries = std::fs::read_dir(self.real(Path::new("/home"))).into_iter().flatten().flatten();
-        let mut homes: Vec<PathBuf> =
-            entries.take(MAX_HOMES + 1).map(|entry| Path::new("/home").join(entry.file_name())).collect();
+        let mut homes: Vec<PathBuf> = Vec::new();
+        if let Some(folder) = self.open(Path::new("/home"), true, FileType::Directory)?
+            && let Ok(entries) = rustix::fs::Dir::read_from(&folder)
+        {
+            let names = entries.flatten().map(|entry| OsString::from_vec(entry.file_name().to_bytes().to_vec()));
+            let names = names.filter(|name| name != "." && name != "..");
+            homes.extend(names.take(MAX_HOMES + 1).map(|name| Path::new("/home").join(name)));
+        }
         if homes.len() > MAX_HOMES {
             self.note(format!("there are more than {MAX_HOMES} homes; the others are not read"))?;
             homes.truncate(MAX_HOMES);
@@ -319,7 +319,7 @@ impl<'a, S: Sink> Gather<'a, S> {
 
     /// A folder of autoruns. Below one of a user's (not `trusted`) no link is followed.
     fn folder(&mut self, folder: &Path, trusted: bool, depth: usize) -> Result<()> {
-        let Some(open) = self.open(folder, trusted, OFlags::DIRECTORY) else { return Ok(()) };
+        let Some(open) = self.open(folder, trusted, FileType::Directory)? else { return Ok(()) };
         let Ok(entries) = rustix::fs::Dir::read_from(&open) else { return Ok(()) };
         let mut names = Vec::new();
         for entry in entries.flatten() {
@@ -342,8 +342,9 @@ impl<'a, S: Sink> Gather<'a, S> {
                 return Ok(());
             }
             let path = folder.join(&name);
-            let Ok(found) = rustix::fs::statat(&open, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            match FileType::from_raw_mode(found.st_mode) {
+            let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+            let Ok(found) = statx(&open, name.as_os_str(), flags, StatxFlags::BASIC_STATS) else { continue };
+            match FileType::from_raw_mode(found.stx_mode.into()) {
                 FileType::Directory if depth < MAX_DEPTH => self.folder(&path, false, depth + 1)?,
                 FileType::Symlink => {
                     if let Ok(to) = rustix::fs::readlinkat(&open, name.as_os_str(), Vec::new()) {
@@ -375,22 +376,25 @@ impl<'a, S: Sink> Gather<'a, S> {
         if self.is_late()? {
             return Ok(false);
         }
-        let Some(file) = self.open(path, trusted, OFlags::empty()) else { return Ok(false) };
-        if !file.metadata().is_ok_and(|found| found.is_file()) {
-            return Ok(false);
-        }
+        let Some(file) = self.open(path, trusted, FileType::RegularFile)? else { return Ok(false) };
         self.sink.send(&ToTriage::File { kind, path: path.display().to_string() }, Some(&file))?;
         Ok(true)
     }
 
-    /// Opens without waiting for anything, and without following a link where somebody else than root may have made it.
-    fn open(&self, path: &Path, trusted: bool, more: OFlags) -> Option<File> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | more;
-        let (place, resolve) = match trusted {
-            true => (self.real(path), ResolveFlags::NO_MAGICLINKS),
-            false => (self.settled(&self.real(path)), ResolveFlags::NO_SYMLINKS),
+    /// Opens what is of this kind, without following a link where somebody else than root may have made it.
+    fn open(&self, path: &Path, trusted: bool, kind: FileType) -> Result<Option<File>> {
+        let (place, links) = match trusted {
+            true => (self.real(path), Links::Followed),
+            false => (self.settled(&self.real(path)), Links::Refused),
         };
-        openat2(CWD, &place, flags, Mode::empty(), resolve).ok().map(File::from)
+        match open::open(&place, links, kind, &self.served) {
+            Ok(file) => Ok(Some(file)),
+            Err(open::Refusal::Served) => {
+                self.note(format!("{} is not read: a program serves the file system that it is on", path.display()))?;
+                Ok(None)
+            }
+            Err(open::Refusal::Other) => Ok(None),
+        }
     }
 
     /// The path, with the links resolved in the part of it that root alone can change: `/var/spool` may be a link to another

@@ -54,6 +54,11 @@ fn autoruns_users_and_ends_of_logs_are_there_and_secrets_are_not() {
         ("etc/shadow", "root:hunter2:1::::::\n"),
         ("etc/cron.d/job", "* * * * * root /tmp/.x/miner --token=hunter2\n"),
         ("etc/systemd/system/a.service", "[Service]\nEnvironment=\"KEY=hunter2\"\nExecStart=/opt/a\n"),
+        (
+            "var/spool/cron/atjobs/a0000101c1",
+            "#!/bin/sh\numask 22\nHOME=/hunter2; export HOME\nX=hunter2\\ hunter2; export X\n/x\n",
+        ),
+        ("etc/environment", "DB_PASSWORD=\"hunter2 hunter2\"\nPATH=/bin\n"),
         ("home/eve/.ssh/authorized_keys", "ssh-ed25519 AAAA eve\n"),
         ("root/.bashrc", "alias ls=/tmp/ls\n"),
         ("var/log/auth.log", "Jan 1 sshd: Failed password for root\n"),
@@ -115,4 +120,42 @@ fn when_the_time_is_up_the_rest_is_left_out_and_said() {
         Ok(())
     })
     .unwrap();
+}
+
+/// Notes where it begins.
+#[derive(Default)]
+struct Places(RefCell<Vec<(Place, String)>>, RefCell<Vec<String>>);
+
+impl Sink for Places {
+    fn send(&self, message: &ToTriage, _: Option<&File>) -> Result<()> {
+        if let ToTriage::File { path, .. } = message {
+            self.1.borrow_mut().push(path.clone());
+        }
+        Ok(())
+    }
+
+    fn at(&self, place: Place, what: &str) -> Result<()> {
+        self.0.borrow_mut().push((place, what.to_owned()));
+        Ok(())
+    }
+}
+
+#[test]
+fn what_held_it_up_is_passed_over_and_nothing_behind_it() {
+    let root = host(&[("etc/passwd", "x"), ("etc/group", "x"), ("home/eve/.bashrc", "x"), ("var/log/syslog", "x")]);
+    let gathered = |after: Option<Place>| {
+        let places = Places::default();
+        let mut gather = Gather::new(&places, root.path().to_owned(), soon());
+        gather.after = after;
+        gather.files().unwrap();
+        (places.0.into_inner(), places.1.into_inner())
+    };
+    let (all, files) = gathered(None);
+    assert_eq!(files, ["/etc/passwd", "/etc/group", "/home/eve/.bashrc", "/var/log/syslog"]);
+    assert!(all.windows(2).all(|two| two[0].0 < two[1].0), "each has its place");
+    let (held_up, _) = all.iter().find(|(_, what)| what == "/etc/passwd").unwrap();
+    let (rest, files) = gathered(Some(*held_up));
+    assert_eq!(files, ["/etc/group", "/home/eve/.bashrc", "/var/log/syslog"]);
+    assert!(rest.iter().all(|(place, _)| place > held_up));
+    assert_eq!(gathered(Some((step::HOMES, u32::MAX))).1, ["/var/log/syslog"], "a whole step");
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use accounts::Former;
 use sakimori_model::Action;
 use sakimori_respond::actions::lock_user;
-use sakimori_respond::ports::{HostEffect, Look, PortError};
+use sakimori_respond::ports::{Applied, HostEffect, Look, PortError};
 use table::Tables;
 
 /// Users below this number, and `nobody`, are of services: their processes are not ended together.
@@ -25,7 +25,7 @@ const NOBODY: u32 = 65_534;
 const MICROS_OF_A_DAY: i64 = 86_400_000_000;
 
 /// The effect of `lock_user` on the accounts below a root folder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Locker {
     tables: Tables,
     /// User ids that are never locked: the agent's own workers.
@@ -71,7 +71,24 @@ fn name_of(action: &Action) -> Result<(&str, bool), PortError> {
     lock_user::read(&action.order).map_err(PortError::permanent)
 }
 
+impl Locker {
+    /// Reads whether the lock is in effect: `None` where it is, else what is not so. Processes that are left say nothing about
+    /// it: a lock does not end them.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub fn verify(&self, action: &Action) -> Result<Option<String>, PortError> {
+        let (name, _) = name_of(action)?;
+        let locked = accounts::is_locked(&self.tables.read("shadow")?, name).map_err(PortError::permanent)?;
+        Ok((!locked).then(|| format!("{name} is not locked")))
+    }
+}
+
 impl HostEffect for Locker {
+    fn aside(&self) -> Option<Box<dyn HostEffect>> {
+        Some(Box::new(self.clone()))
+    }
+
     fn look(&mut self, action: &Action) -> Result<Look, PortError> {
         let uid = match self.allowed(action)? {
             Ok(uid) => uid,
@@ -97,28 +114,26 @@ impl HostEffect for Locker {
         Ok(Look::Ready { former, would })
     }
 
-    fn apply(&mut self, action: &Action, _left_ms: Option<u64>) -> Result<Option<String>, PortError> {
+    fn apply(&mut self, action: &Action, _left_ms: Option<u64>) -> Result<Applied, PortError> {
         let uid = self.allowed(action)?.map_err(PortError::permanent)?;
         let (name, end_sessions) = name_of(action)?;
         self.tables.change(|shadow| Ok((accounts::locked(shadow, name)?, ())))?;
-        if !end_sessions {
-            return Ok(None);
+        if let Some(what) = self.verify(action)? {
+            return Err(PortError::transient(format!("it did not take effect: {what}")));
         }
-        let ended = sessions::end(uid);
-        Ok((ended > 0).then(|| format!("{ended} processes were ended, which cannot be taken back")))
-    }
-
-    fn verify(&mut self, action: &Action) -> Result<Option<String>, PortError> {
-        let (name, end_sessions) = name_of(action)?;
-        if !accounts::is_locked(&self.tables.read("shadow")?, name).map_err(PortError::permanent)? {
-            return Ok(Some(format!("{name} is not locked")));
+        let mut remarks = Vec::new();
+        if end_sessions {
+            let (ended, left) = sessions::end(uid);
+            if ended > 0 {
+                remarks.push(format!("{ended} processes were ended, which cannot be taken back"));
+            }
+            if left > 0 {
+                remarks.push(format!(
+                    "{left} processes of {name} are left: they wait in the kernel, or begin faster than they end"
+                ));
+            }
         }
-        if !end_sessions {
-            return Ok(None);
-        }
-        let uid = self.allowed(action)?.map_err(PortError::permanent)?;
-        let left = sessions::left(uid);
-        Ok((left > 0).then(|| format!("{left} processes of {name} still run")))
+        Ok(Applied::Done { former: None, remark: (!remarks.is_empty()).then(|| remarks.join("; ")) })
     }
 
     fn undo(&mut self, action: &Action) -> Result<Option<String>, PortError> {

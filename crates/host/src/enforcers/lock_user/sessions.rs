@@ -4,39 +4,44 @@
 //! meanwhile hits nobody else. They get SIGKILL at once: what a stolen account runs must not use the time that a politer
 //! signal leaves. Processes that start others while they are being ended are found by the next pass.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Most processes that one call ends.
 pub const MOST: usize = 16_384;
-/// Most passes over the processes.
-const PASSES: usize = 16;
+/// How long they may take to end: one that waits for a disk ends when that answers.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two passes over the processes.
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// Ends the processes of a user; those that are left after all passes are counted by [`left`]. Gives how many were
-/// signalled. Of root, and of this process's own user, none is.
-pub fn end(uid: u32) -> usize {
+/// Ends the processes of a user. Gives how many were signalled, and how many are left. Of root, and of this process's own
+/// user, none is.
+pub fn end(uid: u32) -> (usize, usize) {
     if uid == 0 || uid == rustix::process::geteuid().as_raw() {
-        return 0;
+        return (0, 0);
     }
-    let mut ended = 0;
-    for _ in 0..PASSES {
+    let until = Instant::now() + PATIENCE;
+    let mut ended = BTreeSet::new();
+    loop {
         let there = of(uid);
-        if there.is_empty() || ended >= MOST {
-            break;
+        if there.is_empty() || ended.len() >= MOST || Instant::now() >= until {
+            return (ended.len(), there.len());
         }
-        for pid in there.into_iter().take(MOST - ended) {
+        for pid in there.into_iter().take(MOST - ended.len()) {
             let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
             // It is gone, or is another's by now.
             let Ok(handle) = pidfd_open(process, PidfdFlags::empty()) else { continue };
             if belongs(Path::new(&format!("/proc/{pid}/status")), uid)
                 && pidfd_send_signal(&handle, Signal::KILL).is_ok()
             {
-                ended += 1;
+                ended.insert(pid);
             }
         }
+        std::thread::sleep(PAUSE);
     }
-    ended
 }
 
 /// Processes of a user that still run.

@@ -67,7 +67,7 @@ async fn events(app: &App, tenant: &str, from: Timestamp) -> Result<Seen, Proble
     let sql = format!(
         "SELECT \"event.kind\", \"rule.ruleset\", \"event.outcome\", \"event.severity\", COUNT(*) FROM events \
          WHERE \"sakimori.time\" >= TIMESTAMP '{from}' AND (\"event.kind\" = 'alert' OR \"event.dataset\" = '{}') \
-         AND \"sakimori.probe\" IS NOT TRUE GROUP BY 1, 2, 3, 4",
+         AND \"sakimori.probe\" IS NOT TRUE AND \"sakimori.alert.exception\" IS NULL GROUP BY 1, 2, 3, 4",
         sakimori_detect::arrival::DEAD
     );
     let table = app.shared.lake.sql(tenant, &sql).await?;
