@@ -89,7 +89,7 @@ const LAYERS = ["waf", "ips_prevent", "host_block", "malware_denied"] as const;
 /** What exactly a number counts: the same conditions as the manager's, over the same time. */
 function counted(layer: (typeof LAYERS)[number], { from, stopped }: Schemas["Now"]): string {
   const actions = (action: string) => toLedger({ action, state: TOOK_EFFECT, since: from, probe: "false" });
-  const alerts = (rulesets: string) => toSearch("alerts", `${rulesets} and event.outcome:success and not sakimori.probe:true`, from);
+  const alerts = (rulesets: string) => toSearch("alerts", `${rulesets} and event.outcome:success and not sakimori.probe:true and not sakimori.alert.exception:*`, from);
   if (layer === "waf") return actions("waf_block");
   if (layer === "host_block") return actions("block_address");
   if (layer === "ips_prevent") return alerts("rule.ruleset:suricata");
