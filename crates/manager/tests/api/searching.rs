@@ -419,12 +419,14 @@ async fn a_user_has_a_few_open_pages_and_a_session_that_ends_closes_them() {
 
 /// An alert that an exception holds back; its id.
 async fn held_back(world: &World) -> String {
+    world.ask("POST", "/api/v1/exceptions", json!({"rule": "expected", "reason": "a drill"})).await;
     let id = sakimori_model::id::row_id().replace('-', "");
     let mut event = Event::new();
     event.set(field::TIMESTAMP, world.now());
     event.set(field::EVENT_KIND, "alert");
     event.set(field::SAKIMORI_ALERT_ID, id.clone());
-    event.set(field::SAKIMORI_ALERT_EXCEPTION, "e1");
+    event.set(field::RULE_ID, "expected");
+    event.set(field::RULE_RULESET, "sigma");
     world.events("default", vec![event]).await;
     let path = format!("/api/v1/events/count?q=sakimori.alert.id:{id}");
     world
