@@ -68,15 +68,13 @@ test("more than ten thousand rows scroll with a screen of them in the document",
   const told = await scrollThrough(page, 10_000, 2);
   console.log(`10,000 rows: ${told.frames} frames, ${told.long.length} tasks over 50 ms, the longest ${Math.max(0, ...told.long)} ms; at the most ${told.most} rows in the document`);
   expect(told.most).toBeLessThan(80);
-  expect(pages, "each page of rows is asked for once").toBeLessThanOrEqual(Math.ceil(CROWD.events / 200) + 1);
-  // All of them are loaded now: there and back again asks for nothing.
-  const before = pages;
+  // There and back again asks for nothing that is loaded; what is near the end may be followed by a page more.
   await page.getByRole("table", { name: "Results" }).evaluate((box) => box.scrollTo(0, 0));
   await expect(page.locator('[aria-rowindex="2"]')).toBeVisible();
   const again = await scrollThrough(page, 10_000, 10);
   console.log(`and again: ${again.frames} frames, ${again.long.length} tasks over 50 ms, the longest ${Math.max(0, ...again.long)} ms`);
   expect(again.most).toBeLessThan(80);
-  expect(pages).toBe(before);
+  expect(pages, "each page of rows is asked for once").toBeLessThanOrEqual(Math.ceil(CROWD.events / 200));
 });
 
 /** In place of the manager's stream: what the test says has happened. Everything else is the manager's. */
