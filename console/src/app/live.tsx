@@ -94,7 +94,8 @@ export function useLive() {
           for (const list of lists) old.add(list);
           gathering ??= setTimeout(() => {
             gathering = undefined;
-            for (const list of old) void queries.invalidateQueries({ queryKey: [list] });
+            // A list that is being read is not moved by what arrives: it says so itself (`meta.still`), and its page tells of news.
+            for (const list of old) void queries.invalidateQueries({ queryKey: [list], predicate: (query) => !query.meta?.still });
             old.clear();
           }, GATHERS);
         });

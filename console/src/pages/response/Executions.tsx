@@ -53,7 +53,7 @@ export function Executions({ of }: { of?: string }) {
         {(rows) => (
           <Table
             label={text("response-executions")} rows={rows} columns={columns} keyOf={(row) => row.id} onOpen={(row) => void navigate(toExecution(row.id))}
-            height="calc(100vh - 24rem)" onEnd={query.hasNextPage && !query.isFetchingNextPage ? () => void query.fetchNextPage() : undefined}
+            height="calc(100vh - 24rem)" onEnd={query.hasNextPage && !query.isFetchingNextPage ? () => void query.fetchNextPage({ cancelRefetch: false }) : undefined}
             empty={<Empty icon={<ListChecks />} title={text("response-executions-none")}>{text("response-executions-none-about")}</Empty>}
           />
         )}

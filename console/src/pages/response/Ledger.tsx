@@ -75,7 +75,7 @@ export function Ledger({ open, onOpen }: { open?: string; onOpen: (action: Actio
         {(rows) => (
           <Table
             label={text("response-ledger")} rows={rows} columns={columns} keyOf={(row) => row.order.id} onOpen={onOpen} current={open} height="calc(100vh - 26rem)"
-            onEnd={query.hasNextPage && !query.isFetchingNextPage ? () => void query.fetchNextPage() : undefined}
+            onEnd={query.hasNextPage && !query.isFetchingNextPage ? () => void query.fetchNextPage({ cancelRefetch: false }) : undefined}
             empty={filtered
               ? <Empty icon={<ScrollText />} title={text("response-ledger-nothing")}>{text("response-ledger-nothing-about")}</Empty>
               : <Empty icon={<ScrollText />} title={text("response-ledger-none")}>{text("response-ledger-none-about")}</Empty>}

@@ -53,7 +53,7 @@ export function List() {
   const rows = useMemo(() => query.data?.pages.flatMap((page) => page.items) ?? [], [query.data]);
   const { hasNextPage, isFetching, fetchNextPage } = query;
   const end = useCallback(() => {
-    if (hasNextPage && !isFetching) void fetchNextPage();
+    if (hasNextPage && !isFetching) void fetchNextPage({ cancelRefetch: false });
   }, [hasNextPage, isFetching, fetchNextPage]);
   const all = (name: string, ids: readonly string[], prefix: string) => [{ id: "all", name: text(`rules-any-${name}`) }, ...ids.map((id) => ({ id, name: text(`${prefix}-${id}`) }))];
 

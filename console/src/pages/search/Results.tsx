@@ -59,12 +59,12 @@ export function Results(props: Props) {
     getNextPageParam: (last) => last.next,
     retry: false,
     // A list that is read is not moved by what arrives; the page says that there is news.
-    refetchOnMount: false, refetchOnWindowFocus: false, staleTime: Infinity,
+    refetchOnMount: false, refetchOnWindowFocus: false, staleTime: Infinity, meta: { still: true },
   });
   const rows = useMemo(() => query.data?.pages.flatMap((page) => page.rows) ?? [], [query.data]);
   const { fetchNextPage, hasNextPage, isFetching } = query;
   const end = useCallback(() => {
-    if (hasNextPage && !isFetching) void fetchNextPage();
+    if (hasNextPage && !isFetching) void fetchNextPage({ cancelRefetch: false });
   }, [hasNextPage, isFetching, fetchNextPage]);
 
   if (query.error && rows.length === 0) return <Fault error={query.error} onRetry={() => void query.refetch()} />;

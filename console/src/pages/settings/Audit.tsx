@@ -26,7 +26,7 @@ export function Audit() {
   const rows = useMemo(() => query.data?.pages.flatMap((page) => page.items) ?? [], [query.data]);
   const { hasNextPage, isFetching, fetchNextPage } = query;
   const end = useCallback(() => {
-    if (hasNextPage && !isFetching) void fetchNextPage();
+    if (hasNextPage && !isFetching) void fetchNextPage({ cancelRefetch: false });
   }, [hasNextPage, isFetching, fetchNextPage]);
   const entries = verify.data?.chains.reduce((sum, chain) => sum + Number(chain.entries ?? 0), 0) ?? 0;
   return (
