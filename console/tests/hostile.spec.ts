@@ -47,7 +47,7 @@ test("a thousand payloads in every field that an attacker writes do nothing", as
   const fields = {
     "sakimori.stream:test-access": "user_agent.original,url.original,message",
     "sakimori.stream:test-auth and event.action:sudo*": "process.command_line,user.name,host.hostname",
-    "event.dataset:aws.guardduty and event.kind:event": "rule.name,rule.description,host.name,file.path,message",
+    "event.dataset:aws.guardduty and not sakimori.alert.id:*": "rule.name,rule.description,host.name,file.path,message",
   };
   for (const [query, columns] of Object.entries(fields)) {
     await found(page, `/search?in=events&q=${encodeURIComponent(query)}&columns=${columns}&from=1h`, 1_000);

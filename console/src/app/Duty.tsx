@@ -29,17 +29,19 @@ export default function Duty() {
         <Button weight="quiet" icon={<LogOut />} onPress={() => void leave()}>{text("sign-out")}</Button>
       </header>
       <Asked query={factors}>
-        {(factors) => (
-          <>
-            {factors.passkeys.length > 0 && !factors.totp && (
-              <Panel>
-                <Empty icon={<ShieldCheck />} title={text("duty-passkey")} action={<Button weight="primary" onPress={() => void leave()}>{text("sign-out")}</Button>}>{text("duty-passkey-about")}</Empty>
-              </Panel>
-            )}
-            <Codes factors={factors} />
-            {factors.passkeys_possible && <Passkeys factors={factors} />}
-          </>
-        )}
+        {(factors) =>
+          // Whoever has a passkey signs in with it: a password alone sets up nothing beside it.
+          factors.passkeys.length > 0 && !factors.totp ? (
+            <Panel>
+              <Empty icon={<ShieldCheck />} title={text("duty-passkey")} action={<Button weight="primary" onPress={() => void leave()}>{text("sign-out")}</Button>}>{text("duty-passkey-about")}</Empty>
+            </Panel>
+          ) : (
+            <>
+              <Codes factors={factors} />
+              {factors.passkeys_possible && <Passkeys factors={factors} />}
+            </>
+          )
+        }
       </Asked>
     </main>
   );
