@@ -6,6 +6,8 @@ const to = (path: string, values: Record<string, string> = {}) => {
   return search ? `${path}?${search}` : path;
 };
 
+/** Alerts that tell of somebody else: not of the agent's own probes, nor of what an exception expects. */
+export const NEWS = "not sakimori.probe:true and not sakimori.alert.exception:*";
 export const NOW = "/";
 
 /** Alerts or events; those that a query finds. */

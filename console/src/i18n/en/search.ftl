@@ -100,3 +100,4 @@ search-field-user-name = User
 search-field-event-dataset = Kind
 search-field-event-action = What
 search-field-message = Message
+search-probe = Probe of the agent’s own

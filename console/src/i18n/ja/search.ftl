@@ -88,3 +88,4 @@ search-field-user-name = ユーザー
 search-field-event-dataset = 種類
 search-field-event-action = 動作
 search-field-message = メッセージ
+search-probe = エージェントによる実証

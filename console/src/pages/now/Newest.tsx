@@ -1,10 +1,10 @@
-// The newest alerts, as they come.
+// The newest alerts, as they come; the agents' own probes are none.
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, ask } from "../../api/client";
 import { at } from "../../api/document";
 import { useAlertTitle } from "../../app/installation";
-import { toAlert } from "../../app/links";
+import { NEWS, toAlert } from "../../app/links";
 import { useText } from "../../i18n/words";
 import { Severity } from "../../parts/Severity";
 import { Ago } from "../../parts/Time";
@@ -15,7 +15,7 @@ export function Newest() {
   const title = useAlertTitle();
   const { data } = useQuery({
     queryKey: ["alerts", "newest"],
-    queryFn: () => ask(api.GET("/api/v1/alerts", { params: { query: { limit: 6 } } })),
+    queryFn: () => ask(api.GET("/api/v1/alerts", { params: { query: { q: NEWS, limit: 6 } } })),
     refetchInterval: 30_000,
   });
   if (!data?.items.length) return null;

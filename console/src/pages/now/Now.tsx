@@ -5,7 +5,7 @@ import { ShieldCheck } from "lucide-react";
 import { useState } from "react";
 import { Link } from "react-router";
 import { api, ask, type Schemas } from "../../api/client";
-import { ENROL, SERVERS, SOURCES, toExecution, toLedger, toResponse, toSearch } from "../../app/links";
+import { ENROL, NEWS, SERVERS, SOURCES, toExecution, toLedger, toResponse, toSearch } from "../../app/links";
 import { useFormat } from "../../i18n/format";
 import { useText, useWords } from "../../i18n/words";
 import { Chart } from "../../parts/Chart";
@@ -89,7 +89,7 @@ const LAYERS = ["waf", "ips_prevent", "host_block", "malware_denied"] as const;
 /** What exactly a number counts: the same conditions as the manager's, over the same time. */
 function counted(layer: (typeof LAYERS)[number], { from, stopped }: Schemas["Now"]): string {
   const actions = (action: string) => toLedger({ action, state: TOOK_EFFECT, since: from, probe: "false" });
-  const alerts = (rulesets: string) => toSearch("alerts", `${rulesets} and event.outcome:success and not sakimori.probe:true and not sakimori.alert.exception:*`, from);
+  const alerts = (rulesets: string) => toSearch("alerts", `${rulesets} and event.outcome:success and ${NEWS}`, from);
   if (layer === "waf") return actions("waf_block");
   if (layer === "host_block") return actions("block_address");
   if (layer === "ips_prevent") return alerts("rule.ruleset:suricata");
@@ -130,7 +130,7 @@ function AlertsOverTime({ from }: { from: string }) {
   const start = new Date(Math.floor(new Date(from).getTime() / 300_000) * 300_000).toISOString();
   const query = useQuery({
     queryKey: ["alerts", "histogram", start],
-    queryFn: () => ask(api.GET("/api/v1/events/histogram", { params: { query: { q: "event.kind:alert", by: "event.severity", from: start, to: new Date().toISOString(), buckets: 48 } } })),
+    queryFn: () => ask(api.GET("/api/v1/events/histogram", { params: { query: { q: `event.kind:alert and ${NEWS}`, by: "event.severity", from: start, to: new Date().toISOString(), buckets: 48 } } })),
     placeholderData: (before) => before,
   });
   return (

@@ -9,7 +9,7 @@ import { useText } from "../../i18n/words";
 import { Copy } from "../../parts/Copy";
 import { Drawer } from "../../parts/Dialog";
 import { Severity } from "../../parts/Severity";
-import { Asked } from "../../parts/State";
+import { Asked, Badge } from "../../parts/State";
 import { Moment } from "../../parts/Time";
 import tabs from "../../parts/Tabs.module.css";
 import { Fields } from "./Fields";
@@ -58,6 +58,7 @@ export function Detail({ kind, id, time, onClose, onPivot }: Props) {
           <div className="stack">
             <div className="row">
               {isAlert && <Severity value={at(about, "event.severity")} />}
+              {at(about, "sakimori.probe") === true && <Badge tone="lead">{text("search-probe")}</Badge>}
               <Moment time={data.time} />
               <span className="soft">{[at(about, "host.name"), at(about, "source.ip")].filter(Boolean).join(" · ")}</span>
             </div>
