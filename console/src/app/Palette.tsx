@@ -34,21 +34,24 @@ export function Palette({ open, onClose }: { open: boolean; onClose: () => void 
             <TextField aria-label={text("palette")} autoFocus className={css.field!}>
               <Input className={css.input!} placeholder={text("palette-hint")} />
             </TextField>
-            <ListBox
-              aria-label={text("palette")} className={css.list!} items={deeds} selectionMode="none"
-              onAction={(key) => {
-                onClose();
-                deeds.find((deed) => deed.id === key)?.do();
-              }}
-              renderEmptyState={() => <p className={css.none}>{text("palette-none")}</p>}
-            >
-              {(deed) => (
-                <ListBoxItem id={deed.id} textValue={deed.name} className={css.item!}>
-                  <span className="grow">{deed.name}</span>
-                  {deed.keys && <kbd>{deed.keys}</kbd>}
-                </ListBoxItem>
-              )}
-            </ListBox>
+            {/* What scrolls can be reached by keyboard, also where the list's own focus is only said to be in it. */}
+            <div className={css.list} tabIndex={0}>
+              <ListBox
+                aria-label={text("palette")} items={deeds} selectionMode="none"
+                onAction={(key) => {
+                  onClose();
+                  deeds.find((deed) => deed.id === key)?.do();
+                }}
+                renderEmptyState={() => <p className={css.none}>{text("palette-none")}</p>}
+              >
+                {(deed) => (
+                  <ListBoxItem id={deed.id} textValue={deed.name} className={css.item!}>
+                    <span className="grow">{deed.name}</span>
+                    {deed.keys && <kbd>{deed.keys}</kbd>}
+                  </ListBoxItem>
+                )}
+              </ListBox>
+            </div>
           </Autocomplete>
         </Dialog>
       </Modal>
