@@ -104,10 +104,10 @@ for (const [language, theme] of LOOKS) {
 
   test(`no serious fault in what opens, in ${language}, ${theme}`, async ({ page, request }) => {
     test.setTimeout(300_000);
-    attack("203.0.113.61");
+    attack("203.0.113.71");
     await enter(page);
-    const alerted = async () => (await request.get(`${server()}/api/v1/alerts?q=source.ip:203.0.113.61`, { headers: { authorization: `Bearer ${await token(request, "admin")}` } })).text();
-    await expect.poll(alerted).toContain("203.0.113.61");
+    const alerted = async () => (await request.get(`${server()}/api/v1/alerts?q=source.ip:203.0.113.71`, { headers: { authorization: `Bearer ${await token(request, "admin")}` } })).text();
+    await expect.poll(alerted).toContain("203.0.113.71");
     const all: string[] = [];
     for (const path of await details(request)) {
       await open(page, path);

@@ -9,8 +9,11 @@ async function found(page: Page, path: string, count: number) {
   const again = page.getByRole("button", { name: "Search again" });
   await expect(async () => {
     await again.click();
-    await expect(page.getByRole("heading", { level: 2, name: new RegExp(`^(${count}|${count.toLocaleString("en")}) matches`) })).toBeVisible({ timeout: 2_000 });
-  }).toPass({ timeout: 90_000 });
+    // It is counted anew, which takes a slow machine its time; only then is the number one to judge.
+    const said = page.getByRole("heading", { level: 2, name: / matches|^More than/ });
+    await expect(said).toBeVisible({ timeout: 30_000 });
+    expect(await said.textContent()).toMatch(new RegExp(`^(${count}|${count.toLocaleString("en")}) matches`));
+  }).toPass({ timeout: 180_000 });
 }
 
 /** Goes down to the end, so that each row was in the document once, and opens some from there upwards. */
@@ -32,7 +35,7 @@ async function seen(page: Page, count: number, opened: number) {
 }
 
 test("a thousand payloads in every field that an attacker writes do nothing", async ({ page, request }) => {
-  test.setTimeout(600_000);
+  test.setTimeout(900_000);
   const all = payloads(1_000);
   const caught = await trap(page);
   for (const [index, payload] of all.entries()) {
