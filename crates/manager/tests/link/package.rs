@@ -93,7 +93,8 @@ fn another_managers_channel_gives_nothing() {
         made["commands"] = serde_json::from_str(&text).unwrap();
         let (out, done) = paste(&made, stub.path()).await;
         assert_eq!((out.status.success(), done.as_str()), (false, ""), "{out:?}");
-        assert!(String::from_utf8_lossy(&out.stderr).contains("certificate"), "it is not told the token: {out:?}");
+        // curl's own: the handshake failed, or the certificate is nobody's that it knows. Which of them is OpenSSL's affair.
+        assert!(matches!(out.status.code(), Some(35 | 60)), "it is not told the token: {out:?}");
         manager.stop().await;
         stranger.stop().await;
     });
