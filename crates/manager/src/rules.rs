@@ -265,24 +265,29 @@ fn suricata(path: &str, text: &str, out: &mut Vec<Listed>) {
     }
 }
 
-/// The name of the YARA rule that begins on this line.
-fn begins_yara(line: &str) -> Option<&str> {
+/// The name of the YARA rule that begins on this line, and whether it is private: those help others and report nothing.
+fn begins_yara(line: &str) -> Option<(&str, bool)> {
     let mut words = line.split_whitespace();
     let mut word = words.next()?;
+    let mut private = false;
     while word == "private" || word == "global" {
+        private |= word == "private";
         word = words.next()?;
     }
     let name = (word == "rule").then(|| words.next())??;
     let name = name.split([':', '{']).next()?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    (!name.is_empty() && name.bytes().all(fits)).then_some(name)
+    (!name.is_empty() && name.bytes().all(fits)).then_some((name, private))
 }
 
 fn yara(path: &str, text: &str, out: &mut Vec<Listed>) {
     let lines: Vec<&str> = text.lines().collect();
-    let begins: Vec<(usize, &str)> =
+    let begins: Vec<(usize, (&str, bool))> =
         lines.iter().enumerate().filter_map(|(at, line)| Some((at, begins_yara(line)?))).collect();
-    for (nth, (at, name)) in begins.iter().enumerate() {
+    for (nth, (at, (name, private))) in begins.iter().enumerate() {
+        if *private {
+            continue;
+        }
         let end = begins.get(nth + 1).map_or(lines.len(), |(next, _)| *next);
         let body = lines.get(*at..end).unwrap_or_default();
         let meta: BTreeMap<&str, &str> = body

@@ -306,3 +306,35 @@ fn a_host_without_hands_says_so() {
     by_root(&mut host, order("a", kill_tree::ID, ""), at(0));
     assert_eq!(state(&host, "a").0, ActionState::NoEffect);
 }
+
+/// An effect with a defect, whose undo is sound.
+struct Defect;
+
+impl HostEffect for Defect {
+    fn aside(&self) -> Option<Box<dyn HostEffect>> {
+        Some(Box::new(Self))
+    }
+
+    fn apply(&mut self, _: &Action, _: Option<u64>) -> Result<Applied, PortError> {
+        panic!("the defect that this test is about")
+    }
+
+    fn undo(&mut self, _: &Action) -> Result<Option<String>, PortError> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn a_defect_of_an_effect_is_a_failure_that_is_taken_back() {
+    let world = World::new();
+    let mut host = world.open(at(0)).with_effect(freeze_processes::ID, Box::new(Defect));
+    by_root(&mut host, order("frozen", freeze_processes::ID, ""), at(0));
+    let reports = ran(&mut host, None);
+    reported(&mut host, reports, at(1));
+    assert_eq!(state(&host, "frozen").0, ActionState::Undoing, "what may be left of it is put back first");
+    let reports = ran(&mut host, None);
+    reported(&mut host, reports, at(2));
+    let (end, why) = state(&host, "frozen");
+    assert!(end == ActionState::Failed && why.contains("defect"), "{end:?} {why}");
+    assert!(!host.is_out("frozen") && host.take_jobs().is_empty());
+}

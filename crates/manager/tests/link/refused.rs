@@ -3,14 +3,13 @@
 //! its reason, and nothing is left half done.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use sakimori_model::{Event, field};
 use serde_json::{Value, json};
 
 use super::agent::{Agent, World, events};
 use super::bounds::Hook;
-use super::response::{Outer, PATIENCE, STEPS, Site, alert, content, send};
+use super::response::{Outer, STEPS, Site, alert, content, send, wait};
 
 /// An alert about every block of a host that is told, and one about every file that a scan finds.
 const RULES: &str = "title: A host blocked an address
@@ -34,17 +33,6 @@ fn file(world: &World, name: &str, text: &str) {
     let path = world.state().with_file_name("content").join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, text).unwrap();
-}
-
-async fn wait<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[test]

@@ -23,6 +23,18 @@ use super::bounds::Hook;
 
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Looks until there is something.
+pub async fn wait<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Everything outside, which lives on while managers come and go.
 #[derive(Default)]
 pub struct Outer {
@@ -322,11 +334,7 @@ fn a_question_is_answered_by_name_or_by_its_link_and_by_nobody_else() {
         let url = hook.listen().await;
         let site = Site::start(&world, &outer, &url).await;
         send_alert(&site).await;
-        let began = Instant::now();
-        while hook.sent().is_empty() {
-            assert!(began.elapsed() < PATIENCE);
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
+        wait("the question", async || (!hook.sent().is_empty()).then_some(())).await;
         let asked = hook.sent()[0]["ask"].clone();
         assert_eq!(asked["question_ja"], "鍵を止めますか");
         let link = asked["url"].as_str().unwrap().strip_prefix("http://sakimori.example").unwrap().to_owned();
@@ -367,11 +375,7 @@ fn an_answer_has_a_comment_and_the_ledger_is_searched_by_text() {
         let url = hook.listen().await;
         let site = Site::start(&world, &outer, &url).await;
         send_alert(&site).await;
-        let began = Instant::now();
-        while hook.sent().is_empty() {
-            assert!(began.elapsed() < PATIENCE);
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
+        wait("the question", async || (!hook.sent().is_empty()).then_some(())).await;
         let id = site.executions().await[0]["id"].as_str().unwrap().to_owned();
         let path = format!("/api/v1/executions/{id}/answer");
         let long = json!({"allow": true, "comment": "x".repeat(1_001)});

@@ -6,6 +6,7 @@
 //! What is given up is not over while a part of it may be left: it is being taken back ([`wide::withdraw`]), with growing waits
 //! and for as long as it takes, and has failed when the effect says that nothing of it is there.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use sakimori_model::ledger::Change;
@@ -59,8 +60,18 @@ impl Job {
     pub fn run(mut self, halted: impl FnOnce() -> Option<String>) -> Report {
         let id = self.action.order.id.clone();
         let stopped = (self.task != Task::Undo).then(halted).flatten();
-        let came = stopped.map_or_else(|| self.task.run(self.effect.as_mut(), &self.action), Came::Stopped);
+        let came = stopped.map_or_else(|| self.carry_out(), Came::Stopped);
         Report { id, came }
+    }
+
+    /// A defect of an effect ends neither the thread nor the action without a word: it is a failure like another, so what may be
+    /// left of it is taken back.
+    fn carry_out(&mut self) -> Came {
+        let run = AssertUnwindSafe(|| self.task.run(self.effect.as_mut(), &self.action));
+        catch_unwind(run).unwrap_or_else(|_| {
+            tracing::error!(action = %self.action.order.id, slug = self.lane(), "an effect ended by a defect of this program");
+            self.task.came_to(PortError::permanent("it ended by a defect of this program; its log says where"))
+        })
     }
 }
 
@@ -69,6 +80,13 @@ impl Task {
         match self {
             Self::Apply(left_ms) => Came::Applied(effect.apply(action, left_ms)),
             Self::Undo => Came::Undone(effect.undo(action)),
+        }
+    }
+
+    fn came_to(self, error: PortError) -> Came {
+        match self {
+            Self::Apply(_) => Came::Applied(Err(error)),
+            Self::Undo => Came::Undone(Err(error)),
         }
     }
 }
@@ -130,10 +148,7 @@ impl<B: AddressBlocker> HostActions<B> {
     fn work(&mut self, action: &Arc<Action>, task: Task) -> Option<Came> {
         let Some(effect) = self.effects.get_mut(action.order.action.as_str()) else {
             let error = format!("this host cannot carry {} out now", action.order.action);
-            return Some(match task {
-                Task::Apply(_) => Came::Applied(Err(PortError::transient(error))),
-                Task::Undo => Came::Undone(Err(PortError::transient(error))),
-            });
+            return Some(task.came_to(PortError::transient(error)));
         };
         let Some(effect) = effect.aside() else { return Some(task.run(effect.as_mut(), action)) };
         self.jobs.push(Job { action: Arc::clone(action), task, effect });
