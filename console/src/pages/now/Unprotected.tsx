@@ -17,7 +17,7 @@ export function Unprotected({ hosts }: { hosts: Schemas["Hosts"] }) {
         <Figure value={format.number(hosts.connected)} name={text("now-connected")} note={text("now-of", { total: hosts.total })} />
         <Figure value={format.number(hosts.unprotected)} name={text("now-lacking")} tone={hosts.unprotected ? "person" : undefined} />
       </div>
-      {hosts.total === 1 && <p className="soft">{text("now-only-one")} <Link to="/servers?enrol=1">{text("now-enrol")}</Link></p>}
+      {hosts.total === 1 && <p className="soft">{text("now-only-one")} <Link to={ENROL}>{text("now-enrol")}</Link></p>}
       {hosts.items.length > 0 && (
         <ul className={css.list}>
           {hosts.items.map((host) => (
