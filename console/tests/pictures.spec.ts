@@ -31,7 +31,7 @@ async function opened(browser: Browser, who: { name: string; tenant: string }, l
 async function take(page: Page, name: string, width: number) {
   await page.setViewportSize({ width, height: width > 500 ? 900 : 844 });
   await expect(page.getByRole("heading").first()).toBeVisible();
-  await page.waitForLoadState("networkidle").catch(() => undefined);
+  await expect(page.getByRole("status", { name: /^(Loading|読み込み)/ })).toHaveCount(0);
   await page.screenshot({ path: join(FOLDER, `${name}.png`), animations: "disabled" });
 }
 

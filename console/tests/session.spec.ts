@@ -1,6 +1,6 @@
 // Signing in and out, wrong passwords, and what each role is offered.
 import { expect, test } from "@playwright/test";
-import { server, signIn } from "./steps";
+import { server, signIn, signsInFrom } from "./steps";
 
 test("one signs in and out, and the page that was asked for comes after", async ({ page, context }) => {
   await signIn(page, "admin", "/rules");
@@ -15,6 +15,7 @@ test("one signs in and out, and the page that was asked for comes after", async 
 });
 
 test("a wrong password is told as such and soon has to wait", async ({ page }) => {
+  await signsInFrom(page, "127.0.0.9");
   await page.goto(server());
   await page.getByLabel("Name").fill("nobody-of-this-name");
   await page.getByLabel("Password").fill("not the password at all");

@@ -1,5 +1,6 @@
 // What several tests do: sign in, attack, ask the API as somebody.
 import { appendFileSync } from "node:fs";
+import { request as ask } from "node:http";
 import { expect, type APIRequestContext, type Page } from "@playwright/test";
 import { log, PASSWORD, SENDER } from "./platform";
 
@@ -14,6 +15,24 @@ export async function signIn(page: Page, role: Role = "admin", path = "/") {
   await page.getByLabel("Password").fill(PASSWORD);
   await page.getByRole("button", { name: "Sign in", exact: true }).click();
   await expect(page.getByRole("navigation", { name: "Navigation" })).toBeAttached();
+}
+
+/** Lets what a page types at the sign-in come from another address of this host: failures are counted by address, and other tests sign in from theirs. */
+export async function signsInFrom(page: Page, address: string) {
+  await page.route("**/api/v1/session", async (route) => {
+    const asked = route.request();
+    const answer = await new Promise<{ status: number; headers: Record<string, string>; body: string }>((done, failed) => {
+      const sent = ask(asked.url(), { method: asked.method(), headers: asked.headers(), localAddress: address }, (got) => {
+        got.setEncoding("utf8");
+        let body = "";
+        got.on("data", (part: string) => (body += part));
+        got.on("end", () => done({ status: got.statusCode!, headers: got.headers as Record<string, string>, body }));
+      });
+      sent.on("error", failed);
+      sent.end(asked.postData() ?? undefined);
+    });
+    await route.fulfill(answer);
+  });
 }
 
 /** A bearer token of a role, for requests beside the page. */

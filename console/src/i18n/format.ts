@@ -44,6 +44,7 @@ export function useFormat() {
         const [count, unit] = fitting(ms);
         return new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay: "short" }).format(Math.abs(count));
       },
+      milliseconds: (value: number) => new Intl.NumberFormat(language, { style: "unit", unit: "millisecond", unitDisplay: "short" }).format(value),
       number: (value: number) => number.format(value),
       compact: (value: number) => compact.format(value),
       share: (value: number) => share.format(value),

@@ -61,6 +61,11 @@ servers-enrolled = Enrolled
 servers-id = Id
 servers-in-effect = In effect ({ $count })
 servers-lately = Lately
+servers-rules-loaded =
+    { $count ->
+        [one] { $count } rule is loaded
+       *[other] { $count } rules are loaded
+    }
 servers-restarts =
     { $count ->
         [one] Restarted once after a crash
@@ -106,6 +111,11 @@ proof-stale = stale
 proof-unproven = not proven yet
 proof-failing = failing
 proof-off = off
+proof-by-log_inspection = Failed logins in a log of the probe's own became an alert
+proof-by-block_address = A block was carried out as the policy says, and taken back
+proof-by-antimalware = A harmless test file was treated as the policy says
+proof-by-intrusion_prevention = A request for a path of the probe's own was treated as the policy says, and a harmless one was answered
+proof-by-uplink = The manager has the events of the probe
 module-log_inspection = Log inspection
 module-block_address = Blocking
 module-antimalware = Malware protection

@@ -12,7 +12,7 @@ import { Severity } from "../../parts/Severity";
 import { Asked, Badge, Dot } from "../../parts/State";
 import { Tabs } from "../../parts/Tabs";
 import { Ago } from "../../parts/Time";
-import { AGENT_TONES, PROOF_TONES } from "./model";
+import { AGENT_TONES, PROOF_TONES, PROVED } from "./model";
 import { Effective } from "./Effective";
 import { InEffect } from "./InEffect";
 import { Manage } from "./Manage";
@@ -99,13 +99,28 @@ function ModuleList({ server }: { server: Server }) {
               {module.proof.proven && <span className="soft small"><Ago time={module.proof.proven} /></span>}
             </p>
           )}
-          {module.proof?.detail && module.state !== "off" && <p className="soft small">{module.proof.detail}</p>}
-          {module.lacks && <p>{module.lacks}</p>}
+          {module.proof && module.state !== "off" && <Proof module={module.id} proof={module.proof} />}
+          {module.lacks && <Lacks says={module.lacks} />}
           {module.restarts > 0 && <p className="soft small">{text("servers-restarts", { count: module.restarts })}</p>}
         </section>
       ))}
     </div>
   );
+}
+
+/** What the probe showed; what failed is told in the agent's own words. */
+function Proof({ module, proof }: { module: string; proof: Schemas["ProofView"] }) {
+  const text = useText();
+  const format = useFormat();
+  if (!PROVED.includes(proof.state)) return proof.detail ? <p className="soft small">{proof.detail}</p> : null;
+  return <p className="soft small">{text(`proof-by-${module}`)}{proof.took_ms != null && ` (${format.milliseconds(proof.took_ms)})`}</p>;
+}
+
+/** A module that lacks nothing says how many rules it has. */
+function Lacks({ says }: { says: string }) {
+  const text = useText();
+  const rules = /^(\d+) rules$/.exec(says)?.[1];
+  return rules ? <p className="soft small">{text("servers-rules-loaded", { count: Number(rules) })}</p> : <p>{says}</p>;
 }
 
 function Lately({ server }: { server: Server }) {

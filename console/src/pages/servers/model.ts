@@ -9,6 +9,9 @@ export const AGENT_TONES: Record<string, Tone> = {
 
 export const PROOF_TONES: Record<string, Tone> = { proven: "good", stale: "care", unproven: "care", failing: "person", off: "calm" };
 
+/** States of what was shown once. */
+export const PROVED = ["proven", "stale"];
+
 const ORDER = ["failing", "unproven", "stale", "proven", "off"];
 
 /** What a host with these is called. */
