@@ -46,8 +46,8 @@ steps:
     expiry: 1h
 `;
 
-/** A tenant with a lake of its own: so many made-up events of hosts that are not there. */
-export const CROWD = { tenant: "test-crowd", events: 12_000 };
+/** A tenant with a lake of its own: so many made-up events of hosts that are not there; SAKIMORI_CROWD=10000000 and programs of a release show a large one. */
+export const CROWD = { tenant: "test-crowd", events: Number(process.env.SAKIMORI_CROWD ?? 12_000) };
 
 /** What `up` finds and leaves as it is, besides the addresses. */
 function configuration(): string {

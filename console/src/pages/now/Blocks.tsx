@@ -25,7 +25,7 @@ export function Blocks({ blocks }: { blocks: Schemas["Blocks"] }) {
             <span className="soft small"> {text(block.action === "waf_block" ? "now-in-waf" : "now-on-host")}</span>
           </span>
           <span className="soft">{block.until ? text("now-left", { span: format.span(Math.max(0, new Date(block.until).getTime() - now)) }) : "—"}</span>
-          {block.rule && <span className="soft small">{title(block.rule, block.rule)}</span>}
+          {block.rule && <span className="soft small">{title(block.rule, block.title)}</span>}
         </li>
       ))}
     </ul>

@@ -36,11 +36,11 @@ export function InEffect({ onOpen }: { onOpen: (action: Action) => void }) {
   }, { replace: true });
 
   const columns: Column<Action>[] = [
-    { id: "target", title: text("response-target"), width: "minmax(9rem, 1.4fr)", cell: (row) => <span className="mono">{targetOf(row.order)}</span> },
-    { id: "action", title: text("response-action"), width: "minmax(10rem, 1.6fr)", cell: (row) => names.action(row.order.action) },
-    { id: "left", title: text("response-left"), width: "minmax(8rem, 1fr)", cell: (row) => <Left action={row} /> },
+    { id: "target", title: text("response-target"), width: "minmax(8rem, 1.2fr)", cell: (row) => <span className="mono">{targetOf(row.order)}</span> },
+    { id: "action", title: text("response-action"), width: "minmax(10rem, 2fr)", cell: (row) => names.action(row.order.action) },
+    { id: "left", title: text("response-left"), width: "6.5rem", cell: (row) => <Left action={row} /> },
     { id: "place", title: text("response-place"), width: "minmax(6rem, 1fr)", cell: (row) => names.place(row.place) },
-    { id: "cause", title: text("response-cause"), width: "minmax(9rem, 1.6fr)", cell: (row) => <Cause order={row.order} /> },
+    { id: "cause", title: text("response-cause"), width: "minmax(8rem, 1.4fr)", cell: (row) => <Cause order={row.order} /> },
     {
       id: "do", title: "", width: "8rem", end: true,
       cell: (row) => can("actions:undo") && canBeUndone(row) && <Button icon={<Undo2 />} onPress={() => setUndoing(row)}>{text("response-undo")}</Button>,

@@ -36,6 +36,7 @@ interface Row {
 const PAGE = 200;
 const STATUS: Record<string, Tone> = { open: "lead", acknowledged: "care", closed: "calm", suppressed: "calm" };
 const WIDE = new Set(["message", "rule.name", "event.original", "process.command_line", "url.original"]);
+const FITTING: Record<string, string> = { "event.severity": "5.5rem", "event.dataset": "minmax(9rem, 1fr)", "source.ip": "minmax(8rem, 1fr)", "user.name": "minmax(5rem, 1fr)" };
 
 async function page({ kind, q, asked, span, columns }: Props, cursor: string | undefined): Promise<{ rows: Row[]; next?: string }> {
   if (kind === "alerts") {
@@ -70,10 +71,10 @@ export function Results(props: Props) {
   if (query.error && rows.length === 0) return <Fault error={query.error} onRetry={() => void query.refetch()} />;
   if (query.isPending) return <div style={{ padding: "16px 20px" }}><Waiting lines={8} /></div>;
   const all: Column<Row>[] = [
-    { id: "time", title: text("search-time"), width: "9.5rem", cell: (row) => <Moment time={row.time} /> },
-    ...(kind === "alerts" ? [{ id: "status", title: text("search-status"), width: "7rem", cell: (row: Row) => <Badge tone={STATUS[row.status ?? ""]}>{text(`search-status-${row.status}`)}</Badge> }] : []),
+    { id: "time", title: text("search-time"), width: "9rem", cell: (row) => <Moment time={row.time} /> },
+    ...(kind === "alerts" ? [{ id: "status", title: text("search-status"), width: "6rem", cell: (row: Row) => <Badge tone={STATUS[row.status ?? ""]}>{text(`search-status-${row.status}`)}</Badge> }] : []),
     ...columns.map((field) => ({
-      id: field, title: named(field), width: WIDE.has(field) ? "minmax(14rem, 3fr)" : "minmax(7rem, 1fr)",
+      id: field, title: named(field), width: WIDE.has(field) ? "minmax(11rem, 3fr)" : (FITTING[field] ?? "minmax(6.5rem, 1fr)"),
       cell: (row: Row) => (field === "event.severity" ? <Severity value={row.value(field)} /> : <span className={WIDE.has(field) ? "" : "mono"}>{(field === "rule.name" ? title(row.value("rule.id"), row.value(field)) : shown(row.value(field))).slice(0, 400)}</span>),
     })),
   ];

@@ -2,6 +2,7 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, ask, type Schemas } from "../../api/client";
+import { useRuleTitle } from "../../app/installation";
 import { useSession } from "../../app/session";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
@@ -16,6 +17,7 @@ import css from "./Servers.module.css";
 export function InEffect({ server }: { server: Schemas["Server"] }) {
   const text = useText();
   const format = useFormat();
+  const title = useRuleTitle();
   const say = useNotice();
   const queries = useQueryClient();
   const { can } = useSession();
@@ -28,9 +30,9 @@ export function InEffect({ server }: { server: Schemas["Server"] }) {
             {server.blocks.map((block) => (
               <li key={block.action}>
                 <span className="mono">{block.target} {block.confirm_by && <Badge tone="person">{text("servers-to-confirm")}</Badge>}</span>
-                {can("actions:undo") && <Button weight="quiet" onPress={() => setUndo({ id: block.action, what: block.target, file: false })}>{text("servers-undo")}</Button>}
-                <span className="soft small">{block.why}</span>
                 <span className="soft small">{block.seconds_left != null && text("servers-left", { span: format.span(block.seconds_left * 1_000) })}</span>
+                <span className="soft small">{title(block.rule, block.why)}</span>
+                {can("actions:undo") && <Button weight="quiet" onPress={() => setUndo({ id: block.action, what: block.target, file: false })}>{text("servers-undo")}</Button>}
               </li>
             ))}
           </ul>
@@ -42,9 +44,9 @@ export function InEffect({ server }: { server: Schemas["Server"] }) {
             {server.quarantine.map((file) => (
               <li key={file.action}>
                 <span className="mono">{file.path}</span>
-                {can("actions:undo") && <Button weight="quiet" onPress={() => setUndo({ id: file.action, what: file.path, file: true })}>{text("servers-restore")}</Button>}
-                <span className="soft small">{file.why}</span>
                 <span className="soft small"><Ago time={file.since} /></span>
+                <span className="soft small">{title(file.rule, file.why)}</span>
+                {can("actions:undo") && <Button weight="quiet" onPress={() => setUndo({ id: file.action, what: file.path, file: true })}>{text("servers-restore")}</Button>}
               </li>
             ))}
           </ul>

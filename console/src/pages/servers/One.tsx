@@ -64,7 +64,7 @@ function Head({ server }: { server: Server }) {
           [text("servers-seen"), <Ago time={agent.last_seen} />],
           server.halted != null && [text("servers-halted"), <Badge tone="person">{server.halted}</Badge>],
           [text("servers-system"), [host.os_name, host.os_version, host.kernel, host.architecture].filter(Boolean).map(String).join(" · ")],
-          [text("servers-addresses"), <span className="mono">{shown(host.addresses)}</span>],
+          [text("servers-addresses"), <span className="mono">{shown(host.addresses) || "—"}</span>],
           [text("servers-version"), server.version || "—"],
           [text("servers-rules"), (
             <Dot tone={rules.current ? "good" : "care"}>

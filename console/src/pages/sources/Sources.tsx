@@ -43,15 +43,15 @@ export default function Sources() {
                 onOpen={(source) => void navigate(toSearch("events", `${term("agent.id", source.origin)} and ${term("sakimori.stream", source.stream)}`))}
                 empty={<Empty title={text("sources-well")} />}
                 columns={[
-                  { id: "health", title: text("sources-health"), width: "8.5rem", cell: (source: Source) => <Dot tone={TONES[source.health]}>{text(`sources-health-${source.health}`)}</Dot> },
-                  { id: "stream", title: text("sources-stream"), width: "minmax(9rem, 1.4fr)", cell: (source: Source) => <span>{source.stream} <span className="soft small">{source.source}</span></span> },
-                  { id: "host", title: text("sources-host"), width: "minmax(7rem, 1fr)", cell: (source: Source) => source.host || source.origin },
-                  { id: "rate", title: text("sources-rate"), width: "8rem", end: true, cell: (source: Source) => text("sources-a-second", { rate: format.number(Math.round(source.rate * 100) / 100) }) },
-                  { id: "hour", title: text("sources-hour"), width: "6rem", end: true, cell: (source: Source) => format.compact(source.events_hour) },
-                  { id: "lag", title: text("sources-lag"), width: "6rem", end: true, cell: (source: Source) => seconds(source.lag_seconds) },
-                  { id: "unread", title: text("sources-unread"), width: "6rem", end: true, cell: (source: Source) => format.number(source.unread) },
-                  { id: "last", title: text("sources-last"), width: "7rem", cell: (source: Source) => <Ago time={source.last} /> },
-                  { id: "books", title: text("sources-books"), width: "8rem", cell: (source: Source) => (source.lost > 0 ? <Dot tone="care">{text("sources-lost", { count: source.lost })}</Dot> : source.balanced == null ? <span className="soft">—</span> : <Dot tone={source.balanced ? "good" : "person"}>{text(source.balanced ? "sources-balanced" : "sources-unbalanced")}</Dot>) },
+                  { id: "health", title: text("sources-health"), width: "7.5rem", cell: (source: Source) => <Dot tone={TONES[source.health]}>{text(`sources-health-${source.health}`)}</Dot> },
+                  { id: "stream", title: text("sources-stream"), width: "minmax(8rem, 1.6fr)", cell: (source: Source) => <span>{source.stream} <span className="soft small">{source.source}</span></span> },
+                  { id: "host", title: text("sources-host"), width: "minmax(5rem, 1fr)", cell: (source: Source) => source.host || source.origin },
+                  { id: "rate", title: text("sources-rate"), width: "5.5rem", end: true, cell: (source: Source) => text("sources-a-second", { rate: format.number(Math.round(source.rate * 100) / 100) }) },
+                  { id: "hour", title: text("sources-hour"), width: "4.5rem", end: true, cell: (source: Source) => format.compact(source.events_hour) },
+                  { id: "lag", title: text("sources-lag"), width: "4rem", end: true, cell: (source: Source) => seconds(source.lag_seconds) },
+                  { id: "unread", title: text("sources-unread"), width: "5.5rem", end: true, cell: (source: Source) => format.number(source.unread) },
+                  { id: "last", title: text("sources-last"), width: "6rem", cell: (source: Source) => <Ago time={source.last} /> },
+                  { id: "books", title: text("sources-books"), width: "6rem", cell: (source: Source) => (source.lost > 0 ? <Dot tone="care">{text("sources-lost", { count: source.lost })}</Dot> : source.balanced == null ? <span className="soft">—</span> : <Dot tone={source.balanced ? "good" : "person"}>{text(source.balanced ? "sources-balanced" : "sources-unbalanced")}</Dot>) },
                 ]}
               />
             </Panel>

@@ -207,6 +207,8 @@ pub struct Block {
     pub seconds_left: Option<i64>,
     /// The rule that led to it; empty where a person ordered it.
     pub rule: String,
+    /// That rule's title, in English.
+    pub title: String,
     /// The alert that led to it; empty where a person ordered it.
     pub alert: String,
 }

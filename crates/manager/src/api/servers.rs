@@ -65,8 +65,10 @@ pub struct ServerBlock {
     pub action: String,
     /// What is blocked.
     pub target: String,
-    /// Title of the rule behind it.
+    /// Title of the rule behind it, in English.
     pub why: String,
+    /// That rule's id; empty where a person ordered it.
+    pub rule: String,
     /// When it ends.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ends: Option<Timestamp>,
@@ -84,8 +86,10 @@ pub struct ServerQuarantined {
     pub action: String,
     /// Where it was.
     pub path: String,
-    /// Title of the rule behind it.
+    /// Title of the rule behind it, in English.
     pub why: String,
+    /// That rule's id; empty where a person ordered it.
+    pub rule: String,
     /// Since when.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Timestamp>,
@@ -152,6 +156,7 @@ pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>)
     let blocks = in_effect(block_address::ID).await?.into_iter().map(|action| ServerBlock {
         target: action.order.target.to_string(),
         why: action.order.cause.title.clone(),
+        rule: action.order.cause.rule.clone(),
         ends: action.expires_at,
         seconds_left: action.expires_at.map(|end| (end.since(now) / 1_000_000).max(0)),
         confirm_by: action.confirm_by,
@@ -161,6 +166,7 @@ pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>)
     let quarantine = in_effect(quarantine_file::ID).await?.into_iter().map(|action| ServerQuarantined {
         path: action.order.target.to_string(),
         why: action.order.cause.title.clone(),
+        rule: action.order.cause.rule.clone(),
         since: action.done_at,
         action: action.order.id,
     });

@@ -86,7 +86,7 @@ macro_rules! settings {
 
 settings! {
     "modules" Kind::Group, "Modules" "モジュール";
-    "modules.log_inspection" Kind::Group, "Log inspection" "ログ検査";
+    "modules.log_inspection" Kind::Group, "Log inspection" "ログ監視";
     "modules.log_inspection.state" SWITCH, "On or off" "有効・無効";
     "modules.log_inspection.sources" Kind::Items(LOGS), "Logs that are read" "読み取るログ";
     "modules.block_address" Kind::Group, "Blocking addresses" "アドレスの遮断";

@@ -154,9 +154,15 @@ pub async fn delete(connection: &mut Connection, tenant: &str, id: &str) -> Resu
 #[cfg(test)]
 mod tests {
     use super::super::tests::{Base, on_both};
+    use super::super::users::tests::user;
+    use super::super::{Control, users};
     use super::*;
 
-    on_both!(a_search_is_its_owners_until_it_is_shared, searches_are_bounded,);
+    on_both!(
+        a_search_is_its_owners_until_it_is_shared,
+        searches_are_bounded,
+        an_older_database_learns_whose_searches_are_of_one_over_all,
+    );
 
     fn search(id: &str, owner: &str, shared: bool) -> Search {
         Search {
@@ -196,6 +202,27 @@ mod tests {
         let mut change = control.begin().await.unwrap();
         delete(change.connection(), "default", "a").await.unwrap();
         assert!(delete(change.connection(), "acme", "b").await.is_err());
+    }
+
+    /// As a database of before migration 23 has them: owners without a tenant.
+    async fn an_older_database_learns_whose_searches_are_of_one_over_all(base: Base) {
+        let dir = tempfile::tempdir().unwrap();
+        let url = base.url(&dir).await;
+        let control = Control::open(&url).await.unwrap();
+        let mut change = control.begin().await.unwrap();
+        for (tenant, id, name) in [("*", "1", "ann"), ("default", "2", "bob"), ("*", "3", "bob")] {
+            users::create(change.connection(), &user(tenant, id, name)).await.unwrap();
+        }
+        for (id, owner) in [("a", "user:ann"), ("b", "user:bob"), ("c", "user:gone"), ("d", "token:ann")] {
+            create(change.connection(), &search(id, owner, false)).await.unwrap();
+        }
+        sql::query("DELETE FROM _sqlx_migrations WHERE version = 23").execute(change.connection()).await.unwrap();
+        change.commit().await.unwrap();
+        control.close().await;
+        let control = Control::open(&url).await.unwrap();
+        let owners: Vec<String> =
+            sql::query_scalar("SELECT owner FROM searches ORDER BY id").fetch_all(control.read()).await.unwrap();
+        assert_eq!(owners, ["user:ann@*", "user:bob", "user:gone", "token:ann"]);
     }
 
     async fn searches_are_bounded(base: Base) {

@@ -17,7 +17,8 @@ impl Base {
         (dir, control)
     }
 
-    async fn url(self, dir: &tempfile::TempDir) -> String {
+    /// The address of an empty one, to be opened.
+    pub(crate) async fn url(self, dir: &tempfile::TempDir) -> String {
         match self {
             Self::File => format!("sqlite:{}/control.db", dir.path().display()),
             Self::Server(server) => server.database().await,

@@ -134,6 +134,7 @@ async fn blocks(app: &App, tenant: &str, at: Timestamp) -> Result<Blocks, Proble
         until: action.expires_at,
         seconds_left: action.expires_at.map(|end| (end.since(at) / 1_000_000).max(0)),
         rule: action.order.cause.rule,
+        title: action.order.cause.title,
         alert: action.order.cause.alert,
     };
     Ok(Blocks { active, items: items.into_iter().map(|(action, _)| block(action)).collect() })
