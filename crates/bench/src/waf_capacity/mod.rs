@@ -28,6 +28,8 @@ use crate::platform::profile;
 const BEGIN: i64 = 1_800_000_000;
 /// What is let pass after the last attack, so that all is settled.
 const SETTLE: i64 = 90;
+/// Whose time is up so shortly before the end may be there still, and may be gone.
+const GOING: i64 = 15;
 
 /// Options.
 #[derive(Debug, clap::Args)]
@@ -91,6 +93,8 @@ struct Outcome {
     states: BTreeMap<String, i64>,
     /// Targets of what was never written, for floods.
     shed: i64,
+    /// How long a block lasts, in microseconds.
+    lasts: i64,
     /// What was said, where blocks have no effect.
     told: Option<String>,
 }
@@ -136,6 +140,8 @@ async fn simulate(options: &Options) -> Result<()> {
             .await?;
     let shed = sql::query_scalar("SELECT CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM shed WHERE kind = 'waf_block'");
     let shed: i64 = shed.fetch_one(read).await?;
+    let lasts = "SELECT COALESCE(MIN(expires - planned), 0) FROM actions WHERE kind = 'waf_block'";
+    let lasts: i64 = sql::query_scalar(lasts).fetch_one(read).await?;
     let told = "SELECT reason FROM (SELECT record AS reason FROM actions WHERE kind = 'waf_block' AND state = 'no_effect' \
                 ORDER BY planned DESC LIMIT 1) AS newest";
     let told: Option<String> = sql::query_scalar(told).fetch_optional(read).await?;
@@ -144,7 +150,7 @@ async fn simulate(options: &Options) -> Result<()> {
     let told = told.and_then(|record| {
         serde_json::from_str::<serde_json::Value>(&record).ok()?["reason"].as_str().map(str::to_owned)
     });
-    let outcome = Outcome { seen, attacks, states: states.into_iter().collect(), shed, told };
+    let outcome = Outcome { seen, attacks, states: states.into_iter().collect(), shed, lasts, told };
     println!(
         "{} attacks in {} simulated minutes, played in {:.0} s ({} build); the reconciler's own work: {:.1} s",
         outcome.attacks.len(),
@@ -211,13 +217,15 @@ fn judge(options: &Options, outcome: &Outcome) -> Result<()> {
         .map(|attack| entry(*attack))
         .collect();
     let stayed = returning.iter().filter(|network| !seen.left.contains_key(network)).count();
-    let wanted = wanted(options, &outcome.attacks, seen);
-    let (missing, more) = (wanted.difference(&seen.held).count(), seen.held.difference(&wanted).count());
+    let (wanted, over, going) = wanted(options, outcome);
+    let missing = wanted.difference(&seen.held).filter(|network| !going.contains(network)).count();
+    let more = seen.held.difference(&wanted).filter(|network| !going.contains(network)).count();
     println!(
         "at the end: {} entries; of those who came back {stayed} of {} never left; of the newest {missing} are missing, \
-         {more} others are there",
+         {more} others are there; the time of {over} was up before, that of {} just then",
         seen.held.len(),
-        returning.len()
+        returning.len(),
+        going.len()
     );
     ensure!(seen.refused.0 == 0 && seen.most.0 <= 1, "AWS's rates were not kept");
     ensure!(stayed == returning.len(), "who came back did not stay");
@@ -229,10 +237,13 @@ fn judge(options: &Options, outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-/// What the sets must hold: of each family those with the newest attack, of all that were not shed. Who comes back counts as
-/// among the newest: their way back is shorter than the time in which the set turns over.
-fn wanted(options: &Options, attacks: &[Attack], seen: &Seen) -> BTreeSet<Network> {
-    let mut wanted = BTreeSet::new();
+/// What the sets must hold: of each family those with the newest attack, of all that were not shed and whose time is not up. Who
+/// comes back counts as among the newest: their way back is shorter than the time in which the set turns over. Further, of how
+/// many of them the time was up, and of which that is so just then.
+fn wanted(options: &Options, outcome: &Outcome) -> (BTreeSet<Network>, usize, BTreeSet<Network>) {
+    let Outcome { seen, attacks, lasts, .. } = outcome;
+    let end = (BEGIN + i64::from(options.minutes) * 60 + SETTLE) * 1_000_000;
+    let (mut wanted, mut over, mut going) = (BTreeSet::new(), 0, BTreeSet::new());
     for v6 in [false, true] {
         let mut newest: BTreeMap<Network, i64> = BTreeMap::new();
         for attack in attacks.iter().filter(|attack| attack.v6 == v6 && seen.entered.contains_key(&entry(**attack))) {
@@ -246,7 +257,13 @@ fn wanted(options: &Options, attacks: &[Attack], seen: &Seen) -> BTreeSet<Networ
         let mut order: Vec<(bool, i64, Network)> =
             newest.into_iter().map(|(network, at)| (back.contains(&network), at, network)).collect();
         order.sort_unstable_by(|a, b| b.cmp(a));
-        wanted.extend(order.into_iter().take(options.capacity).map(|(_, _, network)| network));
+        for (_, at, network) in order.into_iter().take(options.capacity) {
+            match end - (at + lasts) {
+                past if past > GOING * 1_000_000 => over += 1,
+                past if past > -GOING * 1_000_000 => drop(going.insert(network)),
+                _ => drop(wanted.insert(network)),
+            }
+        }
     }
-    wanted
+    (wanted, over, going)
 }
