@@ -14,7 +14,7 @@ use sakimori_model::Timestamp;
 use super::layout::TIME;
 use super::rows::{long_at, text_at};
 use super::search::{Interval, Order};
-use super::slices::{slices_of, spans};
+use super::slices::{slices, spans};
 use super::{Lake, LakeError};
 use crate::query::{Expr, FieldRef, values_of};
 
@@ -121,7 +121,7 @@ impl Lake {
         let limit = limit.min(MOST_VALUES);
         let mut looked_at = interval;
         if let Some(sample) = sample {
-            let slices = slices_of(spans(&self.table(), tenant)?, interval, Order::Newest, sample);
+            let slices = slices(spans(&self.table(), tenant)?, interval, Order::Newest, sample);
             looked_at = slices.first().copied().unwrap_or(interval);
         }
         let (value, prefix) = (values_of(field, false), prefix.to_lowercase());

@@ -16,6 +16,7 @@
 
 mod copy;
 mod counts;
+mod dictionaries;
 mod engine;
 mod error;
 mod groups;
@@ -85,6 +86,8 @@ pub struct LakeOptions {
     pub max_spill_bytes: u64,
     /// A query is stopped after this time.
     pub query_timeout: Duration,
+    /// Rows that a search looks through first; what is not found there is looked for in ever more.
+    pub slice_rows: u64,
     /// Most rows of a result.
     pub max_rows: usize,
     /// Most bytes of a result, in memory.
@@ -105,6 +108,7 @@ impl LakeOptions {
             query_memory: 512 << 20,
             max_spill_bytes: 4 << 30,
             query_timeout: Duration::from_secs(60),
+            slice_rows: slices::FIRST,
             max_rows: 10_000,
             max_result_bytes: 128 << 20,
         }

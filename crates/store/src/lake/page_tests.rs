@@ -11,7 +11,8 @@ use crate::query::{Expr, FieldRef, parse};
 
 /// Forty flushes of forty events, ten a second, and forty events in memory.
 async fn lake(dir: &std::path::Path) -> Lake {
-    let lake = Lake::open(LakeOptions::new(dir.join("lake"), "manager-1")).await.unwrap();
+    let options = LakeOptions { slice_rows: 400, ..LakeOptions::new(dir.join("lake"), "manager-1") };
+    let lake = Lake::open(options).await.unwrap();
     for flush in 0..40 {
         lake.ingest(batch("default", flush + 1, flush * 40, 40).into()).unwrap();
         lake.flush().await.unwrap();
@@ -50,6 +51,16 @@ async fn pages_cover_everything_once_in_either_order() {
     assert_eq!(walk(&lake, &Expr::All, within, Order::Newest).await, (100..200).rev().collect::<Vec<u64>>());
     let some = parse("source.port:(3 or 803 or 1639)").unwrap();
     assert_eq!(walk(&lake, &some, Interval::default(), Order::Newest).await, [1_639, 803, 3], "far from each other");
+    let of_one = parse("user.name:USER3 and source.ip:198.51.100.10").unwrap();
+    let theirs = |number: &u64| number % 7 == 3 && number % 250 == 10;
+    assert_eq!(
+        walk(&lake, &of_one, Interval::default(), Order::Oldest).await,
+        up.iter().copied().filter(theirs).collect::<Vec<u64>>()
+    );
+    assert_eq!(
+        walk(&lake, &of_one, Interval::default(), Order::Newest).await,
+        down.iter().copied().filter(theirs).collect::<Vec<u64>>()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Searches: rows in the order of time with a cursor, one event by its id, and what arrived since.
 //!
 //! A search goes in two steps over the same pin: first the places of the first matching rows (few columns), slice by
-//! slice of time (`slices`), then the whole rows at those places (few rows). The order is (time, arrival, batch,
+//! slice of time (`slices`), where it is rare only where dictionaries have it (`dictionaries`), then the whole rows at those places (few rows). The order is (time, arrival, batch,
 //! index), newest first unless asked for otherwise; a cursor is the place of the last row, so that what arrives
 //! meanwhile moves no page.
 
@@ -18,7 +18,7 @@ use super::layout::{ARRIVAL, BATCH, INDEX, RECEIVED, REST, STREAM, TIME, layout}
 use super::rows::{date_at, decode, long_at, text_at};
 use super::slices::{slices, spans};
 use super::view::{events, matching, moment};
-use super::{Hit, Lake, LakeError};
+use super::{Hit, Lake, LakeError, dictionaries};
 use crate::query::Expr;
 
 /// The rows of a page lie in at most so many runs of time; between them nothing is read.
@@ -131,12 +131,23 @@ impl Lake {
         let columns = ask.fields.map(|fields| columns_of(&fields));
         let (pin, session, tenant) = (self.pin(tenant)?, self.inner.engine.session(), tenant.to_owned());
         let (bytes, query) = (self.inner.engine.max_result_bytes(), ask.query.clone());
+        let first = self.inner.options.slice_rows;
         self.inner
             .engine
             .run(async move {
                 let (mut places, mut more) = (Vec::new(), false);
-                for slice in slices(spans(&pin.table, &tenant)?, interval, order) {
-                    let mut frame = matching(&session, pin.clone(), &tenant, slice, &query).await?;
+                let slices = slices(spans(&pin.table, &tenant)?, interval, order, first);
+                for (number, slice) in slices.into_iter().enumerate() {
+                    // What is frequent is in the first slice: from there on it may be a needle.
+                    let runs = match number {
+                        0 => None,
+                        _ => dictionaries::runs(&pin.table, &tenant, slice, &query).await?,
+                    };
+                    if pin.memory.is_empty() && runs.as_ref().is_some_and(Vec::is_empty) {
+                        continue;
+                    }
+                    let within = (slice, runs.as_deref());
+                    let mut frame = matching(&session, pin.clone(), &tenant, within, &query).await?;
                     if let Some(after) = &after {
                         frame = frame.filter(after.clone())?;
                     }
@@ -234,7 +245,7 @@ impl Lake {
         self.inner
             .engine
             .run(async move {
-                let frame = matching(&session, pin, &tenant, Interval::default(), &query).await?;
+                let frame = matching(&session, pin, &tenant, (Interval::default(), None), &query).await?;
                 let frame =
                     frame.filter(ident(ARRIVAL).gt(lit(arrival)))?.sort(vec![ident(ARRIVAL).sort(true, false)])?;
                 let rows = collect(frame.limit(0, Some(limit))?, limit, bytes).await?;

@@ -6,6 +6,7 @@
 //! statistics are missing makes one slice of everything.
 
 use deltalake_core::DeltaTable;
+use deltalake_core::kernel::LogicalFileView;
 use sakimori_model::Timestamp;
 use serde_json::Value as Json;
 
@@ -13,8 +14,8 @@ use super::layout::TIME;
 use super::search::{Interval, Order};
 use super::{LakeError, upkeep};
 
-/// Rows of the first slice, at least.
-const FIRST: u64 = 131_072;
+/// Rows of the first slice, at least, where nothing else is said.
+pub(super) const FIRST: u64 = 131_072;
 /// Each slice has so many times the rows of the one before.
 const GROWTH: u64 = 8;
 
@@ -35,30 +36,25 @@ pub(super) fn spans(table: &DeltaTable, tenant: &str) -> Result<Option<Vec<FileS
         if upkeep::place(&file).is_none_or(|(of, _)| of != tenant) {
             continue;
         }
-        let stats: Option<Json> = file.stats().and_then(|text| serde_json::from_str(&text).ok());
-        let moment = |side: &str| {
-            let text = stats.as_ref()?.get(side)?.get(TIME)?.as_str()?;
-            Timestamp::parse(text)
-        };
-        let rows = stats.as_ref().and_then(|stats| stats.get("numRecords")?.as_u64());
-        match (moment("minValues"), moment("maxValues"), rows) {
-            // A checkpoint keeps milliseconds.
-            (Some(least), Some(most), Some(rows)) => {
-                spans.push(FileSpan { least, most: most.plus_micros(1_000), rows });
-            }
-            _ => return Ok(None),
+        match span_of(&file) {
+            Some(span) => spans.push(span),
+            None => return Ok(None),
         }
     }
     Ok(Some(spans))
 }
 
-/// Slices of an interval that cover all of it, in order, without overlap.
-pub(super) fn slices(spans: Option<Vec<FileSpan>>, interval: Interval, order: Order) -> Vec<Interval> {
-    slices_of(spans, interval, order, FIRST)
+/// What the log says of a file; `None` where its statistics are missing.
+pub(super) fn span_of(file: &LogicalFileView) -> Option<FileSpan> {
+    let stats: Json = serde_json::from_str(&file.stats()?).ok()?;
+    let moment = |side: &str| Timestamp::parse(stats.get(side)?.get(TIME)?.as_str()?);
+    // A checkpoint keeps milliseconds.
+    let most = moment("maxValues")?.plus_micros(1_000);
+    Some(FileSpan { least: moment("minValues")?, most, rows: stats.get("numRecords")?.as_u64()? })
 }
 
-/// The same, with so many rows in the first.
-pub(super) fn slices_of(spans: Option<Vec<FileSpan>>, interval: Interval, order: Order, first: u64) -> Vec<Interval> {
+/// Slices of an interval that cover all of it, in order, without overlap; with so many rows in the first, at least.
+pub(super) fn slices(spans: Option<Vec<FileSpan>>, interval: Interval, order: Order, first: u64) -> Vec<Interval> {
     let Some(mut spans) = spans else { return vec![interval] };
     spans.retain(|span| {
         interval.from.is_none_or(|from| span.most >= from) && interval.to.is_none_or(|to| span.least < to)
@@ -110,14 +106,14 @@ mod tests {
     #[test]
     fn the_first_slice_is_of_the_newest_files_and_the_rest_follows() {
         let spans = (0..30).map(|file| span(file * 10, file * 10 + 9, 100_000)).collect();
-        let slices = slices(Some(spans), Interval::default(), Order::Newest);
+        let slices = slices(Some(spans), Interval::default(), Order::Newest, FIRST);
         assert!(slices.len() > 2, "{slices:?}");
         assert_eq!(slices[0], Interval { from: Some(at(279).plus_micros(1)), to: None });
         assert_eq!(slices.last().unwrap().from, None);
         let spans = (0..30).map(|file| span(file * 10, file * 10 + 9, 100_000)).collect();
-        let slices = super::slices(Some(spans), Interval { from: Some(at(200)), to: None }, Order::Oldest);
+        let slices = super::slices(Some(spans), Interval { from: Some(at(200)), to: None }, Order::Oldest, FIRST);
         assert_eq!(slices[0], Interval { from: Some(at(200)), to: Some(at(220)) });
-        assert_eq!(super::slices(None, Interval::default(), Order::Newest), vec![Interval::default()]);
+        assert_eq!(super::slices(None, Interval::default(), Order::Newest, FIRST), vec![Interval::default()]);
     }
 
     proptest! {
@@ -129,7 +125,7 @@ mod tests {
             let spans = files.iter().map(|(least, long, rows)| span(*least, least + long, *rows)).collect();
             let order = if newest { Order::Newest } else { Order::Oldest };
             let interval = Interval { from: from.map(at), to: to.map(at) };
-            let mut slices = slices(Some(spans), interval, order);
+            let mut slices = slices(Some(spans), interval, order, FIRST);
             if newest {
                 slices.reverse();
             }

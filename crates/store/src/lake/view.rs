@@ -26,15 +26,15 @@ pub(super) async fn events(
     tenant: &str,
     interval: Interval,
 ) -> Result<DataFrame, LakeError> {
-    matching(session, pin, tenant, interval, &Expr::All).await
+    matching(session, pin, tenant, (interval, None), &Expr::All).await
 }
 
-/// Those of them that a search matches.
+/// Those of them that a search matches. On disk they are looked for in these runs of time alone, where some are named.
 pub(super) async fn matching(
     session: &SessionContext,
     pin: Pin,
     tenant: &str,
-    interval: Interval,
+    (interval, runs): (Interval, Option<&[Interval]>),
     query: &Expr,
 ) -> Result<DataFrame, LakeError> {
     let memory = MemTable::try_new(Arc::clone(&layout().schema), vec![pin.memory])?;
@@ -59,6 +59,10 @@ pub(super) async fn matching(
     }
     if let Some(within) = interval.condition() {
         condition = condition.and(within);
+    }
+    if let Some(runs) = runs {
+        let runs = runs.iter().filter_map(|run| run.condition()).reduce(Logical::or);
+        condition = condition.and(runs.unwrap_or_else(|| lit(false)));
     }
     let disk = session.read_table(table)?.filter(condition)?.select(columns(tenant, true))?;
     let whole = is_whole(&pin.table, tenant, interval)?;

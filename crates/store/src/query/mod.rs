@@ -39,6 +39,8 @@ pub use self::error::QueryError;
 pub(crate) use self::field::COMPUTED;
 pub use self::field::FieldRef;
 pub use self::parser::{MAX_DEPTH, MAX_LENGTH, MAX_TERMS, parse};
+#[cfg(not(fuzzing))]
+pub(crate) use self::plan::text_matches;
 pub use self::test::{Bound, Scalar, Test};
 #[cfg(not(fuzzing))]
 pub(crate) use self::value::values_of;

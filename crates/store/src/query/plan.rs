@@ -224,10 +224,7 @@ impl LeafTest {
         if let (Test::Is(Scalar::Text(wanted)), DataType::Utf8, false) = (test, column.data_type(), ip) {
             return Ok(each(column.as_string::<i32>().iter(), |text| equal(text, wanted)));
         }
-        let text = |text: &str| match ip.then(|| text.parse::<IpAddr>()) {
-            Some(Ok(ip)) => test.cell(Cell::Ip(ip)),
-            _ => test.cell(Cell::Text(text)),
-        };
+        let text = |text: &str| text_matches(&self.field, test, text);
         Ok(match column.data_type() {
             DataType::List(_) => {
                 let lists = column.as_list::<i32>();
@@ -269,6 +266,14 @@ impl LeafTest {
             *found = key.find(text.as_bytes()).is_some() && field_matches(&rest_event(text), &self.field, &self.test);
         }
         Ok(())
+    }
+}
+
+/// Does a text that a column has for the field match?
+pub(crate) fn text_matches(field: &FieldRef, test: &Test, text: &str) -> bool {
+    match (field.kind() == Some(FieldKind::Ip)).then(|| text.parse::<IpAddr>()) {
+        Some(Ok(ip)) => test.cell(Cell::Ip(ip)),
+        _ => test.cell(Cell::Text(text)),
     }
 }
 
