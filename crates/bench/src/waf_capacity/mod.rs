@@ -218,7 +218,7 @@ fn judge(options: &Options, outcome: &Outcome) -> Result<()> {
         .collect();
     let stayed = returning.iter().filter(|network| !seen.left.contains_key(network)).count();
     let (wanted, over, going) = wanted(options, outcome);
-    let missing = wanted.difference(&seen.held).filter(|network| !going.contains(network)).count();
+    let missing = wanted.difference(&seen.held).count();
     let more = seen.held.difference(&wanted).filter(|network| !going.contains(network)).count();
     println!(
         "at the end: {} entries; of those who came back {stayed} of {} never left; of the newest {missing} are missing, \
@@ -258,10 +258,13 @@ fn wanted(options: &Options, outcome: &Outcome) -> (BTreeSet<Network>, usize, BT
             newest.into_iter().map(|(network, at)| (back.contains(&network), at, network)).collect();
         order.sort_unstable_by(|a, b| b.cmp(a));
         for (_, at, network) in order.into_iter().take(options.capacity) {
-            match end - (at + lasts) {
-                past if past > GOING * 1_000_000 => over += 1,
-                past if past > -GOING * 1_000_000 => drop(going.insert(network)),
-                _ => drop(wanted.insert(network)),
+            let past = end - (at + lasts);
+            if past > GOING * 1_000_000 {
+                over += 1;
+            } else if past > -GOING * 1_000_000 {
+                going.insert(network);
+            } else {
+                wanted.insert(network);
             }
         }
     }

@@ -154,7 +154,7 @@ impl Lake {
         self.inner
             .engine
             .run(async move {
-                let frame = of(matching(&session, pin, &tenant, (interval, None), &query).await?)?;
+                let frame = of(matching(&session, pin, &tenant, interval, &query).await?)?;
                 let found = collect(frame, MOST_GROUPS, bytes).await?;
                 if found.more { Err(LakeError::TooLarge(format!("{MOST_GROUPS} groups"))) } else { Ok(found.batches) }
             })

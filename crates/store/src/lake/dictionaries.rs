@@ -27,7 +27,8 @@ use sakimori_model::{FieldId, Timestamp};
 
 use super::layout::{Kind, TIME, column_of_catalog, layout};
 use super::search::Interval;
-use super::slices::span_of;
+use super::slices::{cuts, span_of};
+use super::view::is_whole_file;
 use super::{LakeError, upkeep};
 use crate::query::{Expr, text_matches};
 
@@ -39,8 +40,6 @@ const DICTIONARY: u64 = 2 << 20;
 const FIELDS: usize = 4;
 /// Files that are looked into at the same time.
 const AT_ONCE: usize = 8;
-/// Most runs of time in the answer; those closest to each other become one.
-const RUNS: usize = 16;
 
 /// Runs of time within the interval outside of which no file has a row that the search matches; `None` where dictionaries
 /// do not tell.
@@ -58,7 +57,6 @@ pub(super) async fn runs(
         return Ok(None);
     }
     let store = table.log_store().object_store(None);
-    let mark = format!("{}.parquet", layout().mark);
     let (mut found, mut whole) = (Vec::new(), Vec::new());
     for file in upkeep::files(table)? {
         if upkeep::place(&file).is_none_or(|(of, _)| of != tenant) {
@@ -66,7 +64,7 @@ pub(super) async fn runs(
         }
         let Some(span) = span_of(&file) else { return Ok(None) };
         let run = Interval { from: Some(span.least), to: Some(span.most.plus_micros(1)) };
-        match (overlap(run, interval), file.path().ends_with(&mark)) {
+        match (run.overlap(interval), is_whole_file(&file)) {
             (None, _) => {}
             // Something of its columns may be in the rest.
             (Some(run), false) => found.push(run),
@@ -81,7 +79,7 @@ pub(super) async fn runs(
         async move { of_file(&*store, &path, size, run, query, fields).await }
     });
     let of_files: Vec<Vec<Interval>> = futures::stream::iter(looks).buffer_unordered(AT_ONCE).try_collect().await?;
-    found.extend(of_files.into_iter().flatten().filter_map(|run| overlap(run, interval)));
+    found.extend(of_files.into_iter().flatten().filter_map(|run| run.overlap(interval)));
     Ok(Some(joined(found)))
 }
 
@@ -212,17 +210,7 @@ fn times(group: &RowGroupMetaData) -> Option<Interval> {
     }
 }
 
-fn overlap(one: Interval, other: Interval) -> Option<Interval> {
-    let later = |one: Option<Timestamp>, other: Option<Timestamp>| one.max(other);
-    let earlier = |one: Option<Timestamp>, other: Option<Timestamp>| match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    };
-    let both = Interval { from: later(one.from, other.from), to: earlier(one.to, other.to) };
-    (!both.is_empty()).then_some(both)
-}
-
-/// The same moments as at most so many runs, with what lies in the narrowest gaps between them.
+/// The same moments as a few runs, with what lies in the narrower gaps between them.
 fn joined(mut runs: Vec<Interval>) -> Vec<Interval> {
     runs.sort_by_key(|run| run.from);
     let mut apart: Vec<Interval> = Vec::new();
@@ -232,19 +220,16 @@ fn joined(mut runs: Vec<Interval>) -> Vec<Interval> {
             _ => apart.push(run),
         }
     }
-    while apart.len() > RUNS {
-        let gap = |at: &usize| match (apart.get(*at).and_then(|run| run.to), apart.get(at + 1).and_then(|run| run.from))
-        {
-            (Some(to), Some(from)) => from.since(to),
-            _ => i64::MAX,
-        };
-        let Some(narrowest) = (0..apart.len() - 1).min_by_key(gap) else { break };
-        let next = apart.remove(narrowest + 1);
-        if let Some(run) = apart.get_mut(narrowest) {
-            run.to = next.to;
+    let gap = |(one, next): (&Interval, &Interval)| one.to.zip(next.from).map_or(0, |(to, from)| from.since(to));
+    let cuts = cuts(&apart.iter().zip(apart.iter().skip(1)).map(gap).collect::<Vec<i64>>());
+    let mut few: Vec<Interval> = Vec::new();
+    for (at, run) in apart.into_iter().enumerate() {
+        match few.last_mut() {
+            Some(last) if cuts.binary_search(&(at - 1)).is_err() => last.to = run.to,
+            _ => few.push(run),
         }
     }
-    apart
+    few
 }
 
 async fn bytes_of(store: &dyn ObjectStore, path: &Path, from: u64, to: u64) -> Result<Bytes, LakeError> {
@@ -336,7 +321,7 @@ mod tests {
         assert_eq!(seconds(&lake, "user.name:quillon and host.name:web2", all).await, Some(vec![]));
         let early = Interval { from: None, to: Some(at(320)) };
         assert_eq!(seconds(&lake, "user.name:quillon", early).await, Some(vec![(300, 320)]));
-        assert_eq!(seconds(&lake, "host.name:web1", all).await.map(|runs| runs.len()), Some(RUNS));
+        assert_eq!(seconds(&lake, "host.name:web1", all).await.map(|runs| runs.len()), Some(16));
         // What dictionaries do not tell.
         for query in [
             "*",
@@ -360,10 +345,12 @@ mod tests {
         assert_eq!(joined(vec![run(5, 7), run(0, 2), run(2, 4), run(1, 3)]), [run(0, 4), run(5, 7)]);
         let many: Vec<Interval> = (0..40).map(|number| run(number * 10, number * 10 + 1)).chain([run(9, 10)]).collect();
         let few = joined(many.clone());
-        assert_eq!(few.len(), RUNS);
+        assert_eq!(few.len(), 16);
         assert!(many.iter().all(|one| few.iter().any(|run| run.from <= one.from && run.to >= one.to)));
-        assert_eq!(overlap(run(0, 5), run(5, 9)), None);
-        assert_eq!(overlap(run(0, 5), Interval { from: Some(at(3)), to: None }), Some(run(3, 5)));
+        assert_eq!(run(0, 5).overlap(run(5, 9)), None);
+        let late = Interval { from: Some(at(3)), to: None };
+        assert_eq!((run(0, 5).overlap(late), late.overlap(run(0, 5))), (Some(run(3, 5)), Some(run(3, 5))));
+        assert_eq!(late.overlap(Interval::default()), Some(late));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Searches: rows in the order of time with a cursor, one event by its id, and what arrived since.
 //!
 //! A search goes in two steps over the same pin: first the places of the first matching rows (few columns), slice by
-//! slice of time (`slices`), where it is rare only where dictionaries have it (`dictionaries`), then the whole rows at those places (few rows). The order is (time, arrival, batch,
-//! index), newest first unless asked for otherwise; a cursor is the place of the last row, so that what arrives
-//! meanwhile moves no page.
+//! slice of time (`slices`), and after the first slice only where dictionaries have what is looked for (`dictionaries`);
+//! then the whole rows at those places (few rows). The order is (time, arrival, batch, index), newest first unless asked
+//! for otherwise; a cursor is the place of the last row, so that what arrives meanwhile moves no page.
 
 use std::collections::HashMap;
 
@@ -16,13 +16,10 @@ use sakimori_model::{FieldId, Timestamp};
 use super::engine::collect;
 use super::layout::{ARRIVAL, BATCH, INDEX, RECEIVED, REST, STREAM, TIME, layout};
 use super::rows::{date_at, decode, long_at, text_at};
-use super::slices::{slices, spans};
-use super::view::{events, matching, moment};
+use super::slices::{cuts, slices, spans};
+use super::view::{events, matching, matching_in, moment};
 use super::{Hit, Lake, LakeError, dictionaries};
 use crate::query::Expr;
-
-/// The rows of a page lie in at most so many runs of time; between them nothing is read.
-const RUNS: usize = 16;
 
 /// From (with it) and to (without it), over the time that searches sort by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +34,13 @@ impl Interval {
     /// Is there no moment in it?
     pub(super) fn is_empty(self) -> bool {
         self.from.zip(self.to).is_some_and(|(from, to)| from >= to)
+    }
+
+    /// What is in both; `None` where no moment is.
+    pub(super) fn overlap(self, other: Self) -> Option<Self> {
+        let earlier = |one: Timestamp| other.to.map_or(one, |to| to.min(one));
+        let both = Self { from: self.from.max(other.from), to: self.to.map(earlier).or(other.to) };
+        (!both.is_empty()).then_some(both)
     }
 }
 
@@ -146,8 +150,8 @@ impl Lake {
                     if pin.memory.is_empty() && runs.as_ref().is_some_and(Vec::is_empty) {
                         continue;
                     }
-                    let within = (slice, runs.as_deref());
-                    let mut frame = matching(&session, pin.clone(), &tenant, within, &query).await?;
+                    let (pin, runs) = (pin.clone(), runs.as_deref());
+                    let mut frame = matching_in(&session, pin, &tenant, slice, runs, &query).await?;
                     if let Some(after) = &after {
                         frame = frame.filter(after.clone())?;
                     }
@@ -245,7 +249,7 @@ impl Lake {
         self.inner
             .engine
             .run(async move {
-                let frame = matching(&session, pin, &tenant, (Interval::default(), None), &query).await?;
+                let frame = matching(&session, pin, &tenant, Interval::default(), &query).await?;
                 let frame =
                     frame.filter(ident(ARRIVAL).gt(lit(arrival)))?.sort(vec![ident(ARRIVAL).sort(true, false)])?;
                 let rows = collect(frame.limit(0, Some(limit))?, limit, bytes).await?;
@@ -269,17 +273,11 @@ fn columns_of(fields: &[FieldId]) -> Vec<&'static str> {
 fn around(places: &[Place]) -> Logical {
     let mut sorted: Vec<&Place> = places.iter().collect();
     sorted.sort_by_key(|place| place.time);
-    let gap = |at: usize| match (sorted.get(at), sorted.get(at + 1)) {
-        (Some(one), Some(next)) => next.time.since(one.time),
-        _ => 0,
-    };
-    let mut cuts: Vec<usize> = (0..sorted.len().saturating_sub(1)).collect();
-    cuts.sort_by_key(|at| std::cmp::Reverse(gap(*at)));
-    cuts.truncate(RUNS - 1);
-    cuts.sort_unstable();
+    let gaps: Vec<i64> =
+        sorted.iter().zip(sorted.iter().skip(1)).map(|(one, next)| next.time.since(one.time)).collect();
     let mut runs: Vec<&[&Place]> = Vec::new();
     let mut left = sorted.as_slice();
-    for cut in cuts.into_iter().rev() {
+    for cut in cuts(&gaps).into_iter().rev() {
         let (before, run) = left.split_at((cut + 1).min(left.len()));
         runs.push(run);
         left = before;

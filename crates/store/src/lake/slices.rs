@@ -16,6 +16,8 @@ use super::{LakeError, upkeep};
 
 /// Rows of the first slice, at least, where nothing else is said.
 pub(super) const FIRST: u64 = 131_072;
+/// What is looked for here and there in a slice is read in at most so many runs of time; between them nothing is read.
+const RUNS: usize = 16;
 /// Each slice has so many times the rows of the one before.
 const GROWTH: u64 = 8;
 
@@ -90,6 +92,16 @@ pub(super) fn slices(spans: Option<Vec<FileSpan>>, interval: Interval, order: Or
     slices
 }
 
+/// Cuts what is in the order of time into runs at its widest gaps: after which of them, in order. `gaps` are the times from each
+/// to the next.
+pub(super) fn cuts(gaps: &[i64]) -> Vec<usize> {
+    let mut cuts: Vec<usize> = (0..gaps.len()).collect();
+    cuts.sort_by_key(|at| std::cmp::Reverse(gaps.get(*at)));
+    cuts.truncate(RUNS - 1);
+    cuts.sort_unstable();
+    cuts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +126,14 @@ mod tests {
         let slices = super::slices(Some(spans), Interval { from: Some(at(200)), to: None }, Order::Oldest, FIRST);
         assert_eq!(slices[0], Interval { from: Some(at(200)), to: Some(at(220)) });
         assert_eq!(super::slices(None, Interval::default(), Order::Newest, FIRST), vec![Interval::default()]);
+    }
+
+    #[test]
+    fn cuts_are_at_the_widest_gaps() {
+        assert_eq!(cuts(&[]), Vec::<usize>::new());
+        assert_eq!(cuts(&[5, 1]), [0, 1]);
+        let gaps: Vec<i64> = (0..40).map(|at| if at % 2 == 0 { at } else { 0 }).collect();
+        assert_eq!(cuts(&gaps), (5..20).map(|half| half * 2).collect::<Vec<usize>>());
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use datafusion::datasource::MemTable;
 use datafusion::logical_expr::{Expr as Logical, cast, lit};
 use datafusion::prelude::{SessionContext, ident};
 use deltalake_core::DeltaTable;
+use deltalake_core::kernel::LogicalFileView;
 use sakimori_model::Timestamp;
 
 use super::ingest::Pin;
@@ -26,15 +27,27 @@ pub(super) async fn events(
     tenant: &str,
     interval: Interval,
 ) -> Result<DataFrame, LakeError> {
-    matching(session, pin, tenant, (interval, None), &Expr::All).await
+    matching(session, pin, tenant, interval, &Expr::All).await
 }
 
-/// Those of them that a search matches. On disk they are looked for in these runs of time alone, where some are named.
+/// Those of them that a search matches.
 pub(super) async fn matching(
     session: &SessionContext,
     pin: Pin,
     tenant: &str,
-    (interval, runs): (Interval, Option<&[Interval]>),
+    interval: Interval,
+    query: &Expr,
+) -> Result<DataFrame, LakeError> {
+    matching_in(session, pin, tenant, interval, None, query).await
+}
+
+/// The same, on disk in these runs of time alone, where some are named.
+pub(super) async fn matching_in(
+    session: &SessionContext,
+    pin: Pin,
+    tenant: &str,
+    interval: Interval,
+    runs: Option<&[Interval]>,
     query: &Expr,
 ) -> Result<DataFrame, LakeError> {
     let memory = MemTable::try_new(Arc::clone(&layout().schema), vec![pin.memory])?;
@@ -72,15 +85,19 @@ pub(super) async fn matching(
 
 /// Is every file that may have rows of the interval one that is read without its rest?
 fn is_whole(table: &DeltaTable, tenant: &str, interval: Interval) -> Result<bool, LakeError> {
-    let end = format!("{}.parquet", layout().mark);
     let day = |time: Option<Timestamp>| time.and_then(|time| i32::try_from(time.day()).ok());
     let (first, last) = (day(interval.from), day(interval.to));
     Ok(upkeep::files(table)?.iter().all(|file| {
         let beside = upkeep::place(file).is_some_and(|(of, day)| {
             of != tenant || first.is_some_and(|first| day < first) || last.is_some_and(|last| day > last)
         });
-        beside || file.path().ends_with(&end)
+        beside || is_whole_file(file)
     }))
+}
+
+/// Is the file one whose rest has no value of a field that has a column?
+pub(super) fn is_whole_file(file: &LogicalFileView) -> bool {
+    file.path().strip_suffix(".parquet").is_some_and(|name| name.ends_with(&layout().mark))
 }
 
 fn columns(tenant: &str, disk: bool) -> Vec<Logical> {
