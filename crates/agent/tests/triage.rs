@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use host::{Host, is_root};
 use manager::Manager;
+use sakimori_sys::harness;
 use sakimori_wire::triage;
 use serde_json::Value;
 
@@ -74,7 +75,7 @@ fn a_package_says_what_the_host_is_doing_and_no_secret() {
     // Its program is deleted while it runs.
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("gone");
-    fs::copy(fs::canonicalize("/bin/sleep").unwrap(), &program).unwrap();
+    harness::program(&program, &fs::read("/bin/sleep").unwrap()).unwrap();
     let mut command = Command::new(&program);
     std::os::unix::process::CommandExt::arg0(&mut command, "sleep");
     let deleted = Ended(command.arg("602").stdin(Stdio::null()).spawn().unwrap());

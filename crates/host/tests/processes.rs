@@ -215,10 +215,8 @@ fn a_program_is_named_by_its_path_or_its_content() {
     // A copy of its own, so that nobody else's processes are meant.
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("mi ner");
-    fs::copy(fs::canonicalize("/bin/sleep").unwrap(), &program).unwrap();
-    let mut own = fs::OpenOptions::new().append(true).open(&program).unwrap();
-    std::io::Write::write_all(&mut own, word(4).as_bytes()).unwrap();
-    drop(own);
+    let own = [fs::read("/bin/sleep").unwrap(), word(4).into_bytes()].concat();
+    harness::program(&program, &own).unwrap();
     let out = Command::new("sha256sum").arg(&program).output().unwrap();
     let sum = String::from_utf8_lossy(&out.stdout).split(' ').next().unwrap().trim_start_matches('\\').to_owned();
     for named in [program.display().to_string(), format!("sha256:{sum}")] {

@@ -6,6 +6,8 @@
 
 use std::cell::Cell;
 use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::rights;
 
@@ -67,6 +69,22 @@ pub fn skip(test: &str, needs: &str) {
     if let Err(error) = written.and_then(|mut file| file.write_all(line.as_bytes())) {
         eprintln!("cannot note it in {}: {error}", path.display());
     }
+}
+
+/// Writes a program that a test then starts; anybody may run it.
+///
+/// It is written by a process of its own. Were it written by this one, a child that another thread starts at that moment
+/// would hold the file open for writing until its own program runs, and this one could not be started (`ETXTBSY`).
+///
+/// # Errors
+/// It could not be written.
+pub fn program(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let write = "cat > \"$1\" && chmod 755 \"$1\"";
+    let mut child = Command::new("sh").args(["-c", write, "sh"]).arg(path).stdin(Stdio::piped()).spawn()?;
+    let written = child.stdin.take().map_or(Ok(()), |mut to| to.write_all(bytes));
+    let status = child.wait()?;
+    written?;
+    if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("{}: {status}", path.display()))) }
 }
 
 /// A mount namespace of this process's own, whose mounts nobody else sees and which goes with it. Called before there

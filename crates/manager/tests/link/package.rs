@@ -2,7 +2,6 @@
 //! else than what the command names is installed.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -16,8 +15,7 @@ use crate::agent::World;
 fn stub() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let sudo = folder.path().join("sudo");
-    fs::write(&sudo, "#!/bin/sh\necho \"$*\" >> \"$DONE\"\n[ \"$3\" != - ] || cat >> \"$DONE\"\n").unwrap();
-    fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).unwrap();
+    harness::program(&sudo, b"#!/bin/sh\necho \"$*\" >> \"$DONE\"\n[ \"$3\" != - ] || cat >> \"$DONE\"\n").unwrap();
     folder
 }
 
