@@ -16,13 +16,14 @@
 
 mod copy;
 mod counts;
-mod dictionaries;
 mod engine;
 mod error;
+mod footers;
 mod groups;
 mod ingest;
 mod keys;
 pub(crate) mod layout;
+mod needles;
 mod place;
 pub(crate) mod rows;
 mod search;

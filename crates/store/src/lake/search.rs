@@ -1,24 +1,26 @@
 //! Searches: rows in the order of time with a cursor, one event by its id, and what arrived since.
 //!
 //! A search goes in two steps over the same pin: first the places of the first matching rows (few columns), slice by
-//! slice of time (`slices`), and after the first slice only where dictionaries have what is looked for (`dictionaries`);
-//! then the whole rows at those places (few rows). The order is (time, arrival, batch, index), newest first unless asked
+//! slice of time (`slices`), and only where row groups say that they may have what is looked for (`needles`); then the
+//! whole rows at those places (few rows). The order is (time, arrival, batch, index), newest first unless asked
 //! for otherwise; a cursor is the place of the last row, so that what arrives meanwhile moves no page.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array as _, RecordBatch};
 use datafusion::logical_expr::{Expr as Logical, SortExpr, lit};
-use datafusion::prelude::ident;
+use datafusion::prelude::{SessionContext, ident};
 use sakimori_model::id::EventId;
 use sakimori_model::{FieldId, Timestamp};
 
 use super::engine::collect;
+use super::ingest::Pin;
 use super::layout::{ARRIVAL, BATCH, INDEX, RECEIVED, REST, STREAM, TIME, layout};
 use super::rows::{date_at, decode, long_at, text_at};
 use super::slices::{cuts, slices, spans};
 use super::view::{events, matching, matching_in, moment};
-use super::{Hit, Lake, LakeError, dictionaries};
+use super::{Hit, Lake, LakeError, footers, needles};
 use crate::query::Expr;
 
 /// From (with it) and to (without it), over the time that searches sort by.
@@ -134,19 +136,15 @@ impl Lake {
         }
         let columns = ask.fields.map(|fields| columns_of(&fields));
         let (pin, session, tenant) = (self.pin(tenant)?, self.inner.engine.session(), tenant.to_owned());
-        let (bytes, query) = (self.inner.engine.max_result_bytes(), ask.query.clone());
+        let (bytes, query) = (self.inner.engine.max_result_bytes(), Arc::new(ask.query.clone()));
         let first = self.inner.options.slice_rows;
         self.inner
             .engine
             .run(async move {
                 let (mut places, mut more) = (Vec::new(), false);
                 let slices = slices(spans(&pin.table, &tenant)?, interval, order, first);
-                for (number, slice) in slices.into_iter().enumerate() {
-                    // What is frequent is in the first slice: from there on it may be a needle.
-                    let runs = match number {
-                        0 => None,
-                        _ => dictionaries::runs(&pin.table, &tenant, slice, &query).await?,
-                    };
+                for slice in slices {
+                    let runs = needles::runs(&session, &pin.table, &tenant, slice, &query).await?;
                     if pin.memory.is_empty() && runs.as_ref().is_some_and(Vec::is_empty) {
                         continue;
                     }
@@ -167,12 +165,17 @@ impl Lake {
                 }
                 let Some(last) = places.last() else { return Ok(Found::default()) };
                 let cursor = more.then(|| last.to_string());
-                let times = || places.iter().map(|place| place.time);
-                let span = Interval { from: times().min(), to: times().max().map(|newest| newest.plus_micros(1)) };
-                let mut rows = events(&session, pin, &tenant, span).await?.filter(around(&places))?;
-                if let Some(columns) = columns {
-                    rows = rows.select(columns.into_iter().map(ident).collect::<Vec<_>>())?;
-                }
+                let span = span_of(&places.iter().collect::<Vec<_>>()).unwrap_or_default();
+                let runs = runs_of(&places);
+                let columns = match columns {
+                    Some(columns) => columns,
+                    None => {
+                        let spans: Vec<Interval> = runs.iter().filter_map(|run| span_of(run)).collect();
+                        filled_columns(&session, &pin, &tenant, &spans).await?
+                    }
+                };
+                let rows = events(&session, pin, &tenant, span).await?.filter(around(&runs))?;
+                let rows = rows.select(columns.into_iter().map(ident).collect::<Vec<_>>())?;
                 // Another writer may have used the same numbers of arrival.
                 let rows = collect(rows, most.saturating_mul(4), bytes).await?;
                 Ok(Found { hits: in_order(&places, &rows.batches, &tenant), cursor })
@@ -259,9 +262,12 @@ impl Lake {
     }
 }
 
+/// The columns that every row needs.
+const NEEDED: [&str; 7] = [TIME, BATCH, INDEX, ARRIVAL, RECEIVED, STREAM, REST];
+
 /// The columns of these fields, and those that every row needs.
 fn columns_of(fields: &[FieldId]) -> Vec<&'static str> {
-    let mut columns = vec![TIME, BATCH, INDEX, ARRIVAL, RECEIVED, STREAM, REST];
+    let mut columns = NEEDED.to_vec();
     for field in fields {
         let column = layout().column(*field).and_then(|at| layout().columns.get(at)).map(|column| column.name);
         columns.extend(column.filter(|column| !columns.contains(column)));
@@ -269,27 +275,52 @@ fn columns_of(fields: &[FieldId]) -> Vec<&'static str> {
     columns
 }
 
-/// Holds for the rows at these places: they are cut into runs at the widest gaps of time.
-fn around(places: &[Place]) -> Logical {
+/// The columns that have a value in these spans, or in memory, and those that every row needs.
+async fn filled_columns(
+    session: &SessionContext,
+    pin: &Pin,
+    tenant: &str,
+    spans: &[Interval],
+) -> Result<Vec<&'static str>, LakeError> {
+    let on_disk = footers::filled(session, &pin.table, tenant, spans).await?;
+    let in_memory = |name: &str| {
+        let column =
+            |rows: &RecordBatch| rows.column_by_name(name).is_some_and(|column| column.null_count() < column.len());
+        pin.memory.iter().any(column)
+    };
+    let names = layout().columns.iter().map(|column| column.name).filter(|name| !NEEDED.contains(name));
+    Ok(NEEDED.into_iter().chain(names.filter(|name| on_disk.contains(*name) || in_memory(name))).collect())
+}
+
+/// From the first to the last of these places.
+fn span_of(places: &[&Place]) -> Option<Interval> {
+    let times = || places.iter().map(|place| place.time);
+    Some(Interval { from: Some(times().min()?), to: Some(times().max()?.plus_micros(1)) })
+}
+
+/// Places in the order of time, cut into runs at the widest gaps.
+fn runs_of(places: &[Place]) -> Vec<Vec<&Place>> {
     let mut sorted: Vec<&Place> = places.iter().collect();
     sorted.sort_by_key(|place| place.time);
     let gaps: Vec<i64> =
         sorted.iter().zip(sorted.iter().skip(1)).map(|(one, next)| next.time.since(one.time)).collect();
-    let mut runs: Vec<&[&Place]> = Vec::new();
-    let mut left = sorted.as_slice();
+    let mut runs: Vec<Vec<&Place>> = Vec::new();
     for cut in cuts(&gaps).into_iter().rev() {
-        let (before, run) = left.split_at((cut + 1).min(left.len()));
-        runs.push(run);
-        left = before;
+        runs.push(sorted.split_off((cut + 1).min(sorted.len())));
     }
-    runs.push(left);
-    let of_run = |run: &[&Place]| {
+    runs.push(sorted);
+    runs
+}
+
+/// Holds for the rows of these runs.
+fn around(runs: &[Vec<&Place>]) -> Logical {
+    let of_run = |run: &Vec<&Place>| {
         let (first, last) = (run.first()?, run.last()?);
         let arrivals = run.iter().map(|place| lit(place.arrival)).collect();
         let within = ident(TIME).gt_eq(moment(first.time)).and(ident(TIME).lt_eq(moment(last.time)));
         Some(within.and(ident(ARRIVAL).in_list(arrivals, false)))
     };
-    runs.into_iter().filter_map(of_run).reduce(Logical::or).unwrap_or_else(|| lit(false))
+    runs.iter().filter_map(of_run).reduce(Logical::or).unwrap_or_else(|| lit(false))
 }
 
 impl Place {

@@ -31,7 +31,7 @@ use super::segment::Segment;
 const ROW_GROUP: usize = 65_536;
 
 /// Fields that are looked for by one value among very many: files carry a bloom filter of each, by which SQL (`--sql`
-/// and other readers) and searches for one address leave row groups out; other searches go by dictionaries (docs/adr/0008).
+/// and other readers) and searches for one address leave row groups out; searches for other values go by dictionaries (docs/adr/0008).
 const LOOKED_UP: [FieldId; 8] = [
     field::SOURCE_IP,
     field::DESTINATION_IP,

@@ -24,7 +24,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr as Logical, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 use datafusion::prelude::ident;
-use sakimori_model::{FieldKind, Timestamp, field as f};
+use sakimori_model::{FieldKind, Network, Timestamp, field as f};
 
 use super::matches::field_matches;
 use super::test::Cell;
@@ -82,17 +82,23 @@ impl Expr {
     }
 }
 
-/// One address in a column of one address, as the texts that the column may have for it. (A column has addresses only,
-/// as the address type writes them.)
+/// One address in a column of one address.
 fn address(field: &FieldRef, test: &Test) -> Option<Logical> {
     let id = field.known().filter(|id| layout::column_of_catalog(*id) && !layout::is_list(*id))?;
+    let texts = address_texts(test)?.into_iter().map(lit).collect();
+    (id.def().kind == FieldKind::Ip).then(|| ident(id.name()).in_list(texts, false))
+}
+
+/// The texts that a column of addresses may have for the one address that is asked for. (It has addresses only, as the
+/// address type writes them.)
+pub(crate) fn address_texts(test: &Test) -> Option<Vec<String>> {
     let Test::Is(Scalar::Ip(ip)) = test else { return None };
     let canonical = ip.to_canonical();
-    let mut texts = vec![lit(canonical.to_string())];
-    if let IpAddr::V4(four) = canonical {
-        texts.push(lit(IpAddr::V6(four.to_ipv6_mapped()).to_string()));
-    }
-    (id.def().kind == FieldKind::Ip).then(|| ident(id.name()).in_list(texts, false))
+    let mapped = match canonical {
+        IpAddr::V4(four) => Some(IpAddr::V6(four.to_ipv6_mapped()).to_string()),
+        IpAddr::V6(_) => None,
+    };
+    Some([canonical.to_string()].into_iter().chain(mapped).collect())
 }
 
 /// One test as a function call.
@@ -225,6 +231,12 @@ impl LeafTest {
             return Ok(each(column.as_string::<i32>().iter(), |text| equal(text, wanted)));
         }
         let text = |text: &str| text_matches(&self.field, test, text);
+        if let (Test::Within(network), DataType::Utf8, true) = (test, column.data_type(), ip) {
+            // How it begins tells of most that they are not in it, without parsing them.
+            let begins = beginning(network);
+            let can_be = |address: &str| address.starts_with(&begins) || address.starts_with("::");
+            return Ok(each(column.as_string::<i32>().iter(), |address| can_be(address) && text(address)));
+        }
         Ok(match column.data_type() {
             DataType::List(_) => {
                 let lists = column.as_list::<i32>();
@@ -275,6 +287,13 @@ pub(crate) fn text_matches(field: &FieldRef, test: &Test, text: &str) -> bool {
         Some(Ok(ip)) => test.cell(Cell::Ip(ip)),
         _ => test.cell(Cell::Text(text)),
     }
+}
+
+/// What all IPv4 addresses of a network begin with, as text: the octets that are whole in its prefix.
+fn beginning(network: &Network) -> String {
+    let IpAddr::V4(address) = network.address() else { return String::new() };
+    let whole = usize::from(network.prefix() / 8).min(3);
+    address.octets().iter().take(whole).map(|octet| format!("{octet}.")).collect()
 }
 
 fn each<T>(values: impl Iterator<Item = Option<T>>, test: impl Fn(T) -> bool) -> Vec<bool> {

@@ -1,0 +1,406 @@
+//! Where a search can find something at all, told by what each row group says of its columns before a row is read:
+//!
+//! - a column with few values keeps each of them once, in a dictionary before its rows: kilobytes, in which a needle is
+//!   found whatever the case it was written in;
+//! - a column of addresses, which are many, has a bloom filter of them, which tells of one address.
+//!
+//! What neither tells counts as found. The answer is times: files are sorted by time, so that a row group is a run of it,
+//! and a search that asks for these runs alone leaves all other row groups and files out by their statistics.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes};
+use datafusion::parquet::basic::{Encoding, Type};
+use datafusion::parquet::bloom_filter::Sbbf;
+use datafusion::parquet::column::page::{Page, PageReader as _};
+use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
+use datafusion::parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use datafusion::parquet::file::reader::{ChunkReader, Length};
+use datafusion::parquet::file::serialized_reader::SerializedPageReader;
+use datafusion::prelude::SessionContext;
+use deltalake_core::DeltaTable;
+use object_store::ObjectMeta;
+use sakimori_model::FieldId;
+use sakimori_model::catalog::FieldKind;
+use tokio::task::JoinSet;
+
+use super::footers::{Footers, object, times};
+use super::layout::{Kind, column_of_catalog, layout};
+use super::search::Interval;
+use super::slices::{cuts, span_of};
+use super::view::is_whole_file;
+use super::{LakeError, upkeep};
+use crate::query::{Expr, FieldRef, Test, address_texts, text_matches};
+
+/// Longest dictionary, or bloom filter, that is looked into.
+const LONGEST: u64 = 1 << 20;
+/// Row groups of a file that are looked into at the same time.
+const GROUPS: usize = 4;
+/// Most fields that are looked into.
+const FIELDS: usize = 4;
+/// Files that are looked into at the same time.
+const AT_ONCE: usize = 8;
+
+/// Runs of time within the interval outside of which no file has a row that the search matches; `None` where that cannot
+/// be told.
+pub(super) async fn runs(
+    session: &SessionContext,
+    table: &DeltaTable,
+    tenant: &str,
+    interval: Interval,
+    query: &Arc<Expr>,
+) -> Result<Option<Vec<Interval>>, LakeError> {
+    let mut fields = Vec::new();
+    looked_into(query, &mut fields);
+    fields.sort_unstable();
+    fields.dedup();
+    // With no value in any of them nothing may match: otherwise they do not tell.
+    let nothing = Known::Values(Vec::new());
+    if fields.is_empty() || fields.len() > FIELDS || can_match(query, &|_| Some(&nothing)) {
+        return Ok(None);
+    }
+    let (mut found, mut whole) = (Vec::new(), Vec::new());
+    for file in upkeep::files(table)? {
+        if upkeep::place(&file).is_none_or(|(of, _)| of != tenant) {
+            continue;
+        }
+        let Some(span) = span_of(&file) else { return Ok(None) };
+        let run = Interval { from: Some(span.least), to: Some(span.most.plus_micros(1)) };
+        match (run.overlap(interval), is_whole_file(&file)) {
+            (None, _) => {}
+            // Something of its columns may be in the rest.
+            (Some(run), false) => found.push(run),
+            (Some(run), true) => whole.push((object(table, &file)?, run)),
+        }
+    }
+    let look = Arc::new(Look { footers: Footers::new(session, table), query: Arc::clone(query), fields });
+    let mut looks = JoinSet::new();
+    for (object, run) in whole {
+        if looks.len() >= AT_ONCE
+            && let Some(of_file) = looks.join_next().await
+        {
+            found.extend(looked(of_file)?);
+        }
+        let look = Arc::clone(&look);
+        looks.spawn(async move { look.of_file(&object, run).await });
+    }
+    while let Some(of_file) = looks.join_next().await {
+        found.extend(looked(of_file)?);
+    }
+    Ok(Some(joined(found)))
+}
+
+fn looked<T>(of_file: Result<Result<T, LakeError>, tokio::task::JoinError>) -> Result<T, LakeError> {
+    of_file.unwrap_or_else(|error| Err(LakeError::Internal(error.to_string())))
+}
+
+/// The fields of a search that row groups tell of.
+fn looked_into(query: &Expr, fields: &mut Vec<FieldId>) {
+    match query {
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| looked_into(part, fields)),
+        Expr::Field(field, test) => fields.extend(told(field, test)),
+        Expr::Not(_) | Expr::All | Expr::Text(_) => {}
+    }
+}
+
+/// The field, where row groups tell of such a test of it: it has a column of one text, filled from events, and an address
+/// is asked for as a whole.
+fn told(field: &FieldRef, test: &Test) -> Option<FieldId> {
+    let id = field.known().filter(|id| column_of_catalog(*id))?;
+    let column = layout().column(id).and_then(|at| layout().columns.get(at))?;
+    let is_text = matches!(column.kind, Kind::Text);
+    (is_text && (id.def().kind != FieldKind::Ip || address_texts(test).is_some())).then_some(id)
+}
+
+/// What a row group says of a column.
+enum Known {
+    /// All its values.
+    Values(Vec<String>),
+    /// Which values it does not have.
+    Filter(Sbbf),
+}
+
+/// Can a row match whose columns have no other values than these? Of a column of which nothing is known, it can.
+fn can_match<'a>(query: &Expr, known: &impl Fn(FieldId) -> Option<&'a Known>) -> bool {
+    match query {
+        Expr::And(parts) => parts.iter().all(|part| can_match(part, known)),
+        Expr::Or(parts) => parts.iter().any(|part| can_match(part, known)),
+        Expr::Field(field, test) => match told(field, test).and_then(known) {
+            Some(Known::Values(values)) => values.iter().any(|value| text_matches(field, test, value)),
+            Some(Known::Filter(filter)) => {
+                address_texts(test).is_none_or(|texts| texts.iter().any(|text| filter.check(text.as_str())))
+            }
+            None => true,
+        },
+        Expr::Not(_) | Expr::All | Expr::Text(_) => true,
+    }
+}
+
+/// What is looked for, and where.
+struct Look {
+    footers: Footers,
+    query: Arc<Expr>,
+    fields: Vec<FieldId>,
+}
+
+impl Look {
+    /// The runs of a file's row groups in which something can match, within this one.
+    async fn of_file(&self, file: &ObjectMeta, run: Interval) -> Result<Vec<Interval>, LakeError> {
+        let footer = self.footers.of(file).await?;
+        let mut runs = Vec::new();
+        for groups in footer.row_groups().chunks(GROUPS) {
+            let groups: Vec<(&RowGroupMetaData, Interval)> =
+                groups.iter().filter_map(|group| Some((group, times(group).unwrap_or(run).overlap(run)?))).collect();
+            let places: Vec<Place<'_>> = groups.iter().flat_map(|(group, _)| self.places(*group)).collect();
+            let ranges: Vec<Range<u64>> = places.iter().map(|place| place.range.clone()).collect();
+            let parts = self.footers.store.get_ranges(&file.location, &ranges).await;
+            let parts = parts.map_err(LakeError::store("read", file.location.as_ref()))?;
+            let mut parts = places.into_iter().zip(parts).peekable();
+            for (group, run) in groups {
+                let mut known: BTreeMap<FieldId, Known> = BTreeMap::new();
+                while let Some((place, bytes)) = parts.next_if(|(place, _)| std::ptr::eq(place.group, group)) {
+                    let field = place.field;
+                    known.extend(place.said(bytes)?.map(|known| (field, known)));
+                }
+                if can_match(&self.query, &|field| known.get(&field)) {
+                    runs.push(run);
+                }
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Where a row group says something of the fields.
+    fn places<'a>(&self, group: &'a RowGroupMetaData) -> Vec<Place<'a>> {
+        let place = |field: &FieldId| {
+            let names =
+                |column: &&ColumnChunkMetaData| matches!(column.column_path().parts(), [name] if name == field.name());
+            let column = group.columns().iter().find(names)?;
+            let range = if field.def().kind == FieldKind::Ip { filter_of(column) } else { dictionary_of(column) }?;
+            let fits = range.end.checked_sub(range.start).is_some_and(|long| long <= LONGEST);
+            fits.then_some(Place { field: *field, group, column, range })
+        };
+        self.fields.iter().filter_map(place).collect()
+    }
+}
+
+/// Where a row group says something of a field.
+struct Place<'a> {
+    field: FieldId,
+    group: &'a RowGroupMetaData,
+    column: &'a ColumnChunkMetaData,
+    range: Range<u64>,
+}
+
+impl Place<'_> {
+    /// What these bytes say; `None` where that is nothing.
+    fn said(&self, bytes: Bytes) -> Result<Option<Known>, LakeError> {
+        let part = Part { from: self.range.start, bytes };
+        if self.field.def().kind == FieldKind::Ip {
+            return Ok(Sbbf::read_from_column_chunk(self.column, &part)?.map(Known::Filter));
+        }
+        let rows = usize::try_from(self.group.num_rows()).unwrap_or_default();
+        let mut pages = SerializedPageReader::new(Arc::new(part), self.column, rows, None)?;
+        Ok(match pages.get_next_page()? {
+            Some(Page::DictionaryPage { buf, num_values, .. }) => texts(buf, num_values).map(Known::Values),
+            _ => None,
+        })
+    }
+}
+
+/// Where its bloom filter is.
+fn filter_of(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let from = u64::try_from(column.bloom_filter_offset()?).ok()?;
+    Some(from..from.checked_add(u64::try_from(column.bloom_filter_length()?).ok()?)?)
+}
+
+/// Where its dictionary is, where all its rows are written by it.
+fn dictionary_of(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let by_it = |encoding| column.page_encoding_stats_mask().is_some_and(|mask| mask.is_only(encoding));
+    let from = u64::try_from(column.dictionary_page_offset()?).ok()?;
+    let to = u64::try_from(column.data_page_offset()).ok()?;
+    let is_text = column.column_type() == Type::BYTE_ARRAY;
+    (is_text && (by_it(Encoding::RLE_DICTIONARY) || by_it(Encoding::PLAIN_DICTIONARY))).then_some(from..to)
+}
+
+/// Values as a dictionary has them: each with its length before it (Parquet, "Plain").
+fn texts(mut bytes: Bytes, count: u32) -> Option<Vec<String>> {
+    let mut texts = Vec::new();
+    for _ in 0..count {
+        let length = usize::try_from(bytes.try_get_u32_le().ok()?).ok()?;
+        if length > bytes.len() {
+            return None;
+        }
+        texts.push(String::from_utf8(bytes.split_to(length).into()).ok()?);
+    }
+    Some(texts)
+}
+
+/// The same moments as a few runs, with what lies in the narrower gaps between them.
+fn joined(mut runs: Vec<Interval>) -> Vec<Interval> {
+    runs.sort_by_key(|run| run.from);
+    let mut apart: Vec<Interval> = Vec::new();
+    for run in runs {
+        match apart.last_mut() {
+            Some(last) if last.to >= run.from => last.to = last.to.max(run.to),
+            _ => apart.push(run),
+        }
+    }
+    let gap = |(one, next): (&Interval, &Interval)| one.to.zip(next.from).map_or(0, |(to, from)| from.since(to));
+    let cuts = cuts(&apart.iter().zip(apart.iter().skip(1)).map(gap).collect::<Vec<i64>>());
+    let mut few: Vec<Interval> = Vec::new();
+    for (at, run) in apart.into_iter().enumerate() {
+        match few.last_mut() {
+            Some(last) if cuts.binary_search(&(at - 1)).is_err() => last.to = run.to,
+            _ => few.push(run),
+        }
+    }
+    few
+}
+
+/// A part of a file, where the file has it.
+struct Part {
+    from: u64,
+    bytes: Bytes,
+}
+
+impl Part {
+    fn after(&self, start: u64) -> ParquetResult<Bytes> {
+        let skipped = start.checked_sub(self.from).and_then(|skipped| usize::try_from(skipped).ok());
+        let skipped = skipped.filter(|skipped| *skipped <= self.bytes.len());
+        Ok(self.bytes.slice(skipped.ok_or_else(|| ParquetError::EOF("before or after the part".into()))?..))
+    }
+}
+
+impl Length for Part {
+    fn len(&self) -> u64 {
+        self.from + self.bytes.len() as u64
+    }
+}
+
+impl ChunkReader for Part {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        Ok(self.after(start)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        let after = self.after(start)?;
+        if length > after.len() {
+            return Err(ParquetError::EOF("beyond the part".into()));
+        }
+        Ok(after.slice(..length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{at, batch};
+    use super::super::{Lake, LakeOptions};
+    use super::*;
+    use crate::query::parse;
+    use sakimori_model::Timestamp;
+
+    /// Twenty files of forty seconds with a minute between them; in some are user names or an address of their own.
+    async fn lake(dir: &std::path::Path) -> Lake {
+        let lake = Lake::open(LakeOptions::new(dir.join("lake"), "manager-1")).await.unwrap();
+        for file in 0..20_u64 {
+            let mut batch = batch("default", file + 1, file * 1_000, 400);
+            let name = match file {
+                3 => "Quillon",
+                7 => "QUILLON",
+                _ => "nobody",
+            };
+            if let Some(event) = batch.events.get_mut(200) {
+                event.set(sakimori_model::field::USER_NAME, name);
+                if file == 5 {
+                    event.set(sakimori_model::field::SOURCE_IP, std::net::IpAddr::from([203, 0, 113, 9]));
+                }
+            }
+            lake.ingest(batch.into()).unwrap();
+            lake.flush().await.unwrap();
+        }
+        lake
+    }
+
+    async fn seconds_of(lake: &Lake, tenant: &str, query: &str, interval: Interval) -> Option<Vec<(i64, i64)>> {
+        let query = Arc::new(parse(query).unwrap());
+        let runs = runs(&lake.inner.engine.session(), &lake.table(), tenant, interval, &query).await.unwrap();
+        let second = |time: Option<Timestamp>| time.map_or(-1, |time| time.since(at(0)) / 1_000_000);
+        runs.map(|runs| runs.iter().map(|run| (second(run.from), second(run.to))).collect())
+    }
+
+    async fn seconds(lake: &Lake, query: &str, interval: Interval) -> Option<Vec<(i64, i64)>> {
+        seconds_of(lake, "default", query, interval).await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_needle_is_looked_for_before_rows_are_read_whatever_its_case() {
+        let dir = tempfile::tempdir().unwrap();
+        let lake = lake(dir.path()).await;
+        let all = Interval::default();
+        for query in [
+            "user.name:quillon",
+            "user.name:Quill*",
+            "user.name:quillon and host.name:web1",
+            "user.name:quillon or message:nowhere",
+        ] {
+            assert_eq!(seconds(&lake, query, all).await, Some(vec![(300, 339), (700, 739)]), "{query}");
+        }
+        for query in [
+            "source.ip:203.0.113.9",
+            "source.ip:\"::ffff:203.0.113.9\"",
+            "source.ip:203.0.113.9 or user.name:nowhere",
+            "source.ip:203.0.113.9 and event.outcome:failure",
+        ] {
+            assert_eq!(seconds(&lake, query, all).await, Some(vec![(500, 539)]), "{query}");
+        }
+        for query in ["user.name:nowhere", "source.ip:203.0.113.10", "source.ip:203.0.113.9 and user.name:quillon"] {
+            assert_eq!(seconds(&lake, query, all).await, Some(vec![]), "{query}");
+        }
+        assert_eq!(seconds(&lake, "user.name:quillon and host.name:web2", all).await, Some(vec![]));
+        let early = Interval { from: None, to: Some(at(320)) };
+        assert_eq!(seconds(&lake, "user.name:quillon", early).await, Some(vec![(300, 320)]));
+        assert_eq!(seconds(&lake, "host.name:web1", all).await.map(|runs| runs.len()), Some(16));
+        // What row groups do not tell.
+        for query in [
+            "*",
+            "quillon",
+            "not user.name:quillon",
+            "user.name:quillon or source.port:7",
+            "source.port:7",
+            "source.ip:203.0.113.0/24",
+            "source.ip:203.0.113.9 or source.ip:203.0.113.0/24",
+        ] {
+            assert_eq!(seconds(&lake, query, all).await, None, "{query}");
+        }
+        assert_eq!(seconds_of(&lake, "other", "user.name:quillon", all).await, Some(vec![]));
+    }
+
+    #[test]
+    fn runs_that_meet_are_one_and_the_closest_are_joined_until_they_are_few() {
+        let run = |from: i64, to: i64| Interval { from: Some(at(from)), to: Some(at(to)) };
+        assert_eq!(joined(vec![run(5, 7), run(0, 2), run(2, 4), run(1, 3)]), [run(0, 4), run(5, 7)]);
+        let many: Vec<Interval> = (0..40).map(|number| run(number * 10, number * 10 + 1)).chain([run(9, 10)]).collect();
+        let few = joined(many.clone());
+        assert_eq!(few.len(), 16);
+        assert!(many.iter().all(|one| few.iter().any(|run| run.from <= one.from && run.to >= one.to)));
+        assert_eq!(run(0, 5).overlap(run(5, 9)), None);
+        let late = Interval { from: Some(at(3)), to: None };
+        assert_eq!((run(0, 5).overlap(late), late.overlap(run(0, 5))), (Some(run(3, 5)), Some(run(3, 5))));
+        assert_eq!(late.overlap(Interval::default()), Some(late));
+    }
+
+    #[test]
+    fn a_dictionary_that_is_cut_off_tells_nothing() {
+        let bytes = |text: &'static [u8]| Bytes::from_static(text);
+        assert_eq!(texts(bytes(b"\x02\0\0\0ab\x01\0\0\0c"), 2), Some(vec!["ab".to_owned(), "c".to_owned()]));
+        assert_eq!(texts(bytes(b"\x02\0\0\0a"), 1), None);
+        assert_eq!(texts(bytes(b"\xff\xff\xff\xff"), 1), None);
+        assert_eq!(texts(bytes(b"\x01\0\0\0\xff"), 1), None);
+        assert_eq!(texts(bytes(b""), 1), None);
+    }
+}
