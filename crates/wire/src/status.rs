@@ -144,6 +144,28 @@ pub struct ModuleStatus {
     pub detail: String,
     /// How often it was started again after a crash.
     pub restarts: u64,
+    /// Its rules, while it is on and has some.
+    #[serde(default)]
+    pub rules: Option<RulesStatus>,
+}
+
+/// Rules of a module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesStatus {
+    /// Those in use.
+    pub loaded: u64,
+    /// Those that did not load.
+    pub refused: u64,
+    /// Why the first of these did not.
+    pub why: String,
+}
+
+impl RulesStatus {
+    /// So many are in use, and these did not load.
+    pub fn new(loaded: impl TryInto<u64>, errors: &[impl std::fmt::Display]) -> Self {
+        let why = errors.first().map(ToString::to_string).unwrap_or_default();
+        Self { loaded: loaded.try_into().unwrap_or(u64::MAX), refused: errors.len() as u64, why }
+    }
 }
 
 /// State and books of one log input.

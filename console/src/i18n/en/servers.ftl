@@ -66,6 +66,13 @@ servers-rules-loaded =
         [one] { $count } rule is loaded
        *[other] { $count } rules are loaded
     }
+servers-rules-refused =
+    { $count ->
+        [one] { $count } rule did not load: { $why }
+       *[other] { $count } rules did not load, the first: { $why }
+    }
+servers-traffic = { $packets } packets judged, { $dropped } dropped
+servers-traffic-unseen = Not seen: { $encrypted } encrypted connections, { $bytes } of answers passed over, { $unjudged } packets not judged in time
 servers-restarts =
     { $count ->
         [one] Restarted once after a crash

@@ -84,7 +84,7 @@ function Head({ server }: { server: Server }) {
 
 function ModuleList({ server }: { server: Server }) {
   const text = useText();
-  const modules = [...server.modules, { id: "uplink", state: "on", lacks: "", restarts: 0, proof: server.uplink }];
+  const modules = [...server.modules, { id: "uplink", state: "on", lacks: "", restarts: 0, proof: server.uplink, rules: null, traffic: null }];
   return (
     <div className={css.modules}>
       {modules.map((module) => (
@@ -100,7 +100,9 @@ function ModuleList({ server }: { server: Server }) {
             </p>
           )}
           {module.proof && module.state !== "off" && <Proof module={module.id} proof={module.proof} />}
-          {module.lacks && <Lacks says={module.lacks} />}
+          {module.lacks && <p>{module.lacks}</p>}
+          {module.rules && <Loaded rules={module.rules} />}
+          {module.traffic && <Traffic traffic={module.traffic} />}
           {module.restarts > 0 && <p className="soft small">{text("servers-restarts", { count: module.restarts })}</p>}
         </section>
       ))}
@@ -116,11 +118,26 @@ function Proof({ module, proof }: { module: string; proof: Schemas["ProofView"] 
   return <p className="soft small">{text(`proof-by-${module}`)}{proof.took_ms != null && ` (${format.milliseconds(proof.took_ms)})`}</p>;
 }
 
-/** A module that lacks nothing says how many rules it has. */
-function Lacks({ says }: { says: string }) {
+function Loaded({ rules }: { rules: Schemas["ModuleRules"] }) {
   const text = useText();
-  const rules = /^(\d+) rules$/.exec(says)?.[1];
-  return rules ? <p className="soft small">{text("servers-rules-loaded", { count: Number(rules) })}</p> : <p>{says}</p>;
+  return (
+    <>
+      <p className="soft small">{text("servers-rules-loaded", { count: rules.loaded })}</p>
+      {rules.refused > 0 && <p>{text("servers-rules-refused", { count: rules.refused, why: rules.why })}</p>}
+    </>
+  );
+}
+
+/** What was judged, and what was not seen. */
+function Traffic({ traffic }: { traffic: Schemas["ModuleTraffic"] }) {
+  const text = useText();
+  const format = useFormat();
+  return (
+    <>
+      <p className="soft small">{text("servers-traffic", { packets: format.number(traffic.packets), dropped: format.number(traffic.dropped) })}</p>
+      <p className="soft small">{text("servers-traffic-unseen", { encrypted: format.number(traffic.encrypted), bytes: format.bytes(traffic.passed_over_bytes), unjudged: format.number(traffic.by_policy) })}</p>
+    </>
+  );
 }
 
 function Lately({ server }: { server: Server }) {

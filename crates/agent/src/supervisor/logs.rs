@@ -11,7 +11,7 @@ use sakimori_model::policy::Policy;
 use sakimori_model::{Order, field};
 use sakimori_sys::cgroup::Group;
 use sakimori_wire::ipc::{FromLogs, LogsStart, Snapshot, ToLogs};
-use sakimori_wire::status::{InputStatus, ModuleStatus};
+use sakimori_wire::status::{InputStatus, ModuleStatus, RulesStatus};
 
 use super::bundles::Files;
 use super::inputs::{Input, Inputs, MAX_INPUTS, Seen};
@@ -182,7 +182,8 @@ impl Logs {
                 },
             ),
         };
-        ModuleStatus { id: DESCRIPTOR.id.into(), state: state.into(), detail, restarts: self.backoff.restarts() }
+        let rules = (state == "on").then(|| RulesStatus::new(self.rules, &self.errors));
+        ModuleStatus { id: DESCRIPTOR.id.into(), state: state.into(), detail, restarts: self.backoff.restarts(), rules }
     }
 
     /// State of the inputs.

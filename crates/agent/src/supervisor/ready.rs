@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn module(id: &str, state: &str) -> ModuleStatus {
-        ModuleStatus { id: id.into(), state: state.into(), detail: "why".into(), restarts: 0 }
+        ModuleStatus { id: id.into(), state: state.into(), detail: "why".into(), ..Default::default() }
     }
 
     #[test]

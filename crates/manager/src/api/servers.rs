@@ -8,7 +8,7 @@ use sakimori_respond::actions::{block_address, quarantine_file};
 use sakimori_store::control::actions::{self, Filter};
 use sakimori_store::control::{Scope, alerts as notes};
 use sakimori_store::query;
-use sakimori_wire::status::AgentStatus;
+use sakimori_wire::status::{AgentStatus, ModuleStatus, RulesStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -37,12 +37,42 @@ pub struct ServerModule {
     pub id: String,
     /// `on`, `off` or `failing`.
     pub state: String,
-    /// What it lacks and what to do, or why it is failing.
+    /// What it lacks and what to do, or why it is failing; empty where its rules and figures say all.
     pub lacks: String,
     /// How often it was started again after a crash.
     pub restarts: u64,
+    /// Its rules, while it is on and has some.
+    pub rules: Option<ModuleRules>,
+    /// What it judged of the network, where that is its work and it is on.
+    pub traffic: Option<ModuleTraffic>,
     /// What its newest probe showed; absent while it is off.
     pub proof: Option<ProofView>,
+}
+
+/// Rules of a module.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModuleRules {
+    /// Those in use.
+    pub loaded: u64,
+    /// Those that did not load.
+    pub refused: u64,
+    /// Why the first of these did not.
+    pub why: String,
+}
+
+/// What intrusion prevention judged and what it did not see, since the agent's start.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModuleTraffic {
+    /// Packets that were judged.
+    pub packets: u64,
+    /// Packets that were dropped or refused.
+    pub dropped: u64,
+    /// Connections whose content is encrypted and was not seen.
+    pub encrypted: u64,
+    /// Bytes of answers that were passed over.
+    pub passed_over_bytes: u64,
+    /// Packets that went as the policy says, since nobody judged them in time.
+    pub by_policy: u64,
 }
 
 /// Rules of a host.
@@ -145,13 +175,7 @@ pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>)
         current: status.bundle == newest,
         age_seconds: opened.bundle.created.map(|created| now.since(created) / 1_000_000),
     };
-    let modules = status.modules.iter().map(|module| ServerModule {
-        id: module.id.clone(),
-        state: module.state.clone(),
-        lacks: module.detail.clone(),
-        restarts: module.restarts,
-        proof: (module.state != "off").then(|| proof::of_module(&status, &module.id, now)),
-    });
+    let modules = status.modules.iter().map(|module| module_of(&status, module, now));
     let in_effect = async |kind: &str| actions_of(&app, &caller, &id, Some(kind), &[ActionState::Done], SHOWN).await;
     let blocks = in_effect(block_address::ID).await?.into_iter().map(|action| ServerBlock {
         target: action.order.target.to_string(),
@@ -233,4 +257,24 @@ async fn alerts_of(app: &App, caller: &Caller, agent: &str) -> Result<Vec<AlertV
             alerts::view(event, note.as_ref())
         })
         .collect())
+}
+
+fn module_of(status: &AgentStatus, module: &ModuleStatus, now: Timestamp) -> ServerModule {
+    let rules = module.rules.clone().map(|RulesStatus { loaded, refused, why }| ModuleRules { loaded, refused, why });
+    let traffic = status.network.filter(|_| module.id == "intrusion_prevention" && module.state == "on");
+    ServerModule {
+        id: module.id.clone(),
+        state: module.state.clone(),
+        lacks: if rules.is_some() { String::new() } else { module.detail.clone() },
+        restarts: module.restarts,
+        rules,
+        traffic: traffic.map(|network| ModuleTraffic {
+            packets: network.packets,
+            dropped: network.dropped,
+            encrypted: network.encrypted_flows,
+            passed_over_bytes: network.passed_over_bytes,
+            by_policy: network.by_policy,
+        }),
+        proof: (module.state != "off").then(|| proof::of_module(status, &module.id, now)),
+    }
 }

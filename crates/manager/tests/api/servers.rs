@@ -2,7 +2,7 @@
 
 use sakimori_model::{Event, field};
 use sakimori_store::control::agents;
-use sakimori_wire::status::{AgentStatus, InputStatus, ModuleStatus, ProofStatus};
+use sakimori_wire::status::{AgentStatus, InputStatus, ModuleStatus, NetworkStatus, ProofStatus, RulesStatus};
 use serde_json::{Value, json};
 
 use super::support::World;
@@ -23,8 +23,15 @@ async fn a_host_is_told_in_one_answer() {
                 state: "failing".into(),
                 detail: "no fanotify; use a newer kernel".into(),
                 restarts: 2,
+                rules: None,
             },
-            ModuleStatus { id: "intrusion_prevention".into(), state: "off".into(), ..Default::default() },
+            ModuleStatus {
+                id: "intrusion_prevention".into(),
+                state: "on".into(),
+                detail: "in the agent's words".into(),
+                rules: Some(RulesStatus::new(12_u64, &["line 7: no such keyword"])),
+                ..Default::default()
+            },
         ],
         proofs: vec![ProofStatus {
             module: "uplink".into(),
@@ -34,6 +41,7 @@ async fn a_host_is_told_in_one_answer() {
             ..Default::default()
         }],
         blocks: 1,
+        network: Some(NetworkStatus { packets: 900, dropped: 7, encrypted_flows: 3, ..Default::default() }),
         ..Default::default()
     };
     let mut change = world.running.shared.control.begin().await.unwrap();
@@ -54,6 +62,11 @@ async fn a_host_is_told_in_one_answer() {
         })
         .await;
     assert_eq!((&told["version"], &told["agent"]["id"]), (&json!("1.2.3"), &json!(agent)));
+    let prevention = &told["modules"][1];
+    assert_eq!(
+        (&prevention["lacks"], &prevention["rules"], &prevention["traffic"]["encrypted"]),
+        (&json!(""), &json!({ "loaded": 12, "refused": 1, "why": "line 7: no such keyword" }), &json!(3))
+    );
     assert_eq!(
         (&told["modules"][0]["lacks"], &told["modules"][0]["proof"]["state"]),
         (&json!("no fanotify; use a newer kernel"), &json!("failing"))

@@ -110,6 +110,7 @@ impl Actions {
             state: state.into(),
             detail: self.problem.clone().unwrap_or_default(),
             restarts: 0,
+            rules: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use sakimori_host::queue_packets;
 use sakimori_model::field;
 use sakimori_model::policy::{Fail, Policy};
 use sakimori_wire::ipc_network::NetworkCounters;
-use sakimori_wire::status::{ModuleStatus, NetworkStatus};
+use sakimori_wire::status::{ModuleStatus, NetworkStatus, RulesStatus};
 
 use super::IntrusionPrevention;
 use crate::modules::intrusion_prevention::DESCRIPTOR;
@@ -30,7 +30,8 @@ impl IntrusionPrevention {
             (None, true) => ("on", self.describe()),
         };
         let restarts = self.backoff.restarts() + self.lanes.iter().map(|lane| lane.backoff.restarts()).sum::<u64>();
-        ModuleStatus { id: DESCRIPTOR.id.into(), state: state.into(), detail, restarts }
+        let rules = (state == "on").then(|| RulesStatus::new(self.loaded.0, &self.loaded.2));
+        ModuleStatus { id: DESCRIPTOR.id.into(), state: state.into(), detail, restarts, rules }
     }
 
     /// What was judged and what was not seen; `None` while it is off.
