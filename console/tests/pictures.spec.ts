@@ -15,15 +15,23 @@ const PAGES: Record<string, string> = {
   "rules-exceptions": "/rules?tab=exceptions", "rules-check": "/rules?tab=check", "rule": "/rules/ssh-brute-force", "response-waiting": "/response?tab=waiting", "response-effect": "/response?tab=effect", "response-ledger": "/response?tab=ledger",
   "response-executions": "/response?tab=executions", "response-playbooks": "/response?tab=playbooks", "response-allow": "/response?tab=allow",
   "playbook": "/response/playbooks/test-asks-first", "playbook-dry": "/response/playbooks/test-asks-first?tab=dry-run", "playbook-past": "/response/playbooks/test-asks-first?tab=past", "sources": "/sources", "account": "/settings", "users": "/settings?tab=users", "tokens": "/settings?tab=tokens",
-  "notifications": "/settings?tab=notifications", "cloud": "/settings?tab=cloud", "bouncers": "/settings?tab=bouncers", "secrets": "/settings?tab=secrets", "backup": "/settings?tab=backup", "audit": "/settings?tab=audit", "lost": "/nowhere",
+  "notifications": "/settings?tab=notifications", "bouncers": "/settings?tab=bouncers", "secrets": "/settings?tab=secrets", "audit": "/settings?tab=audit", "lost": "/nowhere",
 };
-const EMPTY = { name: "test-empty-admin", tenant: "test-empty" };
+/** What is there only for who is over all tenants. */
+const OVER_ALL: Record<string, string> = { "now": "/", "account": "/settings", "users": "/settings?tab=users", "cloud": "/settings?tab=cloud", "backup": "/settings?tab=backup" };
+type Who = { name: string; tenant?: string; password: string };
+const EMPTY = { name: "test-empty-admin", tenant: "test-empty", password: PASSWORD };
+const KINDS: Record<string, [Who, Record<string, string>]> = {
+  full: [{ name: "test-admin", tenant: "default", password: PASSWORD }, PAGES],
+  empty: [EMPTY, PAGES],
+  all: [{ name: "admin", password: process.env.SAKIMORI_TEST_ADMIN ?? "" }, OVER_ALL],
+};
 
 /** A browser that is signed in and as somebody likes it. */
-async function opened(browser: Browser, who: { name: string; tenant: string }, language: "en" | "ja", theme: "light" | "dark"): Promise<Page> {
+async function opened(browser: Browser, who: Who, language: "en" | "ja", theme: "light" | "dark"): Promise<Page> {
   const context = await browser.newContext({ locale: language === "en" ? "en-GB" : "ja-JP", timezoneId: "Asia/Tokyo", colorScheme: theme, reducedMotion: "reduce" });
   const page = await context.newPage();
-  const answer = await page.request.post(`${server()}/api/v1/session`, { headers: { origin: server() }, data: { ...who, password: PASSWORD, browser: true } });
+  const answer = await page.request.post(`${server()}/api/v1/session`, { headers: { origin: server() }, data: { ...who, browser: true } });
   expect(answer.status()).toBe(201);
   return page;
 }
@@ -40,7 +48,7 @@ test.beforeAll(async ({ browser }) => {
   const page = await browser.newPage();
   const headers = { authorization: `Bearer ${await overAll(page.request)}` };
   await page.request.post(`${server()}/api/v1/tenants`, { headers, data: { id: EMPTY.tenant, name: "Empty" } });
-  await page.request.post(`${server()}/api/v1/users`, { headers, data: { ...EMPTY, password: PASSWORD, role: "admin" } });
+  await page.request.post(`${server()}/api/v1/users`, { headers, data: { ...EMPTY, role: "admin" } });
   await page.request.post(`${server()}/api/v1/users`, { headers, data: { name: "test-crowd-admin", tenant: CROWD.tenant, password: PASSWORD, role: "admin" } });
   for (let host = 100; host < 112; host++) attack(`203.0.113.${host}`, ["root", "admin", "deploy"][host % 3]);
   for (let number = 0; number < 40; number++) visit(["/", "/login", "/list?q=1+union+select+1,2", "/../../etc/passwd"][number % 4]!, "Mozilla/5.0", `198.51.100.${number}`);
@@ -50,13 +58,13 @@ test.beforeAll(async ({ browser }) => {
   await page.close();
 });
 
-for (const [kind, who] of [["full", { name: "test-admin", tenant: "default" }], ["empty", EMPTY]] as const) {
+for (const [kind, [who, pages]] of Object.entries(KINDS)) {
   for (const language of ["en", "ja"] as const) {
     for (const theme of ["light", "dark"] as const) {
       test(`${kind}, ${language}, ${theme}`, async ({ browser }) => {
         test.setTimeout(1_200_000);
         const page = await opened(browser, who, language, theme);
-        for (const [name, path] of Object.entries(PAGES)) {
+        for (const [name, path] of Object.entries(pages)) {
           await page.goto(server() + path);
           for (const width of [1280, 390]) await take(page, `${kind}-${name}-${language}-${theme}-${width}`, width);
         }

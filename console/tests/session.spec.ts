@@ -60,3 +60,11 @@ test("the palette goes everywhere by keyboard", async ({ page }) => {
   await page.keyboard.press("r");
   await expect(page.getByRole("heading", { level: 1, name: "Rules" })).toBeVisible();
 });
+
+test("an address without a page says so, and leads back", async ({ page }) => {
+  await signIn(page, "viewer");
+  await page.goto(`${server()}/nowhere`);
+  await expect(page.getByRole("heading", { level: 1, name: "There is no such page" })).toBeVisible();
+  await page.getByRole("button", { name: "Back" }).click();
+  await expect(page.getByRole("heading", { level: 1, name: "Now" })).toBeVisible();
+});

@@ -9,7 +9,8 @@ import { Empty, Fault } from "../parts/State";
 export function Lost() {
   const text = useText();
   const error = useRouteError();
-  if (error !== undefined && !isRouteErrorResponse(error)) {
+  // Where nothing was thrown it is null.
+  if (error != null && !isRouteErrorResponse(error)) {
     return (
       <Page title={text("page-broken")}>
         <Fault error={error} onRetry={() => location.reload()} />
