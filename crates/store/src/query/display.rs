@@ -106,7 +106,7 @@ fn write_scalar(f: &mut Formatter<'_>, value: &Scalar) -> fmt::Result {
 /// A form: quoted where it has no wildcard; else bare, with whatever is special escaped.
 fn write_form(f: &mut Formatter<'_>, form: &Wildcard) -> fmt::Result {
     if let Some(text) = form.as_literal() {
-        return quoted(f, &text);
+        return quoted(f, text);
     }
     for part in form.parts() {
         match part {

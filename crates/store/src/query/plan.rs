@@ -16,7 +16,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::array::{Array, ArrayAccessor, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
@@ -188,27 +189,19 @@ impl ScalarUDFImpl for LeafTest {
         let found = match (self.source, &arrays[..]) {
             (Source::Id, [batch, index]) => self.ids(batch, index)?,
             (Source::Column, [column]) => self.column(column)?,
-            (Source::ColumnOrRest, [column, rest]) => {
-                let mut found = self.column(column)?;
-                self.rest(rest, Some(column), &mut found)?;
-                found
-            }
-            (Source::Rest, [rest]) => {
-                let mut found = vec![false; rest.len()];
-                self.rest(rest, None, &mut found)?;
-                found
-            }
+            (Source::ColumnOrRest, [column, rest]) => self.rest(rest, Some((column, self.column(column)?)))?,
+            (Source::Rest, [rest]) => self.rest(rest, None)?,
             _ => return Err(exec_datafusion_err!("a search test was called with other columns")),
         };
         if all_scalar {
-            return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(found.first().copied())));
+            return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(found.iter().next())));
         }
-        Ok(ColumnarValue::Array(Arc::new(BooleanArray::from(found))))
+        Ok(ColumnarValue::Array(Arc::new(BooleanArray::new(found, None))))
     }
 }
 
 impl LeafTest {
-    fn ids(&self, batch: &ArrayRef, index: &ArrayRef) -> Result<Vec<bool>> {
+    fn ids(&self, batch: &ArrayRef, index: &ArrayRef) -> Result<BooleanBuffer> {
         let (batch, index) = (text_column(batch)?, cast(index, &DataType::Int64)?);
         let (batch, index) = (batch.as_string::<i32>(), index.as_primitive::<Int64Type>());
         Ok(batch
@@ -221,69 +214,68 @@ impl LeafTest {
             .collect())
     }
 
-    fn column(&self, column: &ArrayRef) -> Result<Vec<bool>> {
+    fn column(&self, column: &ArrayRef) -> Result<BooleanBuffer> {
         let test = &self.test;
         if matches!(test, Test::Exists) && !matches!(column.data_type(), DataType::List(_)) {
-            return Ok((0..column.len()).map(|row| column.is_valid(row)).collect());
+            return Ok(BooleanBuffer::collect_bool(column.len(), |row| column.is_valid(row)));
         }
         let ip = self.field.kind() == Some(FieldKind::Ip);
         if let (Test::Is(Scalar::Text(wanted)), DataType::Utf8, false) = (test, column.data_type(), ip) {
-            return Ok(each(column.as_string::<i32>().iter(), |text| equal(text, wanted)));
+            return Ok(each(column.as_string::<i32>(), |text| equal(text, wanted)));
         }
         let text = |text: &str| text_matches(&self.field, test, text);
         if let (Test::Within(network), DataType::Utf8, true) = (test, column.data_type(), ip) {
             // How it begins tells of most that they are not in it, without parsing them.
             let begins = beginning(network);
             let can_be = |address: &str| address.starts_with(&begins) || address.starts_with("::");
-            return Ok(each(column.as_string::<i32>().iter(), |address| can_be(address) && text(address)));
+            return Ok(each(column.as_string::<i32>(), |address| can_be(address) && text(address)));
         }
         Ok(match column.data_type() {
             DataType::List(_) => {
                 let lists = column.as_list::<i32>();
-                let mut found = Vec::with_capacity(lists.len());
+                let mut found = BooleanBufferBuilder::new(lists.len());
                 for list in lists.iter() {
-                    found.push(match list {
+                    found.append(match list {
                         Some(list) => text_column(&list)?.as_string::<i32>().iter().flatten().any(text),
                         None => false,
                     });
                 }
-                found
+                found.finish()
             }
-            DataType::Int64 => each(column.as_primitive::<Int64Type>().iter(), |number| test.cell(Cell::Long(number))),
-            DataType::Float64 => {
-                each(column.as_primitive::<Float64Type>().iter(), |number| test.cell(Cell::Double(number)))
-            }
-            DataType::Boolean => each(column.as_boolean().iter(), |flag| test.cell(Cell::Bool(flag))),
+            DataType::Int64 => each(column.as_primitive::<Int64Type>(), |number| test.cell(Cell::Long(number))),
+            DataType::Float64 => each(column.as_primitive::<Float64Type>(), |number| test.cell(Cell::Double(number))),
+            DataType::Boolean => each(column.as_boolean(), |flag| test.cell(Cell::Bool(flag))),
             DataType::Timestamp(TimeUnit::Microsecond, _) => {
-                each(column.as_primitive::<TimestampMicrosecondType>().iter(), |micros| {
+                each(column.as_primitive::<TimestampMicrosecondType>(), |micros| {
                     test.cell(Cell::Date(Timestamp::from_micros(micros)))
                 })
             }
-            DataType::Date32 => {
-                each(column.as_primitive::<Date32Type>().iter(), |day| test.cell(Cell::Long(i64::from(day))))
-            }
-            _ => each(text_column(column)?.as_string::<i32>().iter(), text),
+            DataType::Date32 => each(column.as_primitive::<Date32Type>(), |day| test.cell(Cell::Long(i64::from(day)))),
+            _ => each(text_column(column)?.as_string::<i32>(), text),
         })
     }
 
-    fn rest(&self, rest: &ArrayRef, column: Option<&ArrayRef>, found: &mut [bool]) -> Result<()> {
+    /// What was found in the column; of rows that have nothing there, what their rest says.
+    fn rest(&self, rest: &ArrayRef, column: Option<(&ArrayRef, BooleanBuffer)>) -> Result<BooleanBuffer> {
         let rest = text_column(rest)?;
         let rest = rest.as_string::<i32>();
         let key = memchr::memmem::Finder::new(&self.key);
-        for (row, found) in found.iter_mut().enumerate() {
-            if rest.is_null(row) || column.is_some_and(|column| column.is_valid(row)) {
-                continue;
+        Ok(BooleanBuffer::collect_bool(rest.len(), |row| match &column {
+            Some((column, found)) if column.is_valid(row) => found.value(row),
+            _ if rest.is_null(row) => false,
+            _ => {
+                let text = rest.value(row);
+                key.find(text.as_bytes()).is_some() && field_matches(&rest_event(text), &self.field, &self.test)
             }
-            let text = rest.value(row);
-            *found = key.find(text.as_bytes()).is_some() && field_matches(&rest_event(text), &self.field, &self.test);
-        }
-        Ok(())
+        }))
     }
 }
 
 /// Does a text that a column has for the field match?
 pub(crate) fn text_matches(field: &FieldRef, test: &Test, text: &str) -> bool {
-    match (field.kind() == Some(FieldKind::Ip)).then(|| text.parse::<IpAddr>()) {
+    // A form is held against the address as the address type writes it, which is how the column has it.
+    let by_form = matches!(test, Test::Contains(_) | Test::Like(_));
+    match (!by_form && field.kind() == Some(FieldKind::Ip)).then(|| text.parse::<IpAddr>()) {
         Some(Ok(ip)) => test.cell(Cell::Ip(ip)),
         _ => test.cell(Cell::Text(text)),
     }
@@ -296,8 +288,12 @@ fn beginning(network: &Network) -> String {
     address.octets().iter().take(whole).map(|octet| format!("{octet}.")).collect()
 }
 
-fn each<T>(values: impl Iterator<Item = Option<T>>, test: impl Fn(T) -> bool) -> Vec<bool> {
-    values.map(|value| value.is_some_and(&test)).collect()
+/// Which values are there and pass the test.
+fn each<A: ArrayAccessor>(column: A, test: impl Fn(A::Item) -> bool) -> BooleanBuffer {
+    match column.nulls() {
+        None => BooleanBuffer::collect_bool(column.len(), |row| test(column.value(row))),
+        Some(there) => BooleanBuffer::collect_bool(column.len(), |row| there.is_valid(row) && test(column.value(row))),
+    }
 }
 
 pub(super) fn text_column(column: &ArrayRef) -> Result<ArrayRef> {

@@ -6,6 +6,8 @@
 pub struct Wildcard {
     /// Lower case.
     parts: Vec<Part>,
+    /// Its text, where it has no wildcard.
+    literal: Option<String>,
 }
 
 /// One step of a pattern.
@@ -30,7 +32,11 @@ impl Wildcard {
                 other => out.push(other),
             }
         }
-        Self { parts: out }
+        let char_of = |part: &Part| match part {
+            Part::Char(c) => Some(*c),
+            Part::One | Part::Many => None,
+        };
+        Self { literal: out.iter().map(char_of).collect(), parts: out }
     }
 
     /// A text without wildcards.
@@ -49,14 +55,8 @@ impl Wildcard {
     }
 
     /// Its text, where it has no wildcard.
-    pub fn as_literal(&self) -> Option<String> {
-        self.parts
-            .iter()
-            .map(|part| match part {
-                Part::Char(c) => Some(*c),
-                _ => None,
-            })
-            .collect()
+    pub fn as_literal(&self) -> Option<&str> {
+        self.literal.as_deref()
     }
 
     /// Is the whole text of this form?
@@ -71,7 +71,7 @@ impl Wildcard {
 
     /// Does the text contain it?
     pub fn is_in(&self, text: &str) -> bool {
-        if let Some(needle) = self.as_literal().filter(|needle| needle.is_ascii()) {
+        if let Some(needle) = self.literal.as_deref().filter(|needle| needle.is_ascii()) {
             return contains_ascii(text.as_bytes(), needle.as_bytes());
         }
         let mut parts = vec![Part::Many];
