@@ -46,7 +46,7 @@ steps:
     expiry: 1h
 `;
 
-/** A tenant with a lake of its own: so many made-up events of hosts that are not there; SAKIMORI_CROWD=10000000 and programs of a release show a large one. */
+/** A tenant with a lake of its own: so many made-up events of hosts that are not there; SAKIMORI_CROWD sets how many. */
 export const CROWD = { tenant: "test-crowd", events: Number(process.env.SAKIMORI_CROWD ?? 12_000) };
 
 /** What `up` finds and leaves as it is, besides the addresses. */

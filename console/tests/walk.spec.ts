@@ -38,6 +38,7 @@ async function arrive(page: Page, printed: string) {
   const address = /its console is at (\S+)/.exec(printed)![1]!;
   const [, name, password] = /first user: (\S+)\s+password \(shown once\): (\S+)/.exec(printed)!;
   await page.goto(address);
+  await expect(page.getByLabel("Password")).toBeVisible();
   await picture(page, "1-sign-in");
   await page.getByLabel("Name").fill(name!);
   await page.getByLabel("Password").fill(password!);
