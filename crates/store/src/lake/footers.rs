@@ -78,8 +78,7 @@ pub(super) async fn filled(
         if upkeep::place(&file).is_none_or(|(of, _)| of != tenant) {
             continue;
         }
-        let whole = span_of(&file).map(|span| Interval { from: Some(span.least), to: Some(span.most.plus_micros(1)) });
-        let whole = whole.unwrap_or_default();
+        let whole = span_of(&file).map(|span| span.interval()).unwrap_or_default();
         if !touches(whole) {
             continue;
         }

@@ -66,8 +66,7 @@ pub(super) async fn runs(
         if upkeep::place(&file).is_none_or(|(of, _)| of != tenant) {
             continue;
         }
-        let Some(span) = span_of(&file) else { return Ok(None) };
-        let run = Interval { from: Some(span.least), to: Some(span.most.plus_micros(1)) };
+        let Some(run) = span_of(&file).map(|span| span.interval()) else { return Ok(None) };
         match (run.overlap(interval), is_whole_file(&file)) {
             (None, _) => {}
             // Something of its columns may be in the rest.
@@ -373,6 +372,8 @@ mod tests {
             "user.name:quillon or source.port:7",
             "source.port:7",
             "source.ip:203.0.113.0/24",
+            // Too many fields.
+            "user.name:x and host.name:x and event.outcome:x and event.dataset:x and process.name:x",
             "source.ip:203.0.113.9 or source.ip:203.0.113.0/24",
         ] {
             assert_eq!(seconds(&lake, query, all).await, None, "{query}");

@@ -40,6 +40,30 @@ async fn walk(lake: &Lake, query: &Expr, interval: Interval, order: Order) -> Ve
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_has_what_few_rows_have_on_disk_and_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let lake = Lake::open(LakeOptions::new(dir.path().join("lake"), "manager-1")).await.unwrap();
+    for sequence in 0..3 {
+        let mut batch = batch("default", sequence + 1, sequence * 40, 40);
+        let event = batch.events.get_mut(7).unwrap();
+        match sequence {
+            0 => event.set(f::PROCESS_COMMAND_LINE, "rare -x"),
+            1 => event.push(f::TAGS, "rare"),
+            _ => event.set(f::FILE_PATH, "/rare"),
+        }
+        lake.ingest(batch.into()).unwrap();
+        if sequence < 2 {
+            lake.flush().await.unwrap();
+        }
+    }
+    let found = lake.search("default", &Expr::All, Interval::default(), 200, None).await.unwrap();
+    let with = |field| found.hits.iter().filter(move |hit| hit.event.get(field).is_some()).count();
+    assert_eq!(found.hits.len(), 120);
+    assert_eq!([f::PROCESS_COMMAND_LINE, f::TAGS, f::FILE_PATH].map(with), [1, 1, 1]);
+    assert_eq!([f::SOURCE_IP, f::MESSAGE, f::EVENT_CATEGORY].map(with), [120, 120, 120]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_cover_everything_once_in_either_order() {
     let dir = tempfile::tempdir().unwrap();
     let lake = lake(dir.path()).await;

@@ -31,6 +31,13 @@ pub(super) struct FileSpan {
     pub rows: u64,
 }
 
+impl FileSpan {
+    /// All its rows are in it.
+    pub fn interval(&self) -> Interval {
+        Interval { from: Some(self.least), to: Some(self.most.plus_micros(1)) }
+    }
+}
+
 /// The files of a tenant; `None` where the statistics of one are missing.
 pub(super) fn spans(table: &DeltaTable, tenant: &str) -> Result<Option<Vec<FileSpan>>, LakeError> {
     let mut spans = Vec::new();
