@@ -28,7 +28,7 @@ const PARTS: &[&str] = &["spool/journal", "spool/streams.json", "ledger", "polic
 const ORDERS: &[u8] = b"SKO1";
 
 fn sets() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    "tests/golden".into()
 }
 
 fn all() -> Vec<PathBuf> {

@@ -40,6 +40,9 @@ pub struct Options {
     /// A Python with the package `duckdb`; without it nothing is measured beside.
     #[arg(long)]
     python: Option<PathBuf>,
+    /// Only searches whose name begins with this, as `needle`.
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 /// What one question took, and what was found.
@@ -95,7 +98,12 @@ async fn questions(
         ("needle: text", "\"quillon-7f3\"".to_owned()),
     ] {
         let query = page(&text)?;
-        out.push((name, took(rounds, || first(query.clone())).await?));
+        if name.starts_with(&options.only) {
+            out.push((name, took(rounds, || first(query.clone())).await?));
+        }
+    }
+    if !options.only.is_empty() {
+        return Ok(out);
     }
     let width = width_for(from, to, 60);
     let counted = || async {

@@ -27,7 +27,7 @@ fn main() {
 }
 
 fn folder() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz"))
+    Path::new("../../fuzz")
 }
 
 fn inputs(target: &str) -> Vec<std::path::PathBuf> {

@@ -490,22 +490,21 @@ mod tests {
 
     #[test]
     fn every_rule_of_ours_is_found_by_its_id() {
-        let files: BTreeMap<String, Vec<u8>> =
-            std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../content/sigma"))
-                .unwrap()
-                .flat_map(|entry| {
-                    let path = entry.unwrap().path();
-                    let inner: Vec<_> = match path.is_dir() {
-                        true => std::fs::read_dir(&path).unwrap().map(|one| one.unwrap().path()).collect(),
-                        false => vec![path],
-                    };
-                    inner
-                })
-                .filter(|path| path.is_file())
-                .map(|path| {
-                    (format!("sigma/{}", path.file_name().unwrap().to_string_lossy()), std::fs::read(&path).unwrap())
-                })
-                .collect();
+        let files: BTreeMap<String, Vec<u8>> = std::fs::read_dir("../../content/sigma")
+            .unwrap()
+            .flat_map(|entry| {
+                let path = entry.unwrap().path();
+                let inner: Vec<_> = match path.is_dir() {
+                    true => std::fs::read_dir(&path).unwrap().map(|one| one.unwrap().path()).collect(),
+                    false => vec![path],
+                };
+                inner
+            })
+            .filter(|path| path.is_file())
+            .map(|path| {
+                (format!("sigma/{}", path.file_name().unwrap().to_string_lossy()), std::fs::read(&path).unwrap())
+            })
+            .collect();
         let (detector, _) = crate::Detector::from_files(&files, crate::Options::default());
         let mut seen = 0;
         for info in detector.rules() {

@@ -9,7 +9,7 @@ use sakimori_detect::{Detector, LogSource, Normaliser, Options, cases};
 
 fn content() -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
-    read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../content")), "", &mut files);
+    read(Path::new("../../content"), "", &mut files);
     files
 }
 

@@ -2,14 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sakimori_network::testcases::{self, Case, Cut, Outcome};
 use sakimori_network::{Action, LoadOptions, RuleSet};
 
 fn files(ending: &str) -> BTreeMap<String, String> {
-    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../content/network");
+    let folder = "../../content/network";
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let wanted = paths.filter(|path| path.extension().is_some_and(|end| end == ending));
     wanted

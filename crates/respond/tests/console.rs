@@ -9,7 +9,7 @@ use std::path::Path;
 use sakimori_respond::actions::CATALOG;
 
 fn read(file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../console/src").join(file);
+    let path = Path::new("../../console/src").join(file);
     fs::read_to_string(&path).unwrap_or_else(|problem| panic!("{}: {problem}", path.display()))
 }
 

@@ -22,8 +22,7 @@ const FEWEST_LINES: usize = 5;
 
 /// Runs everything over `/content` and prints a summary.
 pub fn run() -> anyhow::Result<()> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../content");
-    let report = check(&read_dir(root.as_ref())?)?;
+    let report = check(&read_dir(&crate::tidy::root().join("content"))?)?;
     for failure in &report.failures {
         eprintln!("{failure}");
     }

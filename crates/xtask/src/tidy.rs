@@ -129,8 +129,9 @@ struct Package {
     uses: Vec<String>,
 }
 
-fn root() -> PathBuf {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).to_owned()
+/// The folder of the tree. Cargo tells it when it runs: clones may share their build cache.
+pub fn root() -> PathBuf {
+    Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../..")
 }
 
 fn cargo(arguments: &[&str]) -> anyhow::Result<String> {

@@ -35,8 +35,8 @@ use engine::{Engine, Made};
 use feed::{Feed, Step};
 use tail::CHUNK;
 
-/// A look at all files without having been told.
-const BACKSTOP: Duration = Duration::from_millis(100);
+/// A look at all files without having been told: what is written over a network or through a mapping is not.
+const BACKSTOP: Duration = SECOND;
 /// Between two snapshots while there is something new, at least.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(10);
 /// As many times as long as a snapshot took comes no other: many open windows must not eat the processor.

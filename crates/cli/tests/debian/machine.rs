@@ -35,7 +35,7 @@ pub struct Debian {
 
 /// The folder of the tree.
 pub fn tree() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new("../..").canonicalize().unwrap()
 }
 
 /// The folder of the programs.

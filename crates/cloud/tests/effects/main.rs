@@ -24,7 +24,7 @@ mod rights;
 mod world;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ fn main() {
     let mut command = Command::new(&program);
     let (mut simulator, address) = started(command.args(["-H", "127.0.0.1", "-p"]));
     let mut command = Command::new(program.with_file_name("python3"));
-    let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/aws-fake.py");
+    let fake = "../../tools/aws-fake.py";
     let (mut fake, desktops) = started(command.arg(fake));
     let outcome = Command::new(std::env::current_exe().unwrap())
         .args(std::env::args_os().skip(1))

@@ -46,7 +46,7 @@ pub fn start(simulator: SocketAddr, fake: SocketAddr, whole: bool) {
     let front = Front::start(simulator, fake);
     let python = Path::new(&std::env::var_os("SAKIMORI_MOTO").unwrap()).with_file_name("python3");
     let mut process = Command::new(python)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/effects/reader.py"))
+        .arg("tests/effects/reader.py")
         .args([format!("http://{simulator}"), format!("http://{}", front.address)])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

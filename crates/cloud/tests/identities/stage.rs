@@ -69,7 +69,7 @@ impl Stage {
         let mut simulator = Command::new(&program);
         simulator.args(["-H", "127.0.0.1", "-p", &of_simulator.to_string()]);
         let mut fake = Command::new(&python);
-        fake.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/aws-fake.py")).arg(of_fake.to_string());
+        fake.arg("../../tools/aws-fake.py").arg(of_fake.to_string());
         let running = [start(&mut simulator, of_simulator), start(&mut fake, of_fake)];
         let fake = format!("127.0.0.1:{of_fake}");
         let routes = ["codepipeline:*", "wafv2:ListResourcesForWebACL", "iam:SimulatePrincipalPolicy"];
@@ -127,7 +127,7 @@ impl Stage {
 }
 
 fn here(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/identities").join(name)
+    Path::new("tests/identities").join(name)
 }
 
 /// An order of an action on a resource.

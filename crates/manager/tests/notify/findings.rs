@@ -26,7 +26,7 @@ impl Cloud {
         let simulator = simulator(test)?;
         let python = PathBuf::from(std::env::var_os("SAKIMORI_MOTO").unwrap()).with_file_name("python3");
         let port = port();
-        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/aws-fake.py");
+        let program = "../../tools/aws-fake.py";
         let mut command = Command::new(&python);
         command.args([program, &port.to_string(), simulator.url.trim_start_matches("http://")]);
         let fake = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

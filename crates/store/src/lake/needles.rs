@@ -1,13 +1,13 @@
 //! Where a search can find something at all, told by what each row group says of its columns before a row is read:
 //!
-//! - a column with few values keeps each of them once, in a dictionary before its rows: kilobytes, in which a needle is
-//!   found whatever the case it was written in;
-//! - a column of addresses, which are many, has a bloom filter of them, which tells of one address.
+//! - a column keeps each of its values once, in a dictionary before its rows, unless they are very many: kilobytes, in
+//!   which a needle is found whatever the case it was written in, and a network by any of its addresses;
+//! - a column of addresses has a bloom filter of them, too, which is smaller and tells of one address.
 //!
 //! What neither tells counts as found. The answer is times: files are sorted by time, so that a row group is a run of it,
 //! and a search that asks for these runs alone leaves all other row groups and files out by their statistics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -32,14 +32,14 @@ use super::search::Interval;
 use super::slices::{cuts, span_of};
 use super::view::is_whole_file;
 use super::{LakeError, upkeep};
-use crate::query::{Expr, FieldRef, Test, address_texts, text_matches};
+use crate::query::{Expr, FieldRef, Test, address_texts, text_test};
 
 /// Longest dictionary, or bloom filter, that is looked into.
 const LONGEST: u64 = 1 << 20;
 /// Row groups of a file that are looked into at the same time.
 const GROUPS: usize = 4;
-/// Most fields that are looked into.
-const FIELDS: usize = 4;
+/// Most dictionaries and filters of a row group that are looked into.
+const SIGNS: usize = 4;
 /// Files that are looked into at the same time.
 const AT_ONCE: usize = 8;
 
@@ -52,13 +52,11 @@ pub(super) async fn runs(
     interval: Interval,
     query: &Arc<Expr>,
 ) -> Result<Option<Vec<Interval>>, LakeError> {
-    let mut fields = Vec::new();
-    looked_into(query, &mut fields);
-    fields.sort_unstable();
-    fields.dedup();
+    let mut signs = BTreeSet::new();
+    looked_into(query, &mut signs);
     // With no value in any of them nothing may match: otherwise they do not tell.
-    let nothing = Known::Values(Vec::new());
-    if fields.is_empty() || fields.len() > FIELDS || can_match(query, &|_| Some(&nothing)) {
+    let nothing = Known::Values(Dictionary::default());
+    if signs.is_empty() || signs.len() > SIGNS || can_match(query, &|_| Some(&nothing)) {
         return Ok(None);
     }
     let (mut found, mut whole) = (Vec::new(), Vec::new());
@@ -74,7 +72,7 @@ pub(super) async fn runs(
             (Some(run), true) => whole.push((object(table, &file)?, run)),
         }
     }
-    let look = Arc::new(Look { footers: Footers::new(session, table), query: Arc::clone(query), fields });
+    let look = Arc::new(Look { footers: Footers::new(session, table), query: Arc::clone(query), signs });
     let mut looks = JoinSet::new();
     for (object, run) in whole {
         if looks.len() >= AT_ONCE
@@ -95,39 +93,51 @@ fn looked<T>(of_file: Result<Result<T, LakeError>, tokio::task::JoinError>) -> R
     of_file.unwrap_or_else(|error| Err(LakeError::Internal(error.to_string())))
 }
 
-/// The fields of a search that row groups tell of.
-fn looked_into(query: &Expr, fields: &mut Vec<FieldId>) {
+/// What tells whether a row group has a needle: the column of this field, by its dictionary or by its filter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Sign {
+    Dictionary(FieldId),
+    Filter(FieldId),
+}
+
+/// The signs by which row groups tell of a search.
+fn looked_into(query: &Expr, signs: &mut BTreeSet<Sign>) {
     match query {
-        Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| looked_into(part, fields)),
-        Expr::Field(field, test) => fields.extend(told(field, test)),
+        Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| looked_into(part, signs)),
+        Expr::Field(field, test) => signs.extend(sign(field, test)),
         Expr::Not(_) | Expr::All | Expr::Text(_) => {}
     }
 }
 
-/// The field, where row groups tell of such a test of it: it has a column of one text, filled from events, and an address
-/// is asked for as a whole.
-fn told(field: &FieldRef, test: &Test) -> Option<FieldId> {
+/// What tells of such a test of the field: of a column of one text, filled from events.
+fn sign(field: &FieldRef, test: &Test) -> Option<Sign> {
     let id = field.known().filter(|id| column_of_catalog(*id))?;
     let column = layout().column(id).and_then(|at| layout().columns.get(at))?;
-    let is_text = matches!(column.kind, Kind::Text);
-    (is_text && (id.def().kind != FieldKind::Ip || address_texts(test).is_some())).then_some(id)
+    let is_address = id.def().kind == FieldKind::Ip;
+    match column.kind {
+        Kind::Text if is_address && address_texts(test).is_some() => Some(Sign::Filter(id)),
+        // Nearly every row group has an address, and its dictionary is long.
+        Kind::Text if is_address && matches!(test, Test::Exists) => None,
+        Kind::Text => Some(Sign::Dictionary(id)),
+        _ => None,
+    }
 }
 
 /// What a row group says of a column.
 enum Known {
     /// All its values.
-    Values(Vec<String>),
+    Values(Dictionary),
     /// Which values it does not have.
     Filter(Sbbf),
 }
 
 /// Can a row match whose columns have no other values than these? Of a column of which nothing is known, it can.
-fn can_match<'a>(query: &Expr, known: &impl Fn(FieldId) -> Option<&'a Known>) -> bool {
+fn can_match<'a>(query: &Expr, known: &impl Fn(Sign) -> Option<&'a Known>) -> bool {
     match query {
         Expr::And(parts) => parts.iter().all(|part| can_match(part, known)),
         Expr::Or(parts) => parts.iter().any(|part| can_match(part, known)),
-        Expr::Field(field, test) => match told(field, test).and_then(known) {
-            Some(Known::Values(values)) => values.iter().any(|value| text_matches(field, test, value)),
+        Expr::Field(field, test) => match sign(field, test).and_then(known) {
+            Some(Known::Values(dictionary)) => dictionary.can_have(text_test(field, test)),
             Some(Known::Filter(filter)) => {
                 address_texts(test).is_none_or(|texts| texts.iter().any(|text| filter.check(text.as_str())))
             }
@@ -141,7 +151,7 @@ fn can_match<'a>(query: &Expr, known: &impl Fn(FieldId) -> Option<&'a Known>) ->
 struct Look {
     footers: Footers,
     query: Arc<Expr>,
-    fields: Vec<FieldId>,
+    signs: BTreeSet<Sign>,
 }
 
 impl Look {
@@ -158,12 +168,12 @@ impl Look {
             let parts = parts.map_err(LakeError::store("read", file.location.as_ref()))?;
             let mut parts = places.into_iter().zip(parts).peekable();
             for (group, run) in groups {
-                let mut known: BTreeMap<FieldId, Known> = BTreeMap::new();
+                let mut known: BTreeMap<Sign, Known> = BTreeMap::new();
                 while let Some((place, bytes)) = parts.next_if(|(place, _)| std::ptr::eq(place.group, group)) {
-                    let field = place.field;
-                    known.extend(place.said(bytes)?.map(|known| (field, known)));
+                    let sign = place.sign;
+                    known.extend(place.said(bytes)?.map(|known| (sign, known)));
                 }
-                if can_match(&self.query, &|field| known.get(&field)) {
+                if can_match(&self.query, &|sign| known.get(&sign)) {
                     runs.push(run);
                 }
             }
@@ -171,23 +181,27 @@ impl Look {
         Ok(runs)
     }
 
-    /// Where a row group says something of the fields.
+    /// Where a row group has the signs.
     fn places<'a>(&self, group: &'a RowGroupMetaData) -> Vec<Place<'a>> {
-        let place = |field: &FieldId| {
+        let place = |sign: &Sign| {
+            let (Sign::Dictionary(field) | Sign::Filter(field)) = sign;
             let names =
                 |column: &&ColumnChunkMetaData| matches!(column.column_path().parts(), [name] if name == field.name());
             let column = group.columns().iter().find(names)?;
-            let range = if field.def().kind == FieldKind::Ip { filter_of(column) } else { dictionary_of(column) }?;
+            let range = match sign {
+                Sign::Dictionary(_) => dictionary_of(column),
+                Sign::Filter(_) => filter_of(column),
+            }?;
             let fits = range.end.checked_sub(range.start).is_some_and(|long| long <= LONGEST);
-            fits.then_some(Place { field: *field, group, column, range })
+            fits.then_some(Place { sign: *sign, group, column, range })
         };
-        self.fields.iter().filter_map(place).collect()
+        self.signs.iter().filter_map(place).collect()
     }
 }
 
-/// Where a row group says something of a field.
+/// Where a row group has a sign.
 struct Place<'a> {
-    field: FieldId,
+    sign: Sign,
     group: &'a RowGroupMetaData,
     column: &'a ColumnChunkMetaData,
     range: Range<u64>,
@@ -197,13 +211,15 @@ impl Place<'_> {
     /// What these bytes say; `None` where that is nothing.
     fn said(&self, bytes: Bytes) -> Result<Option<Known>, LakeError> {
         let part = Part { from: self.range.start, bytes };
-        if self.field.def().kind == FieldKind::Ip {
+        if let Sign::Filter(_) = self.sign {
             return Ok(Sbbf::read_from_column_chunk(self.column, &part)?.map(Known::Filter));
         }
         let rows = usize::try_from(self.group.num_rows()).unwrap_or_default();
         let mut pages = SerializedPageReader::new(Arc::new(part), self.column, rows, None)?;
         Ok(match pages.get_next_page()? {
-            Some(Page::DictionaryPage { buf, num_values, .. }) => texts(buf, num_values).map(Known::Values),
+            Some(Page::DictionaryPage { buf, num_values, .. }) => {
+                Some(Known::Values(Dictionary { bytes: buf, count: num_values }))
+            }
             _ => None,
         })
     }
@@ -224,17 +240,27 @@ fn dictionary_of(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
     (is_text && (by_it(Encoding::RLE_DICTIONARY) || by_it(Encoding::PLAIN_DICTIONARY))).then_some(from..to)
 }
 
-/// Values as a dictionary has them: each with its length before it (Parquet, "Plain").
-fn texts(mut bytes: Bytes, count: u32) -> Option<Vec<String>> {
-    let mut texts = Vec::new();
-    for _ in 0..count {
-        let length = usize::try_from(bytes.try_get_u32_le().ok()?).ok()?;
-        if length > bytes.len() {
-            return None;
-        }
-        texts.push(String::from_utf8(bytes.split_to(length).into()).ok()?);
+/// The values of a dictionary, each with its length before it (Parquet, "Plain").
+#[derive(Default)]
+struct Dictionary {
+    bytes: Bytes,
+    count: u32,
+}
+
+impl Dictionary {
+    /// Is there a value that passes? Of one that cannot be read it is not known: it counts as there.
+    fn can_have(&self, passes: impl Fn(&str) -> bool) -> bool {
+        let mut left: &[u8] = &self.bytes;
+        (0..self.count).any(|_| next_text(&mut left).is_none_or(&passes))
     }
-    Some(texts)
+}
+
+/// Takes the text that the bytes begin with.
+fn next_text<'a>(left: &mut &'a [u8]) -> Option<&'a str> {
+    let (length, after) = left.split_first_chunk()?;
+    let (text, after) = after.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    *left = after;
+    std::str::from_utf8(text).ok()
 }
 
 /// The same moments as a few runs, with what lies in the narrower gaps between them.
@@ -354,10 +380,18 @@ mod tests {
             "source.ip:\"::ffff:203.0.113.9\"",
             "source.ip:203.0.113.9 or user.name:nowhere",
             "source.ip:203.0.113.9 and event.outcome:failure",
+            "source.ip:203.0.113.0/24",
+            "source.ip:203.0.113.*",
+            "source.ip:203.0.113.9 or source.ip:203.0.112.0/24",
         ] {
             assert_eq!(seconds(&lake, query, all).await, Some(vec![(500, 539)]), "{query}");
         }
-        for query in ["user.name:nowhere", "source.ip:203.0.113.10", "source.ip:203.0.113.9 and user.name:quillon"] {
+        for query in [
+            "user.name:nowhere",
+            "source.ip:203.0.113.10",
+            "source.ip:203.0.112.0/24",
+            "source.ip:203.0.113.9 and user.name:quillon",
+        ] {
             assert_eq!(seconds(&lake, query, all).await, Some(vec![]), "{query}");
         }
         assert_eq!(seconds(&lake, "user.name:quillon and host.name:web2", all).await, Some(vec![]));
@@ -371,10 +405,9 @@ mod tests {
             "not user.name:quillon",
             "user.name:quillon or source.port:7",
             "source.port:7",
-            "source.ip:203.0.113.0/24",
+            "source.ip:*",
             // Too many fields.
             "user.name:x and host.name:x and event.outcome:x and event.dataset:x and process.name:x",
-            "source.ip:203.0.113.9 or source.ip:203.0.113.0/24",
         ] {
             assert_eq!(seconds(&lake, query, all).await, None, "{query}");
         }
@@ -396,12 +429,15 @@ mod tests {
     }
 
     #[test]
-    fn a_dictionary_that_is_cut_off_tells_nothing() {
-        let bytes = |text: &'static [u8]| Bytes::from_static(text);
-        assert_eq!(texts(bytes(b"\x02\0\0\0ab\x01\0\0\0c"), 2), Some(vec!["ab".to_owned(), "c".to_owned()]));
-        assert_eq!(texts(bytes(b"\x02\0\0\0a"), 1), None);
-        assert_eq!(texts(bytes(b"\xff\xff\xff\xff"), 1), None);
-        assert_eq!(texts(bytes(b"\x01\0\0\0\xff"), 1), None);
-        assert_eq!(texts(bytes(b""), 1), None);
+    fn a_dictionary_that_is_cut_off_can_have_anything() {
+        let can_have = |bytes: &'static [u8], count: u32, text: &str| {
+            Dictionary { bytes: Bytes::from_static(bytes), count }.can_have(|value| value == text)
+        };
+        let two = b"\x02\0\0\0ab\x01\0\0\0c";
+        assert_eq!(["ab", "c", "b", ""].map(|text| can_have(two, 2, text)), [true, true, false, false]);
+        assert!(!can_have(b"", 0, "x"));
+        for cut in [&b"\x02\0\0\0a"[..], b"\xff\xff\xff\xff", b"\x01\0\0\0\xff", b""] {
+            assert!(can_have(cut, 1, "x"), "{cut:?}");
+        }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) use self::field::COMPUTED;
 pub use self::field::FieldRef;
 pub use self::parser::{MAX_DEPTH, MAX_LENGTH, MAX_TERMS, parse};
 #[cfg(not(fuzzing))]
-pub(crate) use self::plan::{address_texts, text_matches};
+pub(crate) use self::plan::{address_texts, text_test};
 pub use self::test::{Bound, Scalar, Test};
 #[cfg(not(fuzzing))]
 pub(crate) use self::value::values_of;

@@ -223,20 +223,14 @@ impl LeafTest {
         if let (Test::Is(Scalar::Text(wanted)), DataType::Utf8, false) = (test, column.data_type(), ip) {
             return Ok(each(column.as_string::<i32>(), |text| equal(text, wanted)));
         }
-        let text = |text: &str| text_matches(&self.field, test, text);
-        if let (Test::Within(network), DataType::Utf8, true) = (test, column.data_type(), ip) {
-            // How it begins tells of most that they are not in it, without parsing them.
-            let begins = beginning(network);
-            let can_be = |address: &str| address.starts_with(&begins) || address.starts_with("::");
-            return Ok(each(column.as_string::<i32>(), |address| can_be(address) && text(address)));
-        }
+        let text = text_test(&self.field, test);
         Ok(match column.data_type() {
             DataType::List(_) => {
                 let lists = column.as_list::<i32>();
                 let mut found = BooleanBufferBuilder::new(lists.len());
                 for list in lists.iter() {
                     found.append(match list {
-                        Some(list) => text_column(&list)?.as_string::<i32>().iter().flatten().any(text),
+                        Some(list) => text_column(&list)?.as_string::<i32>().iter().flatten().any(&text),
                         None => false,
                     });
                 }
@@ -271,13 +265,23 @@ impl LeafTest {
     }
 }
 
-/// Does a text that a column has for the field match?
-pub(crate) fn text_matches(field: &FieldRef, test: &Test, text: &str) -> bool {
+/// Tells of each text that a column has for the field whether it matches.
+pub(crate) fn text_test<'a>(field: &FieldRef, test: &'a Test) -> impl Fn(&str) -> bool + 'a {
     // A form is held against the address as the address type writes it, which is how the column has it.
     let by_form = matches!(test, Test::Contains(_) | Test::Like(_));
-    match (!by_form && field.kind() == Some(FieldKind::Ip)).then(|| text.parse::<IpAddr>()) {
-        Some(Ok(ip)) => test.cell(Cell::Ip(ip)),
-        _ => test.cell(Cell::Text(text)),
+    let parsed = !by_form && field.kind() == Some(FieldKind::Ip);
+    // How an address begins tells of most that they are not in a network, without parsing them.
+    let begins = match test {
+        Test::Within(network) if parsed => beginning(network),
+        _ => String::new(),
+    };
+    move |text| {
+        let can_be = text.starts_with(&begins) || text.starts_with("::");
+        can_be
+            && match parsed.then(|| text.parse::<IpAddr>()) {
+                Some(Ok(ip)) => test.cell(Cell::Ip(ip)),
+                _ => test.cell(Cell::Text(text)),
+            }
     }
 }
 
