@@ -43,32 +43,57 @@ const SIGNS: usize = 4;
 /// Files that are looked into at the same time.
 const AT_ONCE: usize = 8;
 
-/// Runs of time within the interval outside of which no file has a row that the search matches; `None` where that cannot
-/// be told.
-pub(super) async fn runs(
+/// What is known of the rows of an interval that a search matches, before they are read.
+pub(super) struct Told {
+    /// The interval.
+    pub interval: Interval,
+    /// Runs of time within it outside of which no file has such a row; `None` where that cannot be told.
+    pub runs: Option<Vec<Interval>>,
+    /// Most rows that files have in these runs.
+    pub rows: u64,
+}
+
+impl Told {
+    /// Nothing is known.
+    fn nothing(interval: Interval) -> Self {
+        Self { interval, runs: None, rows: u64::MAX }
+    }
+
+    /// The same of this interval and one that it meets.
+    pub fn with(self, other: Self) -> Self {
+        let mut interval = self.interval;
+        interval.from = self.interval.from.min(other.interval.from);
+        interval.to = self.interval.to.zip(other.interval.to).map(|(one, other)| one.max(other));
+        let runs = self.runs.zip(other.runs).map(|(one, other)| joined([one, other].concat()));
+        Self { interval, runs, rows: self.rows.saturating_add(other.rows) }
+    }
+}
+
+/// Asks the files of a tenant about an interval.
+pub(super) async fn told(
     session: &SessionContext,
     table: &DeltaTable,
     tenant: &str,
     interval: Interval,
     query: &Arc<Expr>,
-) -> Result<Option<Vec<Interval>>, LakeError> {
+) -> Result<Told, LakeError> {
     let mut signs = BTreeSet::new();
     looked_into(query, &mut signs);
     // With no value in any of them nothing may match: otherwise they do not tell.
     let nothing = Known::Values(Dictionary::default());
     if signs.is_empty() || signs.len() > SIGNS || can_match(query, &|_| Some(&nothing)) {
-        return Ok(None);
+        return Ok(Told::nothing(interval));
     }
     let (mut found, mut whole) = (Vec::new(), Vec::new());
     for file in upkeep::files(table)? {
         if upkeep::place(&file).is_none_or(|(of, _)| of != tenant) {
             continue;
         }
-        let Some(run) = span_of(&file).map(|span| span.interval()) else { return Ok(None) };
-        match (run.overlap(interval), is_whole_file(&file)) {
+        let Some(span) = span_of(&file) else { return Ok(Told::nothing(interval)) };
+        match (span.interval().overlap(interval), is_whole_file(&file)) {
             (None, _) => {}
             // Something of its columns may be in the rest.
-            (Some(run), false) => found.push(run),
+            (Some(run), false) => found.push((run, span.rows)),
             (Some(run), true) => whole.push((object(table, &file)?, run)),
         }
     }
@@ -86,7 +111,8 @@ pub(super) async fn runs(
     while let Some(of_file) = looks.join_next().await {
         found.extend(looked(of_file)?);
     }
-    Ok(Some(joined(found)))
+    let rows = found.iter().fold(0, |rows: u64, (_, more)| rows.saturating_add(*more));
+    Ok(Told { interval, runs: Some(joined(found.into_iter().map(|(run, _)| run).collect())), rows })
 }
 
 fn looked<T>(of_file: Result<Result<T, LakeError>, tokio::task::JoinError>) -> Result<T, LakeError> {
@@ -155,8 +181,8 @@ struct Look {
 }
 
 impl Look {
-    /// The runs of a file's row groups in which something can match, within this one.
-    async fn of_file(&self, file: &ObjectMeta, run: Interval) -> Result<Vec<Interval>, LakeError> {
+    /// The runs of a file's row groups in which something can match, within this one, and how many rows each has.
+    async fn of_file(&self, file: &ObjectMeta, run: Interval) -> Result<Vec<(Interval, u64)>, LakeError> {
         let footer = self.footers.of(file).await?;
         let mut runs = Vec::new();
         for groups in footer.row_groups().chunks(GROUPS) {
@@ -174,7 +200,7 @@ impl Look {
                     known.extend(place.said(bytes)?.map(|known| (sign, known)));
                 }
                 if can_match(&self.query, &|sign| known.get(&sign)) {
-                    runs.push(run);
+                    runs.push((run, u64::try_from(group.num_rows()).unwrap_or(u64::MAX)));
                 }
             }
         }
@@ -353,9 +379,9 @@ mod tests {
 
     async fn seconds_of(lake: &Lake, tenant: &str, query: &str, interval: Interval) -> Option<Vec<(i64, i64)>> {
         let query = Arc::new(parse(query).unwrap());
-        let runs = runs(&lake.inner.engine.session(), &lake.table(), tenant, interval, &query).await.unwrap();
+        let told = told(&lake.inner.engine.session(), &lake.table(), tenant, interval, &query).await.unwrap();
         let second = |time: Option<Timestamp>| time.map_or(-1, |time| time.since(at(0)) / 1_000_000);
-        runs.map(|runs| runs.iter().map(|run| (second(run.from), second(run.to))).collect())
+        told.runs.map(|runs| runs.iter().map(|run| (second(run.from), second(run.to))).collect())
     }
 
     async fn seconds(lake: &Lake, query: &str, interval: Interval) -> Option<Vec<(i64, i64)>> {
@@ -412,6 +438,26 @@ mod tests {
             assert_eq!(seconds(&lake, query, all).await, None, "{query}");
         }
         assert_eq!(seconds_of(&lake, "other", "user.name:quillon", all).await, Some(vec![]));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_known_of_two_intervals_is_known_of_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let lake = lake(dir.path()).await;
+        let ask = async |interval: Interval, query: &str| {
+            let query = Arc::new(parse(query).unwrap());
+            told(&lake.inner.engine.session(), &lake.table(), "default", interval, &query).await.unwrap()
+        };
+        let (early, late) = (Interval { from: None, to: Some(at(500)) }, Interval { from: Some(at(500)), to: None });
+        let of = async |query: &str| ask(late, query).await.with(ask(early, query).await);
+        let (parts, whole) = (of("user.name:quillon").await, ask(Interval::default(), "user.name:quillon").await);
+        assert_eq!((parts.interval, &parts.runs, parts.rows), (whole.interval, &whole.runs, whole.rows));
+        assert_eq!((parts.runs.map(|runs| runs.len()), parts.rows), (Some(2), 800));
+        let unknown = of("quillon").await;
+        assert_eq!((unknown.interval, unknown.runs, unknown.rows), (Interval::default(), None, u64::MAX));
+        let second = ask(Interval { from: Some(at(100)), to: Some(at(200)) }, "user.name:x").await;
+        let third = ask(Interval { from: Some(at(200)), to: Some(at(300)) }, "user.name:x").await;
+        assert_eq!(third.with(second).interval, Interval { from: Some(at(100)), to: Some(at(300)) });
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Searches: rows in the order of time with a cursor, one event by its id, and what arrived since.
 //!
 //! A search goes in two steps over the same pin: first the places of the first matching rows (few columns), slice by
-//! slice of time (`slices`), and only where row groups say that they may have what is looked for (`needles`); then the
-//! whole rows at those places (few rows). The order is (time, arrival, batch, index), newest first unless asked
+//! slice of time (`slices`), and only where row groups say that they may have what is looked for (`needles`), several
+//! slices at once where that is little; then the whole rows at those places (few rows). The order is (time, arrival, batch, index), newest first unless asked
 //! for otherwise; a cursor is the place of the last row, so that what arrives meanwhile moves no page.
 
 use std::collections::HashMap;
@@ -17,10 +17,11 @@ use sakimori_model::{FieldId, Timestamp};
 use super::engine::collect;
 use super::ingest::Pin;
 use super::layout::{ARRIVAL, BATCH, INDEX, RECEIVED, REST, STREAM, TIME, layout};
+use super::needles::{self, Told};
 use super::rows::{date_at, decode, long_at, text_at};
 use super::slices::{cuts, slices, spans};
-use super::view::{events, matching, matching_in, moment};
-use super::{Hit, Lake, LakeError, footers, needles};
+use super::view::{Part, events, matching, moment};
+use super::{Hit, Lake, LakeError, footers};
 use crate::query::Expr;
 
 /// From (with it) and to (without it), over the time that searches sort by.
@@ -142,18 +143,31 @@ impl Lake {
             .engine
             .run(async move {
                 let (mut places, mut more) = (Vec::new(), false);
-                let slices = slices(spans(&pin.table, &tenant)?, interval, order, first);
-                for slice in slices {
-                    let runs = needles::runs(&session, &pin.table, &tenant, slice, &query).await?;
-                    if pin.memory.is_empty() && runs.as_ref().is_some_and(Vec::is_empty) {
+                let mut slices = slices(spans(&pin.table, &tenant)?, interval, order, first).into_iter().peekable();
+                let mut waiting: Option<Told> = None;
+                while let Some(slice) = slices.next() {
+                    let told = needles::told(&session, &pin.table, &tenant, slice, &query).await?;
+                    let told = waiting.take().into_iter().fold(told, Told::with);
+                    // To read costs something however few the rows are: they are read with those of the next slice.
+                    if told.rows < first && slices.peek().is_some() {
+                        waiting = Some(told);
                         continue;
                     }
-                    let (pin, runs) = (pin.clone(), runs.as_deref());
-                    let mut frame = matching_in(&session, pin, &tenant, slice, runs, &query).await?;
+                    if pin.memory.is_empty() && told.runs.as_ref().is_some_and(Vec::is_empty) {
+                        continue;
+                    }
+                    let part = Part {
+                        tenant: &tenant,
+                        interval: told.interval,
+                        query: &query,
+                        runs: told.runs.as_deref(),
+                        columns: Some(&PLACE),
+                    };
+                    let mut frame = part.frame(&session, pin.clone()).await?;
                     if let Some(after) = &after {
                         frame = frame.filter(after.clone())?;
                     }
-                    let frame = frame.select([TIME, ARRIVAL, BATCH, INDEX].map(ident))?.sort(by_time(order))?;
+                    let frame = frame.select(PLACE.map(ident))?.sort(by_time(order))?;
                     // One more than asked for tells whether there is a next page.
                     let missing = limit - places.len();
                     let found = collect(frame.limit(0, Some(missing + 1))?, missing, bytes).await?;
@@ -174,7 +188,9 @@ impl Lake {
                         filled_columns(&session, &pin, &tenant, &spans).await?
                     }
                 };
-                let rows = events(&session, pin, &tenant, span).await?.filter(around(&runs))?;
+                let part =
+                    Part { tenant: &tenant, interval: span, query: &Expr::All, runs: None, columns: Some(&columns) };
+                let rows = part.frame(&session, pin).await?.filter(around(&runs))?;
                 let rows = rows.select(columns.into_iter().map(ident).collect::<Vec<_>>())?;
                 // Another writer may have used the same numbers of arrival.
                 let rows = collect(rows, most.saturating_mul(4), bytes).await?;
@@ -261,6 +277,9 @@ impl Lake {
             .await
     }
 }
+
+/// The columns that make a row's place.
+const PLACE: [&str; 4] = [TIME, ARRIVAL, BATCH, INDEX];
 
 /// The columns that every row needs.
 const NEEDED: [&str; 7] = [TIME, BATCH, INDEX, ARRIVAL, RECEIVED, STREAM, REST];
@@ -362,7 +381,7 @@ impl std::fmt::Display for Place {
 }
 
 fn by_time(order: Order) -> Vec<SortExpr> {
-    [TIME, ARRIVAL, BATCH, INDEX].map(|name| ident(name).sort(order == Order::Oldest, false)).into()
+    PLACE.map(|name| ident(name).sort(order == Order::Oldest, false)).into()
 }
 
 fn places_of(batches: &[RecordBatch]) -> Vec<Place> {

@@ -2,8 +2,10 @@
 //!
 //! The tenant is filtered below everything that a query can say, and its column is put back as a constant.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::dataframe::DataFrame;
@@ -38,49 +40,81 @@ pub(super) async fn matching(
     interval: Interval,
     query: &Expr,
 ) -> Result<DataFrame, LakeError> {
-    matching_in(session, pin, tenant, interval, None, query).await
+    Part { tenant, interval, query, runs: None, columns: None }.frame(session, pin).await
 }
 
-/// The same, on disk in these runs of time alone, where some are named.
-pub(super) async fn matching_in(
-    session: &SessionContext,
-    pin: Pin,
-    tenant: &str,
-    interval: Interval,
-    runs: Option<&[Interval]>,
-    query: &Expr,
-) -> Result<DataFrame, LakeError> {
-    let memory = MemTable::try_new(Arc::clone(&layout().schema), vec![pin.memory])?;
-    let mut frame = session.read_table(Arc::new(memory))?;
-    if let Some(within) = interval.condition() {
-        frame = frame.filter(within)?;
+/// A part of the events.
+pub(super) struct Part<'a> {
+    pub tenant: &'a str,
+    pub interval: Interval,
+    /// A search that they match.
+    pub query: &'a Expr,
+    /// On disk they are read in these runs of time alone, where some are named.
+    pub runs: Option<&'a [Interval]>,
+    /// The columns that are asked for, all where none are named: a plan costs by its columns, read or not.
+    pub columns: Option<&'a [&'static str]>,
+}
+
+impl Part<'_> {
+    pub async fn frame(&self, session: &SessionContext, pin: Pin) -> Result<DataFrame, LakeError> {
+        let files = pin.table.snapshot().map_err(LakeError::table("read"))?.log_data().num_files();
+        let disk = if files > 0 { Some(self.on_disk(session, &pin.table).await?) } else { None };
+        match disk {
+            Some(disk) if pin.memory.is_empty() => Ok(disk),
+            Some(disk) => Ok(self.in_memory(session, pin.memory)?.union(disk)?),
+            None => self.in_memory(session, pin.memory),
+        }
     }
-    let frame = frame.select(columns(tenant, false))?.filter(query.to_datafusion())?;
-    let state = pin.table.snapshot().map_err(LakeError::table("read"))?;
-    if state.log_data().num_files() == 0 {
-        return Ok(frame);
+
+    fn in_memory(&self, session: &SessionContext, rows: Vec<RecordBatch>) -> Result<DataFrame, LakeError> {
+        let memory = MemTable::try_new(Arc::clone(&layout().schema), vec![rows])?;
+        let mut frame = session.read_table(Arc::new(memory))?;
+        if let Some(within) = self.interval.condition() {
+            frame = frame.filter(within)?;
+        }
+        Ok(frame.select(self.selected(false))?.filter(self.query.to_datafusion())?)
     }
-    let table = pin
-        .table
-        .table_provider()
-        .with_eager_snapshot(state.snapshot().clone())
-        .with_session(Arc::new(session.state()))
-        .await?;
-    let mut condition = ident(TENANT).eq(lit(tenant));
-    if let Some(days) = interval.days() {
-        condition = condition.and(days);
+
+    async fn on_disk(&self, session: &SessionContext, table: &DeltaTable) -> Result<DataFrame, LakeError> {
+        let state = table.snapshot().map_err(LakeError::table("read"))?;
+        let provider = table
+            .table_provider()
+            .with_eager_snapshot(state.snapshot().clone())
+            .with_session(Arc::new(session.state()))
+            .await?;
+        let mut condition = ident(TENANT).eq(lit(self.tenant));
+        if let Some(days) = self.interval.days() {
+            condition = condition.and(days);
+        }
+        if let Some(within) = self.interval.condition() {
+            condition = condition.and(within);
+        }
+        if let Some(runs) = self.runs {
+            let runs = runs.iter().filter_map(|run| run.condition()).reduce(Logical::or);
+            condition = condition.and(runs.unwrap_or_else(|| lit(false)));
+        }
+        let disk = session.read_table(provider)?.filter(condition)?.select(self.selected(true))?;
+        let whole = is_whole(table, self.tenant, self.interval)?;
+        Ok(disk.filter(if whole { self.query.to_datafusion_of_whole() } else { self.query.to_datafusion() })?)
     }
-    if let Some(within) = interval.condition() {
-        condition = condition.and(within);
+
+    /// The columns that are asked for, those that the search reads, and the tenant's as a constant.
+    fn selected(&self, disk: bool) -> Vec<Logical> {
+        let query = self.query.to_datafusion();
+        let read: HashSet<&str> = query.column_refs().into_iter().map(|column| column.name()).collect();
+        let is_selected = |name: &str| self.columns.is_none_or(|asked| asked.contains(&name) || read.contains(name));
+        let mut all = vec![lit(self.tenant).alias(TENANT)];
+        all.extend(layout().columns.iter().filter(|column| is_selected(column.name)).map(|column| {
+            let value = ident(column.name);
+            if disk && column.name == DAY {
+                // The scan hands partition values as a dictionary.
+                cast(value, DataType::Date32).alias(DAY)
+            } else {
+                value.alias(column.name)
+            }
+        }));
+        all
     }
-    if let Some(runs) = runs {
-        let runs = runs.iter().filter_map(|run| run.condition()).reduce(Logical::or);
-        condition = condition.and(runs.unwrap_or_else(|| lit(false)));
-    }
-    let disk = session.read_table(table)?.filter(condition)?.select(columns(tenant, true))?;
-    let whole = is_whole(&pin.table, tenant, interval)?;
-    let disk = disk.filter(if whole { query.to_datafusion_of_whole() } else { query.to_datafusion() })?;
-    Ok(frame.union(disk)?)
 }
 
 /// Is every file that may have rows of the interval one that is read without its rest?
@@ -98,20 +132,6 @@ fn is_whole(table: &DeltaTable, tenant: &str, interval: Interval) -> Result<bool
 /// Is the file one whose rest has no value of a field that has a column?
 pub(super) fn is_whole_file(file: &LogicalFileView) -> bool {
     file.path().strip_suffix(".parquet").is_some_and(|name| name.ends_with(&layout().mark))
-}
-
-fn columns(tenant: &str, disk: bool) -> Vec<Logical> {
-    let mut all = vec![lit(tenant).alias(TENANT)];
-    all.extend(layout().columns.iter().map(|column| {
-        let value = ident(column.name);
-        if disk && column.name == DAY {
-            // The scan hands partition values as a dictionary.
-            cast(value, DataType::Date32).alias(DAY)
-        } else {
-            value.alias(column.name)
-        }
-    }));
-    all
 }
 
 impl Interval {
