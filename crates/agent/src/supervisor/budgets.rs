@@ -154,7 +154,7 @@ impl Budgets {
         let mut news = Vec::new();
         for ((which, name), told) in ALL.into_iter().zip(&mut self.told) {
             let Some((_, group)) = self.groups.iter().find(|(of, _)| *of == which) else { continue };
-            let kills = group.usage().memory_kills;
+            let kills = group.memory_kills();
             if kills > *told {
                 let share = Share::of(&self.settings, which);
                 news.push((

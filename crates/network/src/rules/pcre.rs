@@ -4,9 +4,13 @@
 //! run on a backtracking engine with a step limit; that one takes text only, so there each byte is the character of
 //! the same number. On ASCII, which is text already, a pattern of the first kind goes before it, which matches wherever
 //! it does: most bytes end there.
+//!
+//! Every pattern is compiled when its rule is loaded, so that a wrong one is told then. It is not kept: compiled, a pattern
+//! takes a hundred kilobytes, and most are never asked, since a literal has to be found first. It is compiled again when
+//! it is, once.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::buffers::Buffer;
 use super::required::{self, Required};
@@ -26,12 +30,30 @@ pub(crate) struct Capture {
 
 #[derive(Clone, Debug)]
 enum Engine {
-    Plain(regex::bytes::Regex),
+    Plain(Arc<OnDemand<regex::bytes::Regex>>),
     Full {
-        regex: Arc<fancy_regex::Regex>,
+        regex: Arc<OnDemand<fancy_regex::Regex>>,
         /// Matches ASCII wherever the other does.
-        relaxed: Option<regex::bytes::Regex>,
+        relaxed: Option<Arc<OnDemand<regex::bytes::Regex>>>,
     },
+}
+
+/// A pattern that can be compiled, and is when it is asked for.
+#[derive(Debug)]
+struct OnDemand<R> {
+    pattern: String,
+    compile: fn(&str) -> Option<R>,
+    compiled: OnceLock<Option<R>>,
+}
+
+impl<R> OnDemand<R> {
+    fn new(pattern: &str, compile: fn(&str) -> Option<R>) -> Arc<Self> {
+        Arc::new(Self { pattern: pattern.to_owned(), compile, compiled: OnceLock::new() })
+    }
+
+    fn regex(&self) -> Option<&R> {
+        self.compiled.get_or_init(|| (self.compile)(&self.pattern)).as_ref()
+    }
 }
 
 /// A pattern with its flags.
@@ -91,8 +113,8 @@ impl Pcre {
         let head = if text.is_empty() { String::new() } else { format!("(?{text})") };
         let pattern = rewrite(pattern, !multi && !dollar_end);
         let whole = if anchored { format!("{head}\\A(?:{pattern})") } else { format!("{head}{pattern}") };
-        let (engine, required) = compile(&whole)?;
-        let captures = captures(names, &engine);
+        let Compiled { engine, names: groups, required } = compile(&whole)?;
+        let captures = captures(names, groups);
         let required = required.filter(|_| !negated);
         let pcre = Pcre { engine, negated, relative, relative_next: false, place_wanted: true, captures, required };
         Ok(Parsed { pcre, buffer })
@@ -103,10 +125,10 @@ impl Pcre {
         // What lies before the place is out of sight, as it is for Suricata.
         let data = data.get(from..)?;
         match &self.engine {
-            Engine::Plain(regex) => regex.find(data).map(|found| (from + found.start(), from + found.end())),
+            Engine::Plain(regex) => regex.regex()?.find(data).map(|found| (from + found.start(), from + found.end())),
             Engine::Full { regex, relaxed } => {
-                let text = text_of(data, relaxed.as_ref())?;
-                let found = regex.find(&text).ok().flatten()?;
+                let text = text_of(data, relaxed.as_deref())?;
+                let found = regex.regex()?.find(&text).ok().flatten()?;
                 let count = |end: usize| text.get(..end).map_or(0, |part| part.chars().count());
                 Some((from + count(found.start()), from + count(found.end())))
             }
@@ -117,10 +139,10 @@ impl Pcre {
     pub(crate) fn is_match(&self, data: &[u8], from: usize) -> bool {
         match (&self.engine, data.get(from..)) {
             (_, None) => false,
-            (Engine::Plain(regex), Some(data)) => regex.is_match(data),
-            (Engine::Full { regex, relaxed }, Some(data)) => {
-                text_of(data, relaxed.as_ref()).is_some_and(|text| regex.is_match(&text).unwrap_or(false))
-            }
+            (Engine::Plain(regex), Some(data)) => regex.regex().is_some_and(|regex| regex.is_match(data)),
+            (Engine::Full { regex, relaxed }, Some(data)) => text_of(data, relaxed.as_deref())
+                .zip(regex.regex())
+                .is_some_and(|(text, regex)| regex.is_match(&text).unwrap_or(false)),
         }
     }
 
@@ -129,12 +151,17 @@ impl Pcre {
         let Some(data) = data.get(from..).filter(|_| !self.captures.is_empty()) else { return Vec::new() };
         let groups = self.captures.iter().enumerate();
         match &self.engine {
-            Engine::Plain(regex) => regex.captures(data).map_or_else(Vec::new, |found| {
-                groups.filter_map(|(at, capture)| Some((at, found.get(capture.group)?.as_bytes().to_vec()))).collect()
-            }),
+            Engine::Plain(regex) => {
+                regex.regex().and_then(|regex| regex.captures(data)).map_or_else(Vec::new, |found| {
+                    groups
+                        .filter_map(|(at, capture)| Some((at, found.get(capture.group)?.as_bytes().to_vec())))
+                        .collect()
+                })
+            }
             Engine::Full { regex, .. } => {
                 let Some(text) = text_of(data, None) else { return Vec::new() };
-                let Some(found) = regex.captures(&text).ok().flatten() else { return Vec::new() };
+                let found = regex.regex().and_then(|regex| regex.captures(&text).ok().flatten());
+                let Some(found) = found else { return Vec::new() };
                 let bytes = |text: &str| text.chars().map(|letter| u32::from(letter) as u8).collect::<Vec<u8>>();
                 groups.filter_map(|(at, capture)| Some((at, bytes(found.get(capture.group)?.as_str())))).collect()
             }
@@ -143,9 +170,10 @@ impl Pcre {
 }
 
 /// The bytes as text, each the character of the same number; nothing where a match is out of the question.
-fn text_of<'d>(data: &'d [u8], relaxed: Option<&regex::bytes::Regex>) -> Option<Cow<'d, str>> {
+fn text_of<'d>(data: &'d [u8], relaxed: Option<&OnDemand<regex::bytes::Regex>>) -> Option<Cow<'d, str>> {
     match std::str::from_utf8(data) {
         Ok(text) if data.is_ascii() => {
+            let relaxed = relaxed.and_then(OnDemand::regex);
             relaxed.is_none_or(|relaxed| relaxed.is_match(data)).then_some(Cow::Borrowed(text))
         }
         _ => Some(Cow::Owned(data.iter().map(|byte| char::from(*byte)).collect())),
@@ -154,27 +182,42 @@ fn text_of<'d>(data: &'d [u8], relaxed: Option<&regex::bytes::Regex>) -> Option<
 
 /// A regular expression on bytes for transforms.
 pub(crate) fn plain(pattern: &str) -> Result<regex::bytes::Regex, String> {
-    regex::bytes::RegexBuilder::new(&rewrite(pattern, true))
-        .unicode(false)
-        .size_limit(SIZE_LIMIT)
-        .build()
-        .map_err(|error| reason(&error.to_string()))
+    of_bytes(&rewrite(pattern, true)).map_err(|error| reason(&error.to_string()))
 }
 
-fn compile(pattern: &str) -> Result<(Engine, Option<Required>), String> {
-    let plain = |pattern: &str| regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(SIZE_LIMIT).build();
-    if let Ok(regex) = plain(pattern) {
-        return Ok((Engine::Plain(regex), required::of(pattern, true)));
+fn of_bytes(pattern: &str) -> Result<regex::bytes::Regex, regex::Error> {
+    regex::bytes::RegexBuilder::new(pattern).unicode(false).size_limit(SIZE_LIMIT).build()
+}
+
+fn of_text(pattern: &str) -> Result<fancy_regex::Regex, fancy_regex::Error> {
+    fancy_regex::RegexBuilder::new(pattern).backtrack_limit(BACKTRACK_LIMIT).delegate_size_limit(SIZE_LIMIT).build()
+}
+
+/// A pattern that was compiled, the names of its groups, and literals of which one is wherever it matches.
+struct Compiled {
+    engine: Engine,
+    names: Vec<Option<String>>,
+    required: Option<Required>,
+}
+
+fn compile(pattern: &str) -> Result<Compiled, String> {
+    if let Ok(regex) = of_bytes(pattern) {
+        return Ok(Compiled {
+            engine: Engine::Plain(OnDemand::new(pattern, |pattern| of_bytes(pattern).ok())),
+            names: regex.capture_names().map(|name| name.map(str::to_owned)).collect(),
+            required: required::of(pattern, true),
+        });
     }
-    let regex = fancy_regex::RegexBuilder::new(pattern)
-        .backtrack_limit(BACKTRACK_LIMIT)
-        .delegate_size_limit(SIZE_LIMIT)
-        .build()
-        .map_err(|error| reason(&error.to_string()))?;
-    let text = required::relaxed(pattern);
-    let relaxed = text.as_ref().and_then(|text| plain(text).ok());
-    let required = text.filter(|_| relaxed.is_some()).and_then(|text| required::of(&text, false));
-    Ok((Engine::Full { regex: Arc::new(regex), relaxed }, required))
+    let regex = of_text(pattern).map_err(|error| reason(&error.to_string()))?;
+    let relaxed = required::relaxed(pattern).filter(|text| of_bytes(text).is_ok());
+    Ok(Compiled {
+        engine: Engine::Full {
+            regex: OnDemand::new(pattern, |pattern| of_text(pattern).ok()),
+            relaxed: relaxed.as_deref().map(|text| OnDemand::new(text, |pattern| of_bytes(pattern).ok())),
+        },
+        names: regex.capture_names().map(|name| name.map(str::to_owned)).collect(),
+        required: relaxed.and_then(|text| required::of(&text, false)),
+    })
 }
 
 fn reason(error: &str) -> String {
@@ -266,17 +309,13 @@ fn rewrite(pattern: &str, dollar_before_newline: bool) -> String {
 }
 
 /// Names of captured groups: behind the flags (`flow:a, pkt:b`), or as group names (`(?P<flow_a>…)`).
-fn captures(names: &str, engine: &Engine) -> Vec<Capture> {
+fn captures(names: &str, groups: Vec<Option<String>>) -> Vec<Capture> {
     let mut found = Vec::new();
     for (at, name) in names.split(',').map(str::trim).filter(|name| !name.is_empty()).enumerate() {
         if let Some((scope @ ("flow" | "pkt"), name)) = name.split_once(':') {
             found.push(Capture { group: at + 1, name: name.trim().to_owned(), of_flow: scope == "flow" });
         }
     }
-    let groups: Vec<Option<String>> = match engine {
-        Engine::Plain(regex) => regex.capture_names().map(|name| name.map(str::to_owned)).collect(),
-        Engine::Full { regex, .. } => regex.capture_names().map(|name| name.map(str::to_owned)).collect(),
-    };
     for (group, name) in groups.into_iter().enumerate() {
         let Some(name) = name else { continue };
         if let Some(rest) = name.strip_prefix("flow_") {
@@ -314,6 +353,24 @@ mod tests {
 
     fn find(pattern: &str, data: &[u8]) -> Option<(usize, usize)> {
         Pcre::parse(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}")).pcre.find(data, 0)
+    }
+
+    #[test]
+    fn a_pattern_is_compiled_when_it_is_asked_and_a_wrong_one_when_it_is_loaded() {
+        let kept = |pcre: &Pcre| match &pcre.engine {
+            Engine::Plain(regex) => regex.compiled.get().is_some(),
+            Engine::Full { regex, .. } => regex.compiled.get().is_some(),
+        };
+        for (pattern, data) in [(r"/a\d+/", b"xa12"), (r"/(?<=x)a\d+/", b"xa12")] {
+            let pcre = Pcre::parse(pattern).unwrap().pcre;
+            assert!(!kept(&pcre), "{pattern}");
+            let copy = pcre.clone();
+            assert_eq!(pcre.find(data, 0), Some((1, 4)), "{pattern}");
+            assert!(kept(&pcre) && kept(&copy), "{pattern}");
+        }
+        for pattern in [r"/a(/", r"/(?<=x)a(/"] {
+            assert!(Pcre::parse(pattern).is_err(), "{pattern}");
+        }
     }
 
     #[test]

@@ -225,6 +225,11 @@ impl Group {
         usage
     }
 
+    /// How many of its processes were ended at the limit of memory.
+    pub fn memory_kills(&self) -> u64 {
+        self.places.iter().find_map(Place::memory_kills).unwrap_or(0)
+    }
+
     fn set(&self, budget: &Budget) -> io::Result<()> {
         for place in self.places.iter() {
             for controller in &place.controllers {
@@ -261,18 +266,23 @@ impl Place {
         }
     }
 
+    /// `None` where it has no limit of memory.
+    fn memory_kills(&self) -> Option<u64> {
+        let file = if self.unified { "memory.events" } else { "memory.oom_control" };
+        self.controllers.contains(&Controller::Memory).then(|| self.number(file, "oom_kill"))
+    }
+
     fn measure(&self, usage: &mut Usage) {
+        usage.memory_kills += self.memory_kills().unwrap_or(0);
         for controller in &self.controllers {
             match (controller, self.unified) {
                 (Controller::Memory, true) => {
                     usage.memory = self.number("memory.current", "");
                     usage.memory_peak = self.number("memory.peak", "");
-                    usage.memory_kills = self.number("memory.events", "oom_kill");
                 }
                 (Controller::Memory, false) => {
                     usage.memory = self.number("memory.usage_in_bytes", "");
                     usage.memory_peak = self.number("memory.max_usage_in_bytes", "");
-                    usage.memory_kills = self.number("memory.oom_control", "oom_kill");
                 }
                 (Controller::Cpu, true) => {
                     usage.throttled = self.number("cpu.stat", "nr_throttled");
@@ -447,7 +457,7 @@ mod tests {
         assert_eq!(text("cgroup.procs"), "77");
         let expected =
             Usage { memory: 4_096, memory_peak: 8_192, memory_kills: 2, cpu_us: 77, throttled: 4, throttled_us: 33 };
-        assert_eq!(group.usage(), expected);
+        assert_eq!((group.usage(), group.memory_kills()), (expected, 2));
     }
 
     #[test]
