@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
-use sakimori_host::quarantine::{Bounds, Cause, Quarantine, QuarantineError};
+use sakimori_host::quarantine::{self, Bounds, Cause, Quarantine, QuarantineError};
 use sakimori_model::Timestamp;
 use sakimori_sys::harness;
 
@@ -68,6 +68,36 @@ fn seen(path: &Path) -> String {
 
 fn attribute(path: &Path, name: &str, value: &[u8]) -> bool {
     rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).is_ok()
+}
+
+/// Opened where its root lies deeper than here, as in a container, a file has a path that is none here.
+#[test]
+fn a_file_is_found_by_the_end_of_a_path_that_another_namespace_gives_it() {
+    if !harness::needs(rustix::process::geteuid().is_root(), "root") {
+        return;
+    }
+    let lab = lab();
+    let folder = lab.path("mnt");
+    std::fs::create_dir(&folder).unwrap();
+    let evil = lab.file("mnt/evil", b"evil");
+    let file = File::open(&evil).unwrap();
+    let (told, cover) = (lab.folder.path().to_owned(), lab.path("cover"));
+    std::fs::create_dir(&cover).unwrap();
+    // The mounts are this thread's alone.
+    let taken = std::thread::scope(|scope| {
+        let in_its_namespace = || {
+            harness::private_mounts().unwrap();
+            rustix::mount::mount_bind(&folder, "/mnt").unwrap();
+            rustix::mount::mount_bind(&cover, &told).unwrap();
+            let reached = quarantine::path_of(&file);
+            let cause = Cause { rule: "eicar-test-file".into(), title: "EICAR".into(), action: "a1".into() };
+            (reached, lab.store.take(&file, &cause, Timestamp::from_secs(1_700_000_000)).unwrap())
+        };
+        scope.spawn(in_its_namespace).join().unwrap()
+    });
+    assert_eq!((taken.0, taken.1.item.path.as_str()), (Some("/mnt/evil".into()), "/mnt/evil"));
+    assert!(!evil.exists(), "the very file is gone");
+    assert_eq!(quarantine::path_of(&file), None);
 }
 
 #[test]

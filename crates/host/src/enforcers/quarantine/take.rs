@@ -24,6 +24,8 @@ use super::{Quarantine, QuarantineError, UNFINISHED, file_name};
 
 /// How much is copied at once.
 const PIECE: usize = 256 << 10;
+/// Most ends of a path that are tried.
+const MAX_ENDS: usize = 64;
 /// Most bytes of the names of extended attributes, and of one value: the kernel's own limits.
 const MAX_ATTRIBUTE: usize = 64 << 10;
 
@@ -58,12 +60,9 @@ pub fn take(store: &Quarantine, file: &File, cause: &Cause, now: Timestamp) -> R
             return Err(QuarantineError::Full { what, found, most });
         }
     }
-    let path = path_of(file)?;
-    let (folder, name) = folder_of(&path)?;
     // Before anything is copied: is it still there at all?
-    if !is_same(&stat, &statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)) {
-        return Err(QuarantineError::Moved(path));
-    }
+    let (path, folder) = place_of(file, &stat)?;
+    let name = path.file_name().ok_or(QuarantineError::Unfit("it has no path"))?;
     let flags = rustix::fs::ioctl_getflags(file).unwrap_or(IFlags::empty());
     let id = format!("{}-{:08x}", now.micros().max(0), rand::random::<u32>());
     let mut item = Item::describe(&stat, attributes(file)?, flags.bits()).with_path(&path);
@@ -79,11 +78,39 @@ pub fn take(store: &Quarantine, file: &File, cause: &Cause, now: Timestamp) -> R
     Ok(Taken { other_links: item.links.saturating_sub(1), item })
 }
 
-/// Where the kernel says that a descriptor's file is.
-fn path_of(file: &File) -> Result<PathBuf, QuarantineError> {
+/// The path by which this process can reach a descriptor's file, where there is one.
+pub fn path_of(file: &File) -> Option<PathBuf> {
+    let stat = rustix::fs::fstat(file).ok()?;
+    place_of(file, &stat).ok().map(|(path, _)| path)
+}
+
+/// Where a descriptor's file is: its path, and its folder, opened without following any link on the way.
+///
+/// The kernel says the path of the mount namespace in which the file was opened. Where the root there lies deeper than
+/// the root here, that path begins with folders that are not here: its ends are tried too, the longest first, and the
+/// one counts that leads to the very file.
+fn place_of(file: &File, stat: &Stat) -> Result<(PathBuf, File), QuarantineError> {
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let path = std::fs::read_link(link).map_err(QuarantineError::std("find the path of the file"))?;
-    if path.is_absolute() { Ok(path) } else { Err(QuarantineError::Unfit("it has no path on this host")) }
+    let told = std::fs::read_link(link).map_err(QuarantineError::std("find the path of the file"))?;
+    if !told.is_absolute() {
+        return Err(QuarantineError::Unfit("it has no path on this host"));
+    }
+    for path in ends(&told) {
+        if let Ok((folder, name)) = folder_of(&path)
+            && is_same(stat, &statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW))
+        {
+            return Ok((path, folder));
+        }
+    }
+    folder_of(&told)?;
+    Err(QuarantineError::Moved(told))
+}
+
+/// An absolute path, and what is left of it without its first folder, its first two, and so on.
+fn ends(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let parts: Vec<&OsStr> = path.iter().skip(1).collect();
+    let ends = 0..parts.len().min(MAX_ENDS);
+    ends.map(move |from| parts.iter().skip(from).fold(PathBuf::from("/"), |path, part| path.join(part)))
 }
 
 /// The folder of a path, opened without following any link on the way, and the name in it.
