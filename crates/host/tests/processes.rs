@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sakimori_host::processes::choose::Spare;
@@ -28,6 +29,12 @@ fn now() -> Timestamp {
 /// No agent runs here: the processes are the test's own children.
 fn nobody() -> Spare {
     Spare { own: u32::MAX, ..Spare::default() }
+}
+
+/// One test at a time: what one leaves behind is in the control group of all, and so it is kin of what another ends.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn killer() -> Killer {
@@ -112,6 +119,7 @@ fn count(file: &Path) -> u64 {
 
 #[test]
 fn a_tree_that_forks_while_it_is_ended_is_ended_whole() {
+    let _alone = alone();
     let word = word(1);
     let tree = Tree::of(&format!("i=0; while [ $i -lt 3000 ]; do sleep {word} & i=$((i+1)); done; sleep {word}"));
     wait("it forks", || alive(&word).len() >= 30);
@@ -127,6 +135,7 @@ fn a_tree_that_forks_while_it_is_ended_is_ended_whole() {
 
 #[test]
 fn what_left_its_parents_is_found_in_the_session_or_the_control_group() {
+    let _alone = alone();
     let word = word(2);
     // A session of its own, in which somebody is left behind by a parent that ends.
     let mut command = Command::new("setsid");
@@ -176,6 +185,7 @@ fn unified() -> Option<std::path::PathBuf> {
 
 #[test]
 fn a_number_that_was_used_again_and_who_is_spared_are_not_touched() {
+    let _alone = alone();
     let word = word(3);
     let tree = Tree::of(&format!("exec sleep {word}"));
     wait("it sleeps", || alive(&word).len() == 1);
@@ -212,6 +222,7 @@ fn a_number_that_was_used_again_and_who_is_spared_are_not_touched() {
 
 #[test]
 fn a_program_is_named_by_its_path_or_its_content() {
+    let _alone = alone();
     // A copy of its own, so that nobody else's processes are meant.
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("mi ner");
@@ -225,7 +236,7 @@ fn a_program_is_named_by_its_path_or_its_content() {
         let runs = |child: &Child| fs::read_link(format!("/proc/{}/exe", child.id())).is_ok_and(|path| path == program);
         wait("both run", || children.iter().all(runs));
         let (former, _) = done(killer().apply(&action(kill_tree::ID, &named, "a"), None).unwrap());
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&former).unwrap()["count"], 2, "{named}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&former).unwrap()["count"], 2, "{named}: {former}");
         for child in &mut children {
             assert!(!child.wait().unwrap().success());
         }
@@ -275,6 +286,7 @@ fn stands_still(new: impl Fn(&Path) -> Freezing, how: &str) {
 
 #[test]
 fn a_frozen_tree_stands_still_and_goes_on_where_it_was() {
+    let _alone = alone();
     if harness::root() && harness::needs(unified().is_some(), "control groups of version 2 that can be written to") {
         stands_still(|notes| Freezing::new(notes).sparing(nobody()), "control group");
         let left = fs::read_dir(unified().unwrap()).unwrap().flatten();
@@ -288,11 +300,13 @@ fn a_frozen_tree_stands_still_and_goes_on_where_it_was() {
 
 #[test]
 fn without_a_freezer_it_is_stopped_by_signals() {
+    let _alone = alone();
     stands_still(|notes| Freezing::by_signals(notes).sparing(nobody()), "SIGSTOP");
 }
 
 #[test]
 fn who_was_stopped_before_stays_so() {
+    let _alone = alone();
     let (folder, word) = (tempfile::tempdir().unwrap(), word(5));
     let tree = Tree::of(&format!("sleep {word} & sleep {word}"));
     wait("both sleep", || alive(&word).len() >= 2);
