@@ -96,7 +96,8 @@ export async function machines(folder: string): Promise<Machines> {
     (await run("nsenter", ["--target", `${of.pid}`, ...kinds, "--", "bash", "-euo", "pipefail", "-c", line], { env: typed, maxBuffer: 1 << 24 })).stdout;
 
   const all: Machines = {
-    manager: at(manager, ["--net", "--mount", "--uts"]),
+    // With its root, which is not that of its mounts where all of this runs in a chroot.
+    manager: at(manager, ["--net", "--mount", "--uts", "--root"]),
     host: inside,
     attacker: at(attacker, ["--net"]),
     browser,
