@@ -140,9 +140,9 @@ impl Pcre {
         match (&self.engine, data.get(from..)) {
             (_, None) => false,
             (Engine::Plain(regex), Some(data)) => regex.regex().is_some_and(|regex| regex.is_match(data)),
-            (Engine::Full { regex, relaxed }, Some(data)) => text_of(data, relaxed.as_deref())
-                .zip(regex.regex())
-                .is_some_and(|(text, regex)| regex.is_match(&text).unwrap_or(false)),
+            (Engine::Full { regex, relaxed }, Some(data)) => {
+                text_of(data, relaxed.as_deref()).and_then(|text| regex.regex()?.is_match(&text).ok()).unwrap_or(false)
+            }
         }
     }
 
@@ -368,6 +368,10 @@ mod tests {
             assert_eq!(pcre.find(data, 0), Some((1, 4)), "{pattern}");
             assert!(kept(&pcre) && kept(&copy), "{pattern}");
         }
+        // The costly one is not, where the one before it says that nothing can match.
+        let pcre = Pcre::parse(r"/(?<=x)a\d+/").unwrap().pcre;
+        assert!(!pcre.is_match(b"none", 0) && pcre.find(b"none", 0).is_none() && !kept(&pcre));
+        assert!(pcre.is_match(b"xa12", 0) && kept(&pcre));
         for pattern in [r"/a(/", r"/(?<=x)a(/"] {
             assert!(Pcre::parse(pattern).is_err(), "{pattern}");
         }
