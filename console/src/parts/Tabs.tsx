@@ -21,15 +21,16 @@ export function Tabs({ label, name = "tab", tabs }: Props) {
     }, { replace: true });
   const list = useRef<HTMLDivElement>(null);
   useEffect(() => {
-    // On a phone the row of tabs is wider than the page: it is moved, the page is not.
-    const frame = requestAnimationFrame(() => {
+    // On a phone the row of tabs is wider than the page: it is moved, the page is not; again where the phone is turned.
+    const moved = new ResizeObserver(() => {
       const box = list.current;
       const tab = box?.querySelector("[aria-selected=true]")?.getBoundingClientRect();
       if (!box || !tab) return;
       const { left, right } = box.getBoundingClientRect();
       box.scrollLeft += Math.max(0, tab.right - right) + Math.min(0, tab.left - left);
     });
-    return () => cancelAnimationFrame(frame);
+    moved.observe(list.current!);
+    return () => moved.disconnect();
   }, [open]);
   return (
     <Primitive selectedKey={open} onSelectionChange={(key) => choose(String(key))} className={css.tabs!}>

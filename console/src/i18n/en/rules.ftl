@@ -40,7 +40,7 @@ rules-tests-failed =
         [one] One failed
        *[other] { $count } failed
     }
-rules-by = by { $layer }
+rules-by = set by: { $layer }
 rules-where = Where
 rules-scope-host = on the server, without the manager too
 rules-scope-wide = in the manager, over all servers

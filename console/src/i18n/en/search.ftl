@@ -4,6 +4,7 @@ search-events = Events
 search-sql = SQL
 search-query = Query
 search-hint = For example source.ip:198.51.100.0/24 and not user.name:ro*
+search-hint-short = source.ip:198.51.100.0/24
 search-ask = Search
 search-span = Span
 search-last = Last { $span }

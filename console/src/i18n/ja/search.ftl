@@ -4,6 +4,7 @@ search-events = イベント
 search-sql = SQL
 search-query = 検索条件
 search-hint = 例: source.ip:198.51.100.0/24 and not user.name:ro*
+search-hint-short = 例: source.ip:198.51.100.0/24
 search-ask = 検索
 search-span = 期間
 search-last = 直近 { $span }

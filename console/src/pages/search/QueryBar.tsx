@@ -70,7 +70,7 @@ export function QueryBar({ value, span, within, problem, onAsk }: Props) {
           Prec.high(keymap.of([{ key: "Ctrl-Enter", run: send }])),
           keymap.of([{ key: "Enter", run: send }, { key: "Escape", run: (view) => (view.contentDOM.blur(), true) }, ...historyKeymap, ...defaultKeymap]),
           EditorView.contentAttributes.of({ "aria-label": text("search-query"), spellcheck: "false", autocapitalize: "off" }),
-          placeholder(text("search-hint")),
+          placeholder(text(matchMedia("(max-width: 640px)").matches ? "search-hint-short" : "search-hint")),
           look,
         ],
       }),

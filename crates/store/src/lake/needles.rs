@@ -51,12 +51,19 @@ pub(super) struct Told {
     pub runs: Option<Vec<Interval>>,
     /// Most rows that files have in these runs.
     pub rows: u64,
+    /// Rows of the files that were asked, within these runs or not.
+    pub of: u64,
 }
 
 impl Told {
     /// Nothing is known.
     fn nothing(interval: Interval) -> Self {
-        Self { interval, runs: None, rows: u64::MAX }
+        Self { interval, runs: None, rows: u64::MAX, of: 0 }
+    }
+
+    /// Is what is looked for in less than half of the row groups? What is in most of them has many rows.
+    pub fn is_rare(&self) -> bool {
+        self.rows < self.of / 2
     }
 
     /// The same of this interval and one that it meets.
@@ -65,7 +72,8 @@ impl Told {
         interval.from = self.interval.from.min(other.interval.from);
         interval.to = self.interval.to.zip(other.interval.to).map(|(one, other)| one.max(other));
         let runs = self.runs.zip(other.runs).map(|(one, other)| joined([one, other].concat()));
-        Self { interval, runs, rows: self.rows.saturating_add(other.rows) }
+        let (rows, of) = (self.rows.saturating_add(other.rows), self.of.saturating_add(other.of));
+        Self { interval, runs, rows, of }
     }
 }
 
@@ -84,17 +92,19 @@ pub(super) async fn told(
     if signs.is_empty() || signs.len() > SIGNS || can_match(query, &|_| Some(&nothing)) {
         return Ok(Told::nothing(interval));
     }
-    let (mut found, mut whole) = (Vec::new(), Vec::new());
+    let (mut found, mut whole, mut of) = (Vec::new(), Vec::new(), 0_u64);
     for file in upkeep::files(table)? {
         if upkeep::place(&file).is_none_or(|(of, _)| of != tenant) {
             continue;
         }
         let Some(span) = span_of(&file) else { return Ok(Told::nothing(interval)) };
-        match (span.interval().overlap(interval), is_whole_file(&file)) {
-            (None, _) => {}
+        let Some(run) = span.interval().overlap(interval) else { continue };
+        of = of.saturating_add(span.rows);
+        if is_whole_file(&file) {
+            whole.push((object(table, &file)?, run));
+        } else {
             // Something of its columns may be in the rest.
-            (Some(run), false) => found.push((run, span.rows)),
-            (Some(run), true) => whole.push((object(table, &file)?, run)),
+            found.push((run, span.rows));
         }
     }
     let look = Arc::new(Look { footers: Footers::new(session, table), query: Arc::clone(query), signs });
@@ -112,7 +122,7 @@ pub(super) async fn told(
         found.extend(looked(of_file)?);
     }
     let rows = found.iter().fold(0, |rows: u64, (_, more)| rows.saturating_add(*more));
-    Ok(Told { interval, runs: Some(joined(found.into_iter().map(|(run, _)| run).collect())), rows })
+    Ok(Told { interval, runs: Some(joined(found.into_iter().map(|(run, _)| run).collect())), rows, of })
 }
 
 fn looked<T>(of_file: Result<Result<T, LakeError>, tokio::task::JoinError>) -> Result<T, LakeError> {
@@ -450,10 +460,11 @@ mod tests {
         };
         let (early, late) = (Interval { from: None, to: Some(at(500)) }, Interval { from: Some(at(500)), to: None });
         let of = async |query: &str| ask(late, query).await.with(ask(early, query).await);
+        let unknown = of("quillon").await;
         let (parts, whole) = (of("user.name:quillon").await, ask(Interval::default(), "user.name:quillon").await);
         assert_eq!((parts.interval, &parts.runs, parts.rows), (whole.interval, &whole.runs, whole.rows));
-        assert_eq!((parts.runs.map(|runs| runs.len()), parts.rows), (Some(2), 800));
-        let unknown = of("quillon").await;
+        assert!(parts.is_rare() && !unknown.is_rare() && !of("host.name:web1").await.is_rare());
+        assert_eq!((parts.runs.map(|runs| runs.len()), parts.rows, parts.of), (Some(2), 800, 8_000));
         assert_eq!((unknown.interval, unknown.runs, unknown.rows), (Interval::default(), None, u64::MAX));
         let second = ask(Interval { from: Some(at(100)), to: Some(at(200)) }, "user.name:x").await;
         let third = ask(Interval { from: Some(at(200)), to: Some(at(300)) }, "user.name:x").await;

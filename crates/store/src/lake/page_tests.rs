@@ -88,6 +88,59 @@ async fn pages_cover_everything_once_in_either_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_rare_is_paged_as_all_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LakeOptions { slice_rows: 100, ..LakeOptions::new(dir.path().join("lake"), "manager-1") };
+    let lake = Lake::open(options).await.unwrap();
+    let mut rare = Vec::new();
+    for flush in 0..16 {
+        let mut batch = batch("default", flush + 1, flush * 40, 40);
+        let in_it: &[usize] = match flush {
+            2 | 9 => &[39],
+            3 => &[0, 1, 2, 3, 20],
+            7 | 15 => &[5, 6],
+            _ => &[],
+        };
+        for at in in_it {
+            let event = batch.events.get_mut(*at).unwrap();
+            event.set(f::USER_NAME, "rare");
+            event.set(f::PROCESS_COMMAND_LINE, format!("rare {flush}"));
+            rare.push(flush * 40 + *at as u64);
+        }
+        lake.ingest(batch.into()).unwrap();
+        if flush < 15 {
+            lake.flush().await.unwrap();
+        }
+    }
+    let query = parse("user.name:rare").unwrap();
+    for order in [Order::Oldest, Order::Newest] {
+        for limit in [1, 4, 11, 500] {
+            let (mut cursor, mut seen) = (None, Vec::new());
+            loop {
+                let interval = Interval::default();
+                let ask = Ask { query: &query, interval, limit, cursor: cursor.as_deref(), order, fields: None };
+                let found = lake.page("default", ask).await.unwrap();
+                for hit in &found.hits {
+                    let line = format!("rare {}", hit.arrival / 40);
+                    assert_eq!(hit.event.str(f::PROCESS_COMMAND_LINE), Some(line.as_str()));
+                    assert!(hit.event.get(f::MESSAGE).is_some());
+                }
+                assert!(found.hits.len() == limit || found.cursor.is_none(), "a page but the last is full");
+                seen.extend(found.hits.iter().map(|hit| hit.arrival));
+                cursor = found.cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            if order == Order::Newest {
+                seen.reverse();
+            }
+            assert_eq!(seen, rare, "{order:?} by {limit}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_event_is_found_by_its_id_and_only_by_its_tenant() {
     let dir = tempfile::tempdir().unwrap();
     let lake = lake(dir.path()).await;

@@ -1,14 +1,16 @@
 //! Searches: rows in the order of time with a cursor, one event by its id, and what arrived since.
 //!
-//! A search goes in two steps over the same pin: first the places of the first matching rows (few columns), slice by
-//! slice of time (`slices`), and only where row groups say that they may have what is looked for (`needles`), several
-//! slices at once where that is little; then the whole rows at those places (few rows). The order is (time, arrival, batch, index), newest first unless asked
-//! for otherwise; a cursor is the place of the last row, so that what arrives meanwhile moves no page.
+//! A search goes slice by slice of time (`slices`), and only where row groups say that they may have what is looked for
+//! (`needles`), several slices at once where that is little. It goes in two steps over the same pin: first the places of
+//! the first matching rows (few columns), then the whole rows at those places (few rows); what is rare is read whole at
+//! once. The order is (time, arrival, batch, index), newest first unless asked for otherwise; a cursor is the place of the
+//! last row, so that what arrives meanwhile moves no page.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array as _, RecordBatch};
+use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Expr as Logical, SortExpr, lit};
 use datafusion::prelude::{SessionContext, ident};
 use sakimori_model::id::EventId;
@@ -83,8 +85,8 @@ pub struct Found {
     pub cursor: Option<String>,
 }
 
-/// The place of a row in the order.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// The place of a row in the order, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Place {
     time: Timestamp,
     arrival: i64,
@@ -135,66 +137,58 @@ impl Lake {
         if interval.is_empty() {
             return Ok(Found::default());
         }
-        let columns = ask.fields.map(|fields| columns_of(&fields));
-        let (pin, session, tenant) = (self.pin(tenant)?, self.inner.engine.session(), tenant.to_owned());
-        let (bytes, query) = (self.inner.engine.max_result_bytes(), Arc::new(ask.query.clone()));
+        let reading = Reading {
+            session: self.inner.engine.session(),
+            pin: self.pin(tenant)?,
+            tenant: tenant.to_owned(),
+            query: Arc::new(ask.query.clone()),
+            order,
+            after,
+            columns: ask.fields.map(|fields| columns_of(&fields)),
+            bytes: self.inner.engine.max_result_bytes(),
+        };
         let first = self.inner.options.slice_rows;
         self.inner
             .engine
             .run(async move {
-                let (mut places, mut more) = (Vec::new(), false);
-                let mut slices = slices(spans(&pin.table, &tenant)?, interval, order, first).into_iter().peekable();
+                let (mut places, mut rows, mut more) = (Vec::new(), Vec::new(), false);
+                let spans = spans(&reading.pin.table, &reading.tenant)?;
+                let mut slices = slices(spans, interval, order, first).into_iter().peekable();
                 let mut waiting: Option<Told> = None;
                 while let Some(slice) = slices.next() {
-                    let told = needles::told(&session, &pin.table, &tenant, slice, &query).await?;
+                    let told = reading.told(slice).await?;
                     let told = waiting.take().into_iter().fold(told, Told::with);
                     // To read costs something however few the rows are: they are read with those of the next slice.
                     if told.rows < first && slices.peek().is_some() {
                         waiting = Some(told);
                         continue;
                     }
-                    if pin.memory.is_empty() && told.runs.as_ref().is_some_and(Vec::is_empty) {
+                    if reading.pin.memory.is_empty() && told.runs.as_ref().is_some_and(Vec::is_empty) {
                         continue;
                     }
-                    let part = Part {
-                        tenant: &tenant,
-                        interval: told.interval,
-                        query: &query,
-                        runs: told.runs.as_deref(),
-                        columns: Some(&PLACE),
-                    };
-                    let mut frame = part.frame(&session, pin.clone()).await?;
-                    if let Some(after) = &after {
-                        frame = frame.filter(after.clone())?;
-                    }
-                    let frame = frame.select(PLACE.map(ident))?.sort(by_time(order))?;
-                    // One more than asked for tells whether there is a next page.
                     let missing = limit - places.len();
-                    let found = collect(frame.limit(0, Some(missing + 1))?, missing, bytes).await?;
-                    places.extend(places_of(&found.batches));
-                    more = found.more;
+                    if told.is_rare()
+                        && let Some((found, batches)) = reading.whole(&told, missing).await?
+                    {
+                        places.extend(found);
+                        rows.extend(batches);
+                        continue;
+                    }
+                    let found = reading.places(&told, missing).await?;
+                    places.extend(found.0);
+                    more = found.1;
                     if more {
                         break;
                     }
                 }
-                let Some(last) = places.last() else { return Ok(Found::default()) };
-                let cursor = more.then(|| last.to_string());
-                let span = span_of(&places.iter().collect::<Vec<_>>()).unwrap_or_default();
-                let runs = runs_of(&places);
-                let columns = match columns {
-                    Some(columns) => columns,
-                    None => {
-                        let spans: Vec<Interval> = runs.iter().filter_map(|run| span_of(run)).collect();
-                        filled_columns(&session, &pin, &tenant, &spans).await?
-                    }
-                };
-                let part =
-                    Part { tenant: &tenant, interval: span, query: &Expr::All, runs: None, columns: Some(&columns) };
-                let rows = part.frame(&session, pin).await?.filter(around(&runs))?;
-                let rows = rows.select(columns.into_iter().map(ident).collect::<Vec<_>>())?;
-                // Another writer may have used the same numbers of arrival.
-                let rows = collect(rows, most.saturating_mul(4), bytes).await?;
-                Ok(Found { hits: in_order(&places, &rows.batches, &tenant), cursor })
+                let cursor = places.last().filter(|_| more).map(Place::to_string);
+                let read: HashSet<Place> = places_of(&rows).into_iter().collect();
+                let unread: Vec<Place> = places.iter().filter(|place| !read.contains(*place)).cloned().collect();
+                if !unread.is_empty() {
+                    // Another writer may have used the same numbers of arrival.
+                    rows.extend(reading.rows(&unread, most.saturating_mul(4)).await?);
+                }
+                Ok(Found { hits: in_order(&places, &rows, &reading.tenant), cursor })
             })
             .await
     }
@@ -278,6 +272,90 @@ impl Lake {
     }
 }
 
+/// A search as it is read, part by part.
+struct Reading {
+    session: SessionContext,
+    pin: Pin,
+    tenant: String,
+    query: Arc<Expr>,
+    order: Order,
+    /// Only what this holds for.
+    after: Option<Logical>,
+    /// Columns that the events are read with; all that have a value where absent.
+    columns: Option<Vec<&'static str>>,
+    /// Most bytes.
+    bytes: usize,
+}
+
+impl Reading {
+    async fn told(&self, slice: Interval) -> Result<Told, LakeError> {
+        needles::told(&self.session, &self.pin.table, &self.tenant, slice, &self.query).await
+    }
+
+    /// What matches in a part.
+    async fn frame(&self, told: &Told, columns: &[&'static str]) -> Result<DataFrame, LakeError> {
+        let part = Part {
+            tenant: &self.tenant,
+            interval: told.interval,
+            query: &self.query,
+            runs: told.runs.as_deref(),
+            columns: Some(columns),
+        };
+        let mut frame = part.frame(&self.session, self.pin.clone()).await?;
+        if let Some(after) = &self.after {
+            frame = frame.filter(after.clone())?;
+        }
+        Ok(frame.select(columns.iter().copied().map(ident).collect::<Vec<_>>())?)
+    }
+
+    /// Where the first rows are that match in a part, in order, and whether there are more.
+    async fn places(&self, told: &Told, most: usize) -> Result<(Vec<Place>, bool), LakeError> {
+        let frame = self.frame(told, &PLACE).await?.sort(by_time(self.order))?;
+        // One more than asked for tells whether there is a next page.
+        let found = collect(frame.limit(0, Some(most.saturating_add(1)))?, most, self.bytes).await?;
+        Ok((places_of(&found.batches), found.more))
+    }
+
+    /// All rows that match in a part, and where they are, in order; `None` where they are more than so many.
+    async fn whole(&self, told: &Told, most: usize) -> Result<Option<(Vec<Place>, Vec<RecordBatch>)>, LakeError> {
+        let columns = self.columns_in(told.runs.as_deref().unwrap_or(&[told.interval])).await?;
+        let found = collect(self.frame(told, &columns).await?, most, self.bytes).await?;
+        let mut places = places_of(&found.batches);
+        match self.order {
+            Order::Newest => places.sort_unstable_by(|one, other| other.cmp(one)),
+            Order::Oldest => places.sort_unstable(),
+        }
+        Ok((!found.more).then_some((places, found.batches)))
+    }
+
+    /// The rows at these places, and perhaps others, at most so many.
+    async fn rows(&self, places: &[Place], most: usize) -> Result<Vec<RecordBatch>, LakeError> {
+        let runs = runs_of(places);
+        let spans: Vec<Interval> = runs.iter().filter_map(|run| span_of(run)).collect();
+        let columns = self.columns_in(&spans).await?;
+        let interval = span_of(&places.iter().collect::<Vec<_>>()).unwrap_or_default();
+        let part = Part { tenant: &self.tenant, interval, query: &Expr::All, runs: None, columns: Some(&columns) };
+        let frame = part.frame(&self.session, self.pin.clone()).await?.filter(around(&runs))?;
+        let frame = frame.select(columns.into_iter().map(ident).collect::<Vec<_>>())?;
+        Ok(collect(frame, most, self.bytes).await?.batches)
+    }
+
+    /// The columns to read rows of these spans, or of memory, with.
+    async fn columns_in(&self, spans: &[Interval]) -> Result<Vec<&'static str>, LakeError> {
+        if let Some(columns) = &self.columns {
+            return Ok(columns.clone());
+        }
+        let on_disk = footers::filled(&self.session, &self.pin.table, &self.tenant, spans).await?;
+        let in_memory = |name: &str| {
+            let column =
+                |rows: &RecordBatch| rows.column_by_name(name).is_some_and(|column| column.null_count() < column.len());
+            self.pin.memory.iter().any(column)
+        };
+        let names = layout().columns.iter().map(|column| column.name).filter(|name| !NEEDED.contains(name));
+        Ok(NEEDED.into_iter().chain(names.filter(|name| on_disk.contains(*name) || in_memory(name))).collect())
+    }
+}
+
 /// The columns that make a row's place.
 const PLACE: [&str; 4] = [TIME, ARRIVAL, BATCH, INDEX];
 
@@ -292,23 +370,6 @@ fn columns_of(fields: &[FieldId]) -> Vec<&'static str> {
         columns.extend(column.filter(|column| !columns.contains(column)));
     }
     columns
-}
-
-/// The columns that have a value in these spans, or in memory, and those that every row needs.
-async fn filled_columns(
-    session: &SessionContext,
-    pin: &Pin,
-    tenant: &str,
-    spans: &[Interval],
-) -> Result<Vec<&'static str>, LakeError> {
-    let on_disk = footers::filled(session, &pin.table, tenant, spans).await?;
-    let in_memory = |name: &str| {
-        let column =
-            |rows: &RecordBatch| rows.column_by_name(name).is_some_and(|column| column.null_count() < column.len());
-        pin.memory.iter().any(column)
-    };
-    let names = layout().columns.iter().map(|column| column.name).filter(|name| !NEEDED.contains(name));
-    Ok(NEEDED.into_iter().chain(names.filter(|name| on_disk.contains(*name) || in_memory(name))).collect())
 }
 
 /// From the first to the last of these places.
