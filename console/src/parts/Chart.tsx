@@ -60,7 +60,7 @@ export function Chart({ label, times, width, series, onSpan, height = 132 }: Pro
       const drawn = series.map((one, index) => ({ one, counts: stacked[index]! })).reverse();
       return new uPlot(
         {
-          width: element.clientWidth, height, padding: [6, 20, 0, 0], legend: { show: false },
+          width: element.clientWidth, height, padding: [6, 28, 0, 0], legend: { show: false },
           cursor: { y: false, drag: { x: Boolean(span.current), y: false, setScale: false }, points: { show: false } },
           select: { show: Boolean(span.current), left: 0, top: 0, width: 0, height: 0 },
           scales: { x: { range: () => [times[0]! / 1_000, (times[times.length - 1]! + width) / 1_000] }, y: { range: (_, __, most) => [0, Math.max(1, most)] } },
