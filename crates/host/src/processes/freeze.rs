@@ -323,12 +323,13 @@ impl HostEffect for Freezing {
         // One that ended before it was taken has no group, and was not stopped either.
         let lives =
             |pid: &u32, note: &Note| table::one(*pid).is_some_and(|row| row.start == note.start && !row.has_ended());
-        let stopped = notes.processes.iter().filter(|(pid, note)| note.place.is_none() && lives(pid, note));
-        let by_signals = stopped.count();
+        let living: Vec<&Note> =
+            notes.processes.iter().filter(|(pid, note)| lives(pid, note)).map(|(_, note)| note).collect();
+        let by_signals = living.iter().filter(|note| note.place.is_none()).count();
         let how = match by_signals {
             _ if self.freezer.is_none() => "SIGSTOP".to_owned(),
             0 => "control group".to_owned(),
-            all if all == notes.processes.len() => "SIGSTOP".to_owned(),
+            all if all == living.len() => "SIGSTOP".to_owned(),
             some => format!("control group, and SIGSTOP for {some}"),
         };
         let moving = self.moving(&notes);

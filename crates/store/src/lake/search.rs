@@ -1,10 +1,10 @@
 //! Searches: rows in the order of time with a cursor, one event by its id, and what arrived since.
 //!
 //! A search goes slice by slice of time (`slices`), and only where row groups say that they may have what is looked for
-//! (`needles`), several slices at once where that is little. It goes in two steps over the same pin: first the places of
-//! the first matching rows (few columns), then the whole rows at those places (few rows); what is rare is read whole at
-//! once. The order is (time, arrival, batch, index), newest first unless asked for otherwise; a cursor is the place of the
-//! last row, so that what arrives meanwhile moves no page.
+//! (`needles`). It goes in two steps over the same pin: first the places of the first matching rows (few columns), then
+//! the whole rows at those places (few rows); what is rare is read whole at once. The order is (time, arrival, batch,
+//! index), newest first unless asked for otherwise; a cursor is the place of the last row, so that what arrives meanwhile
+//! moves no page.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -153,22 +153,14 @@ impl Lake {
             .run(async move {
                 let (mut places, mut rows, mut more) = (Vec::new(), Vec::new(), false);
                 let spans = spans(&reading.pin.table, &reading.tenant)?;
-                let mut slices = slices(spans, interval, order, first).into_iter().peekable();
-                let mut waiting: Option<Told> = None;
-                while let Some(slice) = slices.next() {
+                for slice in slices(spans, interval, order, first) {
                     let told = reading.told(slice).await?;
-                    let told = waiting.take().into_iter().fold(told, Told::with);
-                    // To read costs something however few the rows are: they are read with those of the next slice.
-                    if told.rows < first && slices.peek().is_some() {
-                        waiting = Some(told);
-                        continue;
-                    }
                     if reading.pin.memory.is_empty() && told.runs.as_ref().is_some_and(Vec::is_empty) {
                         continue;
                     }
                     let missing = limit - places.len();
                     if told.is_rare()
-                        && let Some((found, batches)) = reading.whole(&told, missing).await?
+                        && let Some((found, batches)) = reading.whole(&told, missing, size_of(&rows)).await?
                     {
                         places.extend(found);
                         rows.extend(batches);
@@ -186,7 +178,7 @@ impl Lake {
                 let unread: Vec<Place> = places.iter().filter(|place| !read.contains(*place)).cloned().collect();
                 if !unread.is_empty() {
                     // Another writer may have used the same numbers of arrival.
-                    rows.extend(reading.rows(&unread, most.saturating_mul(4)).await?);
+                    rows.extend(reading.rows(&unread, most.saturating_mul(4), size_of(&rows)).await?);
                 }
                 Ok(Found { hits: in_order(&places, &rows, &reading.tenant), cursor })
             })
@@ -283,7 +275,7 @@ struct Reading {
     after: Option<Logical>,
     /// Columns that the events are read with; all that have a value where absent.
     columns: Option<Vec<&'static str>>,
-    /// Most bytes.
+    /// Most bytes of a page.
     bytes: usize,
 }
 
@@ -316,10 +308,19 @@ impl Reading {
         Ok((places_of(&found.batches), found.more))
     }
 
-    /// All rows that match in a part, and where they are, in order; `None` where they are more than so many.
-    async fn whole(&self, told: &Told, most: usize) -> Result<Option<(Vec<Place>, Vec<RecordBatch>)>, LakeError> {
+    /// All rows that match in a part, and where they are, in order; `None` where they are more than so many, or too large beside
+    /// the bytes that the page has.
+    async fn whole(
+        &self,
+        told: &Told,
+        most: usize,
+        has: usize,
+    ) -> Result<Option<(Vec<Place>, Vec<RecordBatch>)>, LakeError> {
         let columns = self.columns_in(told.runs.as_deref().unwrap_or(&[told.interval])).await?;
-        let found = collect(self.frame(told, &columns).await?, most, self.bytes).await?;
+        let found = match collect(self.frame(told, &columns).await?, most, self.bytes.saturating_sub(has)).await {
+            Err(LakeError::TooLarge(_)) => return Ok(None),
+            found => found?,
+        };
         let mut places = places_of(&found.batches);
         match self.order {
             Order::Newest => places.sort_unstable_by(|one, other| other.cmp(one)),
@@ -328,8 +329,8 @@ impl Reading {
         Ok((!found.more).then_some((places, found.batches)))
     }
 
-    /// The rows at these places, and perhaps others, at most so many.
-    async fn rows(&self, places: &[Place], most: usize) -> Result<Vec<RecordBatch>, LakeError> {
+    /// The rows at these places, and perhaps others, at most so many, beside the bytes that the page has.
+    async fn rows(&self, places: &[Place], most: usize, has: usize) -> Result<Vec<RecordBatch>, LakeError> {
         let runs = runs_of(places);
         let spans: Vec<Interval> = runs.iter().filter_map(|run| span_of(run)).collect();
         let columns = self.columns_in(&spans).await?;
@@ -337,7 +338,10 @@ impl Reading {
         let part = Part { tenant: &self.tenant, interval, query: &Expr::All, runs: None, columns: Some(&columns) };
         let frame = part.frame(&self.session, self.pin.clone()).await?.filter(around(&runs))?;
         let frame = frame.select(columns.into_iter().map(ident).collect::<Vec<_>>())?;
-        Ok(collect(frame, most, self.bytes).await?.batches)
+        match collect(frame, most, self.bytes.saturating_sub(has)).await {
+            Err(LakeError::TooLarge(_)) => Err(LakeError::TooLarge(format!("{} bytes", self.bytes))),
+            found => Ok(found?.batches),
+        }
     }
 
     /// The columns to read rows of these spans, or of memory, with.
@@ -370,6 +374,11 @@ fn columns_of(fields: &[FieldId]) -> Vec<&'static str> {
         columns.extend(column.filter(|column| !columns.contains(column)));
     }
     columns
+}
+
+/// Bytes of these rows.
+fn size_of(rows: &[RecordBatch]) -> usize {
+    rows.iter().map(RecordBatch::get_array_memory_size).sum()
 }
 
 /// From the first to the last of these places.

@@ -21,7 +21,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use sakimori_model::Timestamp;
 
 pub use item::{Cause, Item};
-pub use take::{Taken, path_of};
+pub use take::{Taken, path_among, path_of};
 
 /// Ending of items.
 const ENDING: &str = ".item";

@@ -16,6 +16,7 @@ use rustix::fs::{
     AtFlags, CWD, FileType, IFlags, Mode, OFlags, RenameFlags, ResolveFlags, Stat, openat, openat2, renameat,
     renameat_with, statat, unlinkat,
 };
+use rustix::io::Errno;
 use sakimori_model::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -26,6 +27,8 @@ use super::{Quarantine, QuarantineError, UNFINISHED, file_name};
 const PIECE: usize = 256 << 10;
 /// Most ends of a path that are tried.
 const MAX_ENDS: usize = 64;
+/// How often a folder is asked for that may be in memory.
+const MAX_TRIES: usize = 8;
 /// Most bytes of the names of extended attributes, and of one value: the kernel's own limits.
 const MAX_ATTRIBUTE: usize = 64 << 10;
 
@@ -80,8 +83,15 @@ pub fn take(store: &Quarantine, file: &File, cause: &Cause, now: Timestamp) -> R
 
 /// The path by which this process can reach a descriptor's file, where there is one.
 pub fn path_of(file: &File) -> Option<PathBuf> {
+    path_among(file, |_| true)
+}
+
+/// The same, tried only for paths that are `wanted`. Nothing is mounted, read or waited for: an open file has all folders of its
+/// path in memory.
+pub fn path_among(file: &File, wanted: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let stat = rustix::fs::fstat(file).ok()?;
-    place_of(file, &stat).ok().map(|(path, _)| path)
+    let told = told_path(file).ok()?;
+    ends(&told).filter(|path| wanted(path)).find(|path| leads_to(path, &stat))
 }
 
 /// Where a descriptor's file is: its path, and its folder, opened without following any link on the way.
@@ -90,12 +100,9 @@ pub fn path_of(file: &File) -> Option<PathBuf> {
 /// the root here, that path begins with folders that are not here: its ends are tried too, the longest first, and the
 /// one counts that leads to the very file.
 fn place_of(file: &File, stat: &Stat) -> Result<(PathBuf, File), QuarantineError> {
-    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let told = std::fs::read_link(link).map_err(QuarantineError::std("find the path of the file"))?;
-    if !told.is_absolute() {
-        return Err(QuarantineError::Unfit("it has no path on this host"));
-    }
-    for path in ends(&told) {
+    let told = told_path(file)?;
+    let others = ends(&told).skip(1).filter(|path| leads_to(path, stat));
+    for path in std::iter::once(told.clone()).chain(others) {
         if let Ok((folder, name)) = folder_of(&path)
             && is_same(stat, &statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW))
         {
@@ -104,6 +111,29 @@ fn place_of(file: &File, stat: &Stat) -> Result<(PathBuf, File), QuarantineError
     }
     folder_of(&told)?;
     Err(QuarantineError::Moved(told))
+}
+
+fn told_path(file: &File) -> Result<PathBuf, QuarantineError> {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let told = std::fs::read_link(link).map_err(QuarantineError::std("find the path of the file"))?;
+    if told.is_absolute() { Ok(told) } else { Err(QuarantineError::Unfit("it has no path on this host")) }
+}
+
+/// Does the path lead to this file, as far as what is in memory tells?
+fn leads_to(path: &Path, stat: &Stat) -> bool {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
+    let open =
+        |resolve| openat2(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve);
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    // A rename or a mount anywhere at that moment makes the kernel say that it does not know (openat2(2)).
+    let mut opened = (0..MAX_TRIES).map(|_| open(resolve | ResolveFlags::CACHED));
+    let opened = opened.find(|opened| !matches!(opened, Err(Errno::AGAIN)));
+    let opened = match opened {
+        // Linux 5.11 and before.
+        Some(Err(Errno::INVAL)) => open(resolve),
+        opened => opened.unwrap_or(Err(Errno::AGAIN)),
+    };
+    opened.is_ok_and(|folder| is_same(stat, &statat(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)))
 }
 
 /// An absolute path, and what is left of it without its first folder, its first two, and so on.
