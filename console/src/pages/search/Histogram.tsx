@@ -11,16 +11,19 @@ interface Props {
   q: string;
   span: { from?: string; to?: string };
   kind: "alerts" | "events";
+  /** Not asked before this: it reads all that matches, and what is waited for first are the first rows. */
+  ready: boolean;
   onSpan: (from: string, to: string) => void;
 }
 
-export function Histogram({ q, span, kind, onSpan }: Props) {
+export function Histogram({ q, span, kind, ready, onSpan }: Props) {
   const text = useText();
   const by = kind === "alerts" ? "event.severity" : undefined;
   const query = useQuery({
     queryKey: ["search", "histogram", q, span, by],
     queryFn: () => ask(api.GET("/api/v1/events/histogram", { params: { query: { q, ...span, to: span.to ?? new Date().toISOString(), by, buckets: 80 } } })),
     placeholderData: (before) => before,
+    enabled: ready,
     retry: false,
   });
   const drawn = useMemo(() => {

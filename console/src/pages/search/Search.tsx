@@ -94,7 +94,7 @@ export default function Search() {
           ) : (
             <>
               <Panel>
-                <Histogram q={q} span={span} kind={kind} onSpan={(from, to) => change({ from, to })} />
+                <Histogram q={q} span={span} kind={kind} ready={!total.isPending} onSpan={(from, to) => change({ from, to })} />
               </Panel>
               <Panel
                 flush
