@@ -8,13 +8,13 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, IFlags, Mode, OFlags, RenameFlags, ResolveFlags, Stat, openat, openat2, renameat,
-    renameat_with, statat, unlinkat,
+    AtFlags, CWD, FileType, IFlags, Mode, OFlags, RenameFlags, ResolveFlags, Stat, StatxFlags, openat, openat2,
+    renameat, renameat_with, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 use sakimori_model::Timestamp;
@@ -27,7 +27,7 @@ use super::{Quarantine, QuarantineError, UNFINISHED, file_name};
 const PIECE: usize = 256 << 10;
 /// Most ends of a path that are tried.
 const MAX_ENDS: usize = 64;
-/// How often a folder is asked for that may be in memory.
+/// How often a path is asked for that may be in memory.
 const MAX_TRIES: usize = 8;
 /// Most bytes of the names of extended attributes, and of one value: the kernel's own limits.
 const MAX_ATTRIBUTE: usize = 64 << 10;
@@ -86,12 +86,12 @@ pub fn path_of(file: &File) -> Option<PathBuf> {
     path_among(file, |_| true)
 }
 
-/// The same, tried only for paths that are `wanted`. Nothing is mounted, read or waited for: an open file has all folders of its
-/// path in memory.
+/// The same, tried only for paths that are `wanted`. An open file has its path in memory, so that is all that is looked at, and
+/// neither a mount that hangs nor one that is made on demand is waited for (from Linux 5.12 on).
 pub fn path_among(file: &File, wanted: impl Fn(&Path) -> bool) -> Option<PathBuf> {
-    let stat = rustix::fs::fstat(file).ok()?;
+    let it = identity(file)?;
     let told = told_path(file).ok()?;
-    ends(&told).filter(|path| wanted(path)).find(|path| leads_to(path, &stat))
+    ends(&told).filter(|path| wanted(path)).find(|path| leads_to(path, it))
 }
 
 /// Where a descriptor's file is: its path, and its folder, opened without following any link on the way.
@@ -101,7 +101,8 @@ pub fn path_among(file: &File, wanted: impl Fn(&Path) -> bool) -> Option<PathBuf
 /// one counts that leads to the very file.
 fn place_of(file: &File, stat: &Stat) -> Result<(PathBuf, File), QuarantineError> {
     let told = told_path(file)?;
-    let others = ends(&told).skip(1).filter(|path| leads_to(path, stat));
+    let it = identity(file);
+    let others = ends(&told).skip(1).filter(|path| it.is_some_and(|it| leads_to(path, it)));
     for path in std::iter::once(told.clone()).chain(others) {
         if let Ok((folder, name)) = folder_of(&path)
             && is_same(stat, &statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW))
@@ -119,21 +120,26 @@ fn told_path(file: &File) -> Result<PathBuf, QuarantineError> {
     if told.is_absolute() { Ok(told) } else { Err(QuarantineError::Unfit("it has no path on this host")) }
 }
 
-/// Does the path lead to this file, as far as what is in memory tells?
-fn leads_to(path: &Path, stat: &Stat) -> bool {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
-    let open =
-        |resolve| openat2(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve);
+/// Device and number of an inode, as they are known without asking a server.
+fn identity(file: impl AsFd) -> Option<(u32, u32, u64)> {
+    let told = statx(file, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+    Some((told.stx_dev_major, told.stx_dev_minor, told.stx_ino))
+}
+
+/// Does the path lead to this inode, as far as what is in memory tells?
+fn leads_to(path: &Path, it: (u32, u32, u64)) -> bool {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |resolve| openat2(CWD, path, flags, Mode::empty(), resolve);
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     // A rename or a mount anywhere at that moment makes the kernel say that it does not know (openat2(2)).
-    let mut opened = (0..MAX_TRIES).map(|_| open(resolve | ResolveFlags::CACHED));
-    let opened = opened.find(|opened| !matches!(opened, Err(Errno::AGAIN)));
-    let opened = match opened {
+    let mut tries = (0..MAX_TRIES).map(|_| open(resolve | ResolveFlags::CACHED));
+    let opened = match tries.find(|opened| !matches!(opened, Err(Errno::AGAIN))) {
         // Linux 5.11 and before.
         Some(Err(Errno::INVAL)) => open(resolve),
-        opened => opened.unwrap_or(Err(Errno::AGAIN)),
+        Some(opened) => opened,
+        None => return false,
     };
-    opened.is_ok_and(|folder| is_same(stat, &statat(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)))
+    opened.ok().and_then(identity) == Some(it)
 }
 
 /// An absolute path, and what is left of it without its first folder, its first two, and so on.
