@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// In a folder with this bit nobody renames or removes what is another's.
 const STICKY: u32 = 0o1000;
+/// Ending of a file that is being written.
+const UNFINISHED: &str = ".new";
 
 /// Writes a file so that a crash at any moment leaves the former or the new content.
 ///
@@ -20,7 +22,7 @@ const STICKY: u32 = 0o1000;
 pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let folder = path.parent().context("a file lies in a folder")?;
     let name = path.file_name().context("a file has a name")?.to_string_lossy();
-    let beside = folder.join(format!(".{name}.new"));
+    let beside = folder.join(format!(".{name}{UNFINISHED}"));
     let attempt = || -> std::io::Result<()> {
         match std::fs::remove_file(&beside) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -37,7 +39,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 }
 
 /// Opens a folder of this user's alone, or makes it, and lists its files of an ending whose names are right: without the ending,
-/// by their names, with their sizes. What a crash left of [`write_atomically`] goes.
+/// by their names, with their sizes.
 ///
 /// # Errors
 /// It is somebody else's, or others can enter it.
@@ -56,15 +58,22 @@ pub fn own_folder(folder: &Path, ending: &str, is_name: impl Fn(&str) -> bool) -
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".new") {
-            let _ = std::fs::remove_file(entry.path());
-        }
         if let Some(name) = name.strip_suffix(ending).filter(|name| is_name(name)) {
             files.push((name.to_owned(), entry.metadata().map_or(0, |found| found.len())));
         }
     }
     files.sort();
     Ok(files)
+}
+
+/// Removes what a crash left of [`write_atomically`]. For the one process that writes into the folder, before it does: to another
+/// process, what this one is writing looks the same.
+pub fn remove_unfinished(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().ends_with(UNFINISHED) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Can root alone change this file, or put another in its place? `found` is what its descriptor or path says.

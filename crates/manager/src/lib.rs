@@ -203,6 +203,7 @@ impl Manager {
         let shared = Arc::new(Shared {
             floods,
             bundle: ArcSwap::from_pointee(Release { number: release.number, bytes: release.bytes }),
+            exchange: std::sync::Mutex::default(),
             bundle_key: key.verifying_key(),
             bundle_signer: key,
             order_key,

@@ -2,7 +2,7 @@
 //! manager's key, numbered, kept on disk.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use ed25519_dalek::SigningKey;
 use sakimori_content::bundle::{self, Draft};
@@ -51,6 +51,7 @@ pub fn prepare(
 /// Why it is refused; the former one stays.
 pub fn install(shared: &Shared, bytes: Vec<u8>) -> Result<u64, String> {
     let dir = shared.config.state_dir.join("bundles");
+    let _one_at_a_time = shared.exchange.lock().unwrap_or_else(PoisonError::into_inner);
     let store = BundleStore::open(&dir, shared.bundle_key).map_err(|error| error.to_string())?;
     let mut number = 0;
     store

@@ -58,6 +58,8 @@ pub struct Shared {
     pub copies: Copies,
     /// Rules in force.
     pub bundle: ArcSwap<Release>,
+    /// Held while they are exchanged: what comes at the same time is judged by what is there then.
+    pub exchange: Mutex<()>,
     /// Key that verifies bundles.
     pub bundle_key: VerifyingKey,
     /// Key that signs bundles, and once the order key.

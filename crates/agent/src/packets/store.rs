@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use sakimori_model::Timestamp;
 use sakimori_model::policy::KeepPackets;
 
-use crate::files::{own_folder, write_atomically};
+use crate::files::{own_folder, remove_unfinished, write_atomically};
 
 /// Ending of files.
 const ENDING: &str = ".pcap";
@@ -71,6 +71,16 @@ impl Store {
         let found = own_folder(folder, ENDING, is_name)?;
         let items = found.into_iter().map(|(name, size)| Item { name, size }).collect();
         Ok(Self { folder: folder.to_owned(), items, hour: (i64::MIN, 0) })
+    }
+
+    /// [`Store::open`] for the one process that adds files: what a crash left half written goes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_to_add(folder: &Path) -> Result<Self> {
+        let store = Self::open(folder)?;
+        remove_unfinished(folder);
+        Ok(store)
     }
 
     /// All, oldest first.
@@ -187,9 +197,12 @@ mod tests {
         fs::write(folder.join(".x.pcap.new"), b"half").unwrap();
         fs::write(folder.join("else.pcap"), b"not ours").unwrap();
         let store = Store::open(&folder).unwrap();
+        assert!(folder.join(".x.pcap.new").exists(), "who only looks does not touch what is being written");
         assert_eq!((store.items().len(), store.items()[9].rule()), (10, "9100111"));
         assert_eq!(store.read(&name(199)).unwrap(), bytes);
-        assert!(store.read("else").is_err() && !folder.join(".x.pcap.new").exists());
+        assert!(store.read("else").is_err());
+        assert_eq!(Store::open_to_add(&folder).unwrap().items(), store.items());
+        assert!(!folder.join(".x.pcap.new").exists());
     }
 
     #[test]

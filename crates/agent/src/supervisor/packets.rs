@@ -71,7 +71,7 @@ fn work(folder: &Path, jobs: &Receiver<Job>, figures: &Figures) {
     for Job { name, bytes, budget } in jobs {
         let added = match &mut store {
             Some(store) => Ok(store),
-            none => Store::open(folder).map(|opened| none.insert(opened)),
+            none => Store::open_to_add(folder).map(|opened| none.insert(opened)),
         }
         .and_then(|store: &mut Store| store.add(&name, &bytes, &budget, SystemClock.now().micros()));
         match added {

@@ -89,7 +89,7 @@ impl FileVault for Vault {
     fn take(&mut self, action: &Action, now: Timestamp) -> Result<Taking, PortError> {
         let order = &action.order;
         let Target::File(path) = &order.target else { return Err(PortError::permanent("it is no file")) };
-        let store = self.store().map_err(port)?;
+        let store = Quarantine::open_to_take(&self.folder, Bounds::default()).map_err(port)?;
         let file = match self.evidence.of(&order.id) {
             Some(file) => file,
             None => {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use sakimori_model::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::files::{own_folder, write_atomically};
+use crate::files::{own_folder, remove_unfinished, write_atomically};
 
 /// Most packages that are kept.
 pub const MOST_PACKAGES: usize = 8;
@@ -49,6 +49,16 @@ impl Store {
         let found = own_folder(folder, ENDING, is_name)?;
         let items = found.into_iter().map(|(name, size)| Item { name, size }).collect();
         Ok(Self { folder: folder.to_owned(), items })
+    }
+
+    /// [`Store::open`] for the one process that adds files: what a crash left half written goes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_to_add(folder: &Path) -> Result<Self> {
+        let store = Self::open(folder)?;
+        remove_unfinished(folder);
+        Ok(store)
     }
 
     /// All, oldest first.
@@ -161,8 +171,10 @@ mod tests {
         assert_eq!((gone, store.items().len()), (2 * MOST_PACKAGES, MOST_PACKAGES));
         fs::write(folder.join(".x.new"), b"half").unwrap();
         fs::write(folder.join("else.triage.tar"), b"not ours").unwrap();
-        let mut store = Store::open(&folder).unwrap();
-        assert_eq!(store.items().len(), MOST_PACKAGES);
+        let looked_at = Store::open(&folder).unwrap();
+        assert!(folder.join(".x.new").exists(), "who only looks does not touch what is being written");
+        let mut store = Store::open_to_add(&folder).unwrap();
+        assert_eq!((store.items().len(), store.items()), (MOST_PACKAGES, looked_at.items()));
         assert!(store.of("a0").is_none() && !folder.join(".x.new").exists());
         let last = store.of(&format!("a{}", 3 * MOST_PACKAGES - 1)).unwrap().clone();
         assert_eq!(last.made(), Timestamp::from_secs(1_800_000_000 + 3 * MOST_PACKAGES as i64 - 1));

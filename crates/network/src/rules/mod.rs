@@ -19,6 +19,7 @@ mod load;
 pub(crate) mod model;
 pub(crate) mod number;
 pub(crate) mod packet_tests;
+mod patterns;
 pub(crate) mod pcre;
 pub(crate) mod ranges;
 pub(crate) mod required;

@@ -97,7 +97,7 @@ impl HostEffect for Packages {
 
 impl Place {
     fn make(&self, action: &str) -> Result<(String, String)> {
-        let mut store = Store::open(&self.folder)?;
+        let mut store = Store::open_to_add(&self.folder)?;
         if let Some(item) = store.of(action) {
             let former = json!({"package": item.name, "bytes": item.size});
             return Ok((former.to_string(), format!("package {} was made before", item.name)));

@@ -114,7 +114,7 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// Opens a store, or makes it; removes what a crash left unfinished.
+    /// Opens a store, or makes it. For looking, giving back and deleting, also beside the process that takes.
     ///
     /// # Errors
     /// The folder is somebody else's, open to others, or no folder.
@@ -134,7 +134,16 @@ impl Quarantine {
         if stat.st_mode & 0o077 != 0 {
             return wrong("others may enter it; chmod 700");
         }
-        let store = Self { folder, bounds };
+        Ok(Self { folder, bounds })
+    }
+
+    /// [`Quarantine::open`] for the one that takes: what a crash left unfinished goes. Beside another that takes it would remove
+    /// what that one is writing.
+    ///
+    /// # Errors
+    /// As there, or the folder cannot be read.
+    pub fn open_to_take(path: &Path, bounds: Bounds) -> Result<Self, QuarantineError> {
+        let store = Self::open(path, bounds)?;
         for name in store.names(UNFINISHED, "")? {
             let _ = unlinkat(&store.folder, &name, AtFlags::empty());
         }
@@ -149,7 +158,9 @@ impl Quarantine {
         let mut names = self.names("", ENDING)?;
         // Ids begin with the time.
         names.sort();
-        Ok(names.iter().map(|name| self.item(name.trim_end_matches(ENDING))).collect())
+        let items = names.iter().map(|name| self.item(name.trim_end_matches(ENDING)));
+        // What somebody gave back or deleted meanwhile is no damage.
+        Ok(items.filter(|item| !matches!(item, Err(QuarantineError::Unknown(_)))).collect())
     }
 
     /// One item.
