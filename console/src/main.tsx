@@ -3,12 +3,12 @@ import "@fontsource-variable/inter/wght.css";
 import "@fontsource-variable/jetbrains-mono/wght.css";
 import "./style/tokens.css";
 import "./style/base.css";
-import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { QueryClientProvider } from "@tanstack/react-query";
 import { lazy, Suspense } from "react";
 import { createRoot } from "react-dom/client";
 import { RouterProvider } from "react-router";
-import { Problem } from "./api/client";
-import { SessionProvider } from "./app/session";
+import { queries } from "./app/queries";
+import { session, SessionProvider } from "./app/session";
 import { SignIn } from "./app/SignIn";
 import { wear } from "./app/theme";
 import { router } from "./app/router";
@@ -19,19 +19,7 @@ const Duty = lazy(() => import("./app/Duty"));
 
 wear();
 
-// Who asked something wrong gets no better answer by asking again; who found nobody does.
-const queries = new QueryClient({
-  defaultOptions: {
-    queries: {
-      staleTime: 5_000,
-      retry: (count, error) => error instanceof Problem && (error.away || error.status >= 500) && count < 30,
-      retryDelay: (count) => Math.min(5_000, 300 * 2 ** count),
-      refetchOnWindowFocus: true,
-      networkMode: "always",
-    },
-    mutations: { networkMode: "always" },
-  },
-});
+void queries.prefetchQuery(session);
 
 createRoot(document.getElementById("root")!).render(
   <QueryClientProvider client={queries}>

@@ -31,7 +31,8 @@ export function useKeys(openPalette: () => void) {
       else if (event.key === "/") {
         event.preventDefault();
         const field = document.querySelector<HTMLElement>("[data-search] input, [data-search] .cm-content, input[data-search]");
-        if (field) field.focus();
+        // A bar that is still being fetched has no field yet.
+        if (field ?? document.querySelector("[data-search]")) field?.focus();
         else void navigate(toSearch("alerts"));
       } else if (event.key === "?") openPalette();
     };

@@ -1,6 +1,14 @@
 // The catalog of pages. To add one: a folder in `pages/`, a file of words in each language, and a line here.
+import type { QueryClient } from "@tanstack/react-query";
 import { BookOpen, FileText, Gauge, Search, Server, Settings, ShieldCheck, SlidersHorizontal, type LucideIcon } from "lucide-react";
 import type { ComponentType } from "react";
+
+/** What a page's file has. */
+export interface PageModule {
+  default: ComponentType;
+  /** Begins what the page waits for longest, before anything is drawn; the page has what it gives as its loader's data. */
+  ahead?: (search: URLSearchParams, queries: QueryClient) => unknown;
+}
 
 export interface PageEntry {
   /** Also the id of its name in the words: `page-<id>`. */
@@ -11,9 +19,9 @@ export interface PageEntry {
   permission: string;
   /** Keys that go there: `g` and this. */
   key: string;
-  load: () => Promise<{ default: ComponentType }>;
+  load: () => Promise<PageModule>;
   /** Pages below it, without a line of their own in the navigation. */
-  below?: { path: string; load: () => Promise<{ default: ComponentType }> }[];
+  below?: { path: string; load: () => Promise<PageModule> }[];
 }
 
 export const pages: readonly PageEntry[] = [

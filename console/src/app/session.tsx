@@ -1,5 +1,5 @@
 // Who is signed in. The session is a cookie that scripts cannot read; what the page knows of it, the manager told it.
-import { useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
+import { queryOptions, useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
 import { createContext, useContext, useEffect, useRef, useState, type ReactNode } from "react";
 import { api, ask, carried, heard, Problem, type Schemas } from "../api/client";
 import { useWords, type Language } from "../i18n/words";
@@ -21,6 +21,22 @@ const Context = createContext<Session | undefined>(undefined);
 
 const isLanguage = (language: unknown): language is Language => language === "en" || language === "ja";
 
+/** Who is signed in, null where nobody is. The first thing that the console asks, before its words are there. */
+export const session = queryOptions({
+  queryKey: ["session"],
+  queryFn: async (): Promise<Who | null> => {
+    try {
+      return await ask(api.GET("/api/v1/session"));
+    } catch (problem) {
+      if (problem instanceof Problem && problem.status === 401) return null;
+      throw problem;
+    }
+  },
+  retry: (_, error) => error instanceof Problem && error.away,
+  retryDelay: 1_000,
+  staleTime: 60_000,
+});
+
 /** Leads to the sign-in page, and forgets what was loaded for the user. The session itself stays a query that is watched. */
 export function signedOut(queries: QueryClient) {
   queries.setQueryData(["session"], null);
@@ -41,20 +57,7 @@ export function SessionProvider({ children, outside, duty, waiting }: Props) {
   const { choose } = useWords();
   const [held, hold] = useState(false);
   const dutiful = useRef(false);
-  const { data: who, error } = useQuery({
-    queryKey: ["session"],
-    queryFn: async () => {
-      try {
-        return await ask(api.GET("/api/v1/session"));
-      } catch (problem) {
-        if (problem instanceof Problem && problem.status === 401) return null;
-        throw problem;
-      }
-    },
-    retry: (_, error) => error instanceof Problem && error.away,
-    retryDelay: 1_000,
-    staleTime: 60_000,
-  });
+  const { data: who, error } = useQuery(session);
 
   useEffect(() => {
     const over = () => queries.setQueryData(["session"], null);
@@ -71,7 +74,7 @@ export function SessionProvider({ children, outside, duty, waiting }: Props) {
   if (!who) return outside;
   carried.csrf = who.csrf ?? "";
   dutiful.current = who.second_factor === "required" || (dutiful.current && held);
-  const session: Session = {
+  const value: Session = {
     who,
     hold,
     can: (permission) => who.permissions.includes(permission),
@@ -86,7 +89,7 @@ export function SessionProvider({ children, outside, duty, waiting }: Props) {
       queries.setQueryData(["session"], { ...who, language });
     },
   };
-  return <Context.Provider value={session}>{dutiful.current ? duty : children}</Context.Provider>;
+  return <Context.Provider value={value}>{dutiful.current ? duty : children}</Context.Provider>;
 }
 
 export function useSession(): Session {

@@ -40,7 +40,7 @@ const look = EditorView.theme({
   ".cm-completionDetail": { color: "var(--soft)", fontStyle: "normal", fontFamily: "var(--text)" },
 });
 
-export function QueryBar({ value, span, within, problem, onAsk }: Props) {
+export default function QueryBar({ value, span, within, problem, onAsk }: Props) {
   const text = useText();
   const { language } = useWords();
   const format = useFormat();

@@ -1,5 +1,5 @@
 // The rows: page after page as one scrolls, only those in sight in the document.
-import { useInfiniteQuery } from "@tanstack/react-query";
+import { infiniteQueryOptions, useInfiniteQuery } from "@tanstack/react-query";
 import { SearchX } from "lucide-react";
 import { useCallback, useMemo } from "react";
 import { api, ask, type Schemas } from "../../api/client";
@@ -13,13 +13,17 @@ import { Badge, Empty, Fault, Waiting, type Tone } from "../../parts/State";
 import { Table, type Column } from "../../parts/Table";
 import { Moment } from "../../parts/Time";
 
-interface Props {
+/** What is asked for. */
+interface Wanted {
   kind: "alerts" | "events";
   q: string;
   /** The search text without what narrows it to alerts. */
   asked: string;
   span: { from?: string; to?: string };
   columns: string[];
+}
+
+interface Props extends Wanted {
   open: string;
   onOpen: (id: string, time: string) => void;
   onClear: () => void;
@@ -38,7 +42,7 @@ const STATUS: Record<string, Tone> = { open: "lead", acknowledged: "care", close
 const WIDE = new Set(["message", "rule.name", "event.original", "process.command_line", "url.original"]);
 const FITTING: Record<string, string> = { "event.severity": "5.5rem", "event.dataset": "minmax(9rem, 1fr)", "source.ip": "minmax(8rem, 1fr)", "user.name": "minmax(5rem, 1fr)" };
 
-async function page({ kind, q, asked, span, columns }: Props, cursor: string | undefined): Promise<{ rows: Row[]; next?: string }> {
+async function page({ kind, q, asked, span, columns }: Wanted, cursor: string | undefined): Promise<{ rows: Row[]; next?: string }> {
   if (kind === "alerts") {
     const { items, next } = await ask(api.GET("/api/v1/alerts", { params: { query: { q: asked || undefined, ...span, limit: PAGE, cursor } } }));
     return { rows: items.map((alert) => ({ id: alert.id, time: String(at(alert.event, "@timestamp")), value: (field) => at(alert.event, field), status: alert.status })), next: next ?? undefined };
@@ -48,20 +52,23 @@ async function page({ kind, q, asked, span, columns }: Props, cursor: string | u
   return { rows: items.map(row), next: next ?? undefined };
 }
 
+/** Pages of rows. */
+export const rowsOf = (wanted: Wanted) => infiniteQueryOptions({
+  queryKey: [wanted.kind === "alerts" ? "alerts" : "search", "rows", wanted.q, wanted.span, wanted.kind === "alerts" ? "" : wanted.columns],
+  queryFn: ({ pageParam }) => page(wanted, pageParam),
+  initialPageParam: undefined as string | undefined,
+  getNextPageParam: (last) => last.next,
+  retry: false,
+  // A list that is read is not moved by what arrives; the page says that there is news.
+  refetchOnMount: false, refetchOnWindowFocus: false, staleTime: Infinity, meta: { still: true },
+});
+
 export function Results(props: Props) {
-  const { kind, q, asked, span, columns, open, onOpen, onClear } = props;
+  const { kind, asked, columns, open, onOpen, onClear } = props;
   const text = useText();
   const named = useFieldName();
   const title = useRuleTitle();
-  const query = useInfiniteQuery({
-    queryKey: [kind === "alerts" ? "alerts" : "search", "rows", q, span, kind === "alerts" ? "" : columns],
-    queryFn: ({ pageParam }) => page(props, pageParam),
-    initialPageParam: undefined as string | undefined,
-    getNextPageParam: (last) => last.next,
-    retry: false,
-    // A list that is read is not moved by what arrives; the page says that there is news.
-    refetchOnMount: false, refetchOnWindowFocus: false, staleTime: Infinity, meta: { still: true },
-  });
+  const query = useInfiniteQuery(rowsOf(props));
   const rows = useMemo(() => query.data?.pages.flatMap((page) => page.rows) ?? [], [query.data]);
   const { fetchNextPage, hasNextPage, isFetching } = query;
   const end = useCallback(() => {

@@ -1,7 +1,8 @@
 // Alerts and search: one bar, one histogram, one table; an event opens beside them. SQL has a view of its own.
-import { useQuery } from "@tanstack/react-query";
+import { useQuery, type QueryClient } from "@tanstack/react-query";
 import { Bell, Database, Download, RefreshCw, Rows3 } from "lucide-react";
 import { lazy, Suspense, useMemo, useState } from "react";
+import { useLoaderData } from "react-router";
 import { api, ask, Problem } from "../../api/client";
 import { useFormat } from "../../i18n/format";
 import { useText } from "../../i18n/words";
@@ -10,35 +11,49 @@ import { Button } from "../../parts/Button";
 import { Menu } from "../../parts/Menu";
 import { Page, Panel } from "../../parts/Page";
 import { Fault, Waiting } from "../../parts/State";
-import { narrowed, useAddress, USUAL, type Kind } from "./address";
+import { narrowed, read, useAddress, USUAL, type Asked, type Kind } from "./address";
 import { Columns } from "./Columns";
 import { Detail } from "./Detail";
 import { Histogram } from "./Histogram";
-import { QueryBar } from "./QueryBar";
-import { Results } from "./Results";
+import { Results, rowsOf } from "./Results";
 import { Saved } from "./Saved";
 import { moments } from "./span";
 import { SpanChoice } from "./SpanChoice";
 import css from "./Search.module.css";
 
 const Sql = lazy(() => import("./Sql"));
+// The editor in it is most of this page's code: the first rows do not wait for it.
+const QueryBar = lazy(() => import("./QueryBar"));
+/** So long what was asked ahead counts as asked by the page. */
+const AHEAD = 10_000;
 const KINDS: [Kind, typeof Bell][] = [["alerts", Bell], ["events", Rows3], ["sql", Database]];
+
+/** What the rows of an address are; relative spans count from `now`. */
+function wanted(asked: Asked, now: number) {
+  const kind = asked.in === "alerts" ? "alerts" as const : "events" as const;
+  return { kind, q: narrowed(asked.in, asked.q), asked: asked.q, span: moments(asked, now), columns: asked.columns.length ? asked.columns : USUAL[kind] };
+}
+
+/** Asks for the first rows before the page is drawn, which takes longer than finding them. Gives when that was. */
+export function ahead(search: URLSearchParams, queries: QueryClient): number {
+  const [asked, now] = [read(search), Date.now()];
+  if (asked.in !== "sql") void queries.prefetchInfiniteQuery(rowsOf(wanted(asked, now)));
+  return now;
+}
 
 export default function Search() {
   const text = useText();
   const format = useFormat();
   const [asked, change] = useAddress();
-  // Relative spans count from when was asked, so that paging does not move under the reader.
-  const [now, setNow] = useState(Date.now);
+  // Relative spans count from when was asked, so that paging does not move under the reader. Who had to sign in first asks now.
+  const began = useLoaderData<number>();
+  const [now, setNow] = useState(() => (Date.now() - began < AHEAD ? began : Date.now()));
   const [fresh, setFresh] = useState(0);
   const again = () => {
     setNow(Date.now());
     setFresh(0);
   };
-  const span = useMemo(() => moments(asked, now), [asked.from, asked.to, now]);
-  const q = narrowed(asked.in, asked.q);
-  const kind = asked.in === "alerts" ? "alerts" : "events";
-  const columns = asked.columns.length ? asked.columns : USUAL[kind];
+  const { kind, q, span, columns } = useMemo(() => wanted(asked, now), [asked, now]);
 
   useNews((news) => {
     if (asked.in === "alerts" && news.kind === "alert" && !asked.to) setFresh((fresh) => fresh + 1);
@@ -85,7 +100,9 @@ export default function Search() {
       ) : (
         <>
           <div className={css.bar}>
-            <QueryBar key={asked.in} value={asked.q} span={span} within={asked.in === "alerts" ? "event.kind:alert" : ""} problem={wrong} onAsk={(q) => { change({ q, open: "" }); again(); }} />
+            <Suspense fallback={<div className={css.query} data-search />}>
+              <QueryBar key={asked.in} value={asked.q} span={span} within={asked.in === "alerts" ? "event.kind:alert" : ""} problem={wrong} onAsk={(q) => { change({ q, open: "" }); again(); }} />
+            </Suspense>
             <SpanChoice from={asked.from} to={asked.to} onChange={(span) => { change({ ...span, open: "" }); again(); }} />
             <Saved asked={asked} onOpen={(saved) => { change({ ...saved, open: "" }); again(); }} />
           </div>

@@ -16,20 +16,23 @@ export interface Asked {
   time: string;
 }
 
+/** What an address says. */
+export function read(search: URLSearchParams): Asked {
+  const kind = search.get("in");
+  return {
+    in: kind === "events" || kind === "sql" ? kind : "alerts",
+    q: search.get("q") ?? "",
+    from: search.get("from") ?? "24h",
+    to: search.get("to") ?? "",
+    columns: search.get("columns")?.split(",").filter(Boolean) ?? [],
+    open: search.get("open") ?? "",
+    time: search.get("time") ?? "",
+  };
+}
+
 export function useAddress(): [Asked, (change: Partial<Asked>, replace?: boolean) => void] {
   const [search, setSearch] = useSearchParams();
-  const asked = useMemo<Asked>(() => {
-    const kind = search.get("in");
-    return {
-      in: kind === "events" || kind === "sql" ? kind : "alerts",
-      q: search.get("q") ?? "",
-      from: search.get("from") ?? "24h",
-      to: search.get("to") ?? "",
-      columns: search.get("columns")?.split(",").filter(Boolean) ?? [],
-      open: search.get("open") ?? "",
-      time: search.get("time") ?? "",
-    };
-  }, [search]);
+  const asked = useMemo(() => read(search), [search]);
   const change = useCallback(
     (change: Partial<Asked>, replace = false) =>
       setSearch((search) => {
