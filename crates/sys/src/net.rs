@@ -125,10 +125,15 @@ struct Connection {
 /// # Errors
 /// `/proc` cannot be read.
 pub fn ssh_peers(ports: &[u16]) -> io::Result<BTreeSet<IpAddr>> {
+    let processes = ssh_processes();
+    // To list connections the kernel walks through a table that is large where memory is: not while nobody is logged in.
+    if !processes.iter().any(|process| process.logged_in) {
+        return Ok(BTreeSet::new());
+    }
     let connections = connections()?;
     let mut holders: HashMap<u64, bool> = HashMap::new();
     let mut servers = HashSet::new();
-    for process in ssh_processes() {
+    for process in processes {
         for inode in process.sockets {
             servers.insert(inode);
             *holders.entry(inode).or_default() |= process.logged_in;

@@ -21,29 +21,26 @@ use super::{Message, Supervisor};
 const MOST: usize = 32;
 /// How long a service may take to accept, and ssh to greet.
 const TRY: Duration = Duration::from_secs(2);
-/// Between two rounds, and between two looks at what accepts.
+/// Between two rounds.
 const EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at what accepts, while nothing waits. For each the kernel walks through all its connections.
+const AT_REST: Duration = Duration::from_secs(15);
 /// Ports from here on are programs' own, which come and go.
 const EPHEMERAL: u16 = 32_768;
 const SSH: u16 = 22;
 
 /// What is known of the services, and which actions they passed.
+#[derive(Default)]
 pub struct Checks {
     /// Services that accepted before.
     services: BTreeSet<SocketAddr>,
     running: bool,
-    due: Instant,
+    /// When the last round or look began.
+    last: Option<Instant>,
     /// By action: what held after it.
     passed: BTreeMap<String, Vec<String>>,
     /// Actions whose failed checks were told.
     told: BTreeSet<String>,
-}
-
-impl Default for Checks {
-    fn default() -> Self {
-        let (services, passed, told) = Default::default();
-        Self { services, running: false, due: Instant::now(), passed, told }
-    }
 }
 
 /// What one round found: the checks that held, or the first that did not.
@@ -55,10 +52,11 @@ impl Supervisor {
         let waiting = self.actions.provisional();
         self.checks.passed.retain(|id, _| waiting.contains(id));
         self.checks.told.retain(|id| waiting.contains(id));
-        if self.checks.running || self.checks.due > Instant::now() {
+        let every = if waiting.is_empty() { AT_REST } else { EVERY };
+        if self.checks.running || self.checks.last.is_some_and(|last| last.elapsed() < every) {
             return Ok(());
         }
-        self.checks.due = Instant::now() + EVERY;
+        self.checks.last = Some(Instant::now());
         if waiting.is_empty() {
             // Without an answer of the kernel there is nothing to compare with, and nothing is confirmed by itself.
             self.checks.services = services().unwrap_or_default();
