@@ -4,7 +4,7 @@
 //!   the tables of accounts, [`quarantine`] of files, [`queue_packets`] to where they are inspected
 //! - [`keeper`]: holds the fanotify group, and [`keeper::pump`] a packet queue, so that the kernel is always answered
 //! - [`processes`]: who descends from whom, ended or frozen
-//! - [`sensors`]: what sees: [`journald`], [`opens`] of files, [`holders`] of a file
+//! - [`sensors`]: what sees: [`journald`], [`opens`] of files and the [`guard`] that answers for them, [`holders`] of a file
 //! - [`surroundings`]: what must never be blocked on this host ([`guard_facts`])
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
@@ -15,5 +15,5 @@ pub mod sensors;
 pub mod surroundings;
 
 pub use enforcers::{block_address, isolate_host, lock_user, quarantine, queue_packets};
-pub use sensors::{holders, journald, opens};
+pub use sensors::{guard, holders, journald, opens};
 pub use surroundings::guard_facts;

@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sakimori_host::opens::{Answers, Asked, Count, Judge, Opens, Question, Ruling, Silence, guard};
+use sakimori_host::guard::{Judge, Ruling, guard};
+use sakimori_host::opens::{Answers, Asked, Count, Opens, Question, Silence};
 use sakimori_sys::harness;
 
 /// What the judge takes for malicious.

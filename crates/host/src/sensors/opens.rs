@@ -1,8 +1,6 @@
 //! Opens and executions of files, as the agent sees them: its end of the connection to the [keeper](crate::keeper).
 //!
-//! [`Opens`] is the connection; [`guard`] answers what comes over it: some threads, each with a judge of its own, so
-//! that one slow file does not hold the others, and one thread that hands out. What is malicious is refused first and
-//! then told to the caller, with the descriptor that was judged, for quarantine and the event.
+//! [`Opens`] is the connection, [`Answers`] its half that tells; [`guard`](crate::guard) answers what comes over it.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,8 +8,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sakimori_sys::channel::{Channel, Waited};
@@ -231,108 +227,6 @@ impl Answers {
     pub fn answer(&self, id: u64, allow: bool, remember: bool) -> io::Result<()> {
         tell(&self.0, &ToKeeper::Answer { id, allow, remember }, None)
     }
-}
-
-/// What a judge says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ruling<D> {
-    /// Nothing is wrong with it.
-    Clean,
-    /// It is told, and refused unless the policy only looks.
-    Malicious {
-        /// What was found.
-        detection: D,
-        /// The policy only looks.
-        allow: bool,
-    },
-    /// Nobody can say; the policy decides, and nothing is remembered.
-    Unknown {
-        /// The policy's answer.
-        allow: bool,
-    },
-}
-
-/// Judges files. A judge is used by one thread.
-pub trait Judge {
-    /// What it says of a malicious file.
-    type Detection;
-    /// Judges the file of a question. It must not panic, and must come to an end.
-    fn judge(&mut self, asked: &Asked) -> Ruling<Self::Detection>;
-}
-
-/// What was found.
-#[derive(Debug)]
-pub struct Found<D> {
-    /// What was tried; for [`Question::Written`], nothing was: it was found when its writer closed it.
-    pub question: Question,
-    /// Which process.
-    pub pid: i32,
-    /// The file, as it was judged.
-    pub file: File,
-    /// What the judge says.
-    pub detection: D,
-}
-
-/// Answers questions with these judges until the connection ends. `found` is called by any of the threads; `look` by
-/// this one, at least as often as `every`, and with `true` after events about what was written were lost.
-///
-/// # Errors
-/// The keeper says what no keeper says.
-pub fn guard<J>(
-    mut opens: Opens,
-    judges: Vec<J>,
-    found: impl Fn(Found<J::Detection>) + Sync,
-    every: Duration,
-    mut look: impl FnMut(&mut Opens, bool),
-) -> io::Result<()>
-where
-    J: Judge + Send,
-{
-    let (jobs, inbox): (Sender<Asked>, Receiver<Asked>) = channel();
-    let inbox = Arc::new(Mutex::new(inbox));
-    let answers = opens.answers();
-    std::thread::scope(|scope| {
-        for mut judge in judges {
-            let (inbox, answers, found) = (Arc::clone(&inbox), answers.clone(), &found);
-            scope.spawn(move || {
-                loop {
-                    // Bounded by what the keeper lets an agent have in hand.
-                    let next = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(asked) = next else { return };
-                    let ruling = judge.judge(&asked);
-                    let Asked { id, question, pid, file } = asked;
-                    let (allow, remember) = match &ruling {
-                        Ruling::Clean => (true, true),
-                        Ruling::Malicious { allow, .. } | Ruling::Unknown { allow } => (*allow, false),
-                    };
-                    // Where the keeper is gone, the thread that reads sees it too.
-                    let _ = answers.answer(id, allow, remember);
-                    if let Ruling::Malicious { detection, .. } = ruling {
-                        found(Found { question, pid, file, detection });
-                    }
-                }
-            });
-        }
-        // Taken along, so that the judges end with it.
-        let jobs = jobs;
-        let mut due = Instant::now();
-        loop {
-            if due <= Instant::now() {
-                look(&mut opens, false);
-                due = Instant::now() + every;
-            }
-            match opens.next(due.saturating_duration_since(Instant::now()))? {
-                Came::Asked(asked) => {
-                    if jobs.send(asked).is_err() {
-                        return Ok(());
-                    }
-                }
-                Came::Lost => look(&mut opens, true),
-                Came::Nothing => {}
-                Came::Closed => return Ok(()),
-            }
-        }
-    })
 }
 
 /// What this program needs to be started again: itself, its libraries and how they are found. Workers are this program,
