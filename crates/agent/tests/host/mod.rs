@@ -15,7 +15,7 @@ use sakimori_wire::batch::{self, Batch};
 use sakimori_wire::status::AgentStatus;
 
 /// How long a condition may take on a slow machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Host {
     pub dir: tempfile::TempDir,
