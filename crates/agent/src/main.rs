@@ -260,7 +260,7 @@ fn run(cli: Cli) -> Result<std::process::ExitCode> {
     let done = std::process::ExitCode::SUCCESS;
     if let Command::Worker { name: WorkerName::Malware } = cli.command {
         // Confined before anything else, logging included.
-        sakimori_scan::worker::run()?;
+        sakimori_scan::worker::run(sakimori_scan::worker::QUIET)?;
         return Ok(done);
     }
     if let Command::ProbeMalware { path } = &cli.command {

@@ -2,6 +2,9 @@
 //!
 //! It reads files by `pread` into one bounded space: never through a mapping of theirs, which a writer could cut short
 //! under it, and never moving the position, which whoever opened the file shares.
+//!
+//! Compiled rules take tens of megabytes and are loaded within tens of milliseconds, so a worker to which no file comes
+//! for a while gives them back, and loads them again from the sealed memory that it got them in.
 
 use std::fs::File;
 use std::io;
@@ -22,12 +25,14 @@ use crate::message::{FromWorker, Judgement, MAX_RULES, Sources, ToWorker};
 const KEPT: usize = 8 << 20;
 /// After so long it has nothing to do.
 const SETTLED: Duration = Duration::from_millis(500);
+/// After so long without a file a worker gives its rules back.
+pub const QUIET: Duration = Duration::from_secs(60);
 
-/// Runs until the parent closes the channel. Call it first in the process.
+/// Runs until the parent closes the channel; `quiet` is [`QUIET`] but in tests. Call it first in the process.
 ///
 /// # Errors
 /// This process is no worker, cannot be confined, or the parent sends what no parent sends.
-pub fn run() -> io::Result<()> {
+pub fn run(quiet: Duration) -> io::Result<()> {
     let channel = worker::connect().map_err(io::Error::other)?;
     let confined = sandbox::enter(&Sandbox::SCAN)?;
     let landlock = match confined.landlock {
@@ -38,49 +43,85 @@ pub fn run() -> io::Result<()> {
     send(&channel, &FromWorker::Ready { landlock: landlock.to_owned() })?;
     // What YARA-X fails at is caught and told as a verdict; its own report would only fill the log.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut rules: Option<(RuleSet, Limits)> = None;
-    let mut next = receive(&channel)?;
-    while let Some((message, descriptors)) = next {
-        next = match message {
-            ToWorker::Compile => {
-                let answer = compile(descriptors).unwrap_or_else(|error| FromWorker::Refused(error.to_string()));
-                send(&channel, &answer)?;
-                receive(&channel)?
-            }
-            ToWorker::Load(limits) => {
-                match load(descriptors) {
-                    Ok(set) => {
-                        send(&channel, &loaded(&set))?;
-                        rules = Some((set, limits));
-                    }
-                    Err(error) => send(&channel, &FromWorker::Refused(error.to_string()))?,
-                }
-                receive(&channel)?
-            }
-            ToWorker::Scan(first) => {
-                let Some((set, limits)) = &rules else { return Err(invalid("a file came before the rules")) };
-                judge_all(&channel, set, *limits, first, descriptors)?
-            }
-        };
+    serve(&channel, quiet)
+}
+
+/// Rules, where they come from, and how they are to be used.
+struct Rules {
+    memory: File,
+    limits: Limits,
+    /// None while no file comes.
+    set: Option<RuleSet>,
+}
+
+impl Rules {
+    fn set(&mut self) -> io::Result<&RuleSet> {
+        match &mut self.set {
+            Some(set) => Ok(set),
+            none => Ok(none.insert(load(&self.memory)?)),
+        }
     }
-    Ok(())
 }
 
 type Message = (ToWorker, Vec<OwnedFd>);
 
-/// Judges files until something else comes, which is given back.
+/// What came from the parent.
+enum Came {
+    Message(Message),
+    /// Nothing, for a while.
+    Nothing,
+    Closed,
+}
+
+/// Answers until the channel closes.
+fn serve(channel: &Channel, quiet: Duration) -> io::Result<()> {
+    let mut rules: Option<Rules> = None;
+    let mut came = receive(channel, quiet)?;
+    loop {
+        came = match came {
+            Came::Message((ToWorker::Compile, descriptors)) => {
+                let answer = compile(descriptors).unwrap_or_else(|error| FromWorker::Refused(error.to_string()));
+                send(channel, &answer)?;
+                receive(channel, quiet)?
+            }
+            Came::Message((ToWorker::Load(limits), descriptors)) => {
+                match take(descriptors, limits) {
+                    Ok((taken, answer)) => {
+                        rules = Some(taken);
+                        send(channel, &answer)?;
+                    }
+                    Err(error) => send(channel, &FromWorker::Refused(error.to_string()))?,
+                }
+                receive(channel, quiet)?
+            }
+            Came::Message((ToWorker::Scan(first), descriptors)) => {
+                let Some(rules) = &mut rules else { return Err(invalid("a file came before the rules")) };
+                let limits = rules.limits;
+                judge_all(channel, rules.set()?, limits, quiet, (first, descriptors))?
+            }
+            Came::Nothing => {
+                if let Some(rules) = &mut rules {
+                    rules.set = None;
+                }
+                channel.recv()?.map_or(Ok(Came::Closed), |frame| understood(frame).map(Came::Message))?
+            }
+            Came::Closed => return Ok(()),
+        };
+    }
+}
+
+/// Judges files until something else comes, which is given back, or nothing for a while.
 fn judge_all(
     channel: &Channel,
     set: &RuleSet,
     limits: Limits,
-    first: u64,
-    descriptors: Vec<OwnedFd>,
-) -> io::Result<Option<Message>> {
+    quiet: Duration,
+    first: (u64, Vec<OwnedFd>),
+) -> io::Result<Came> {
     let mut scanner = Scanner::new(set, limits);
     let mut space = Space::new(KEPT)?;
-    let mut next = (ToWorker::Scan(first), descriptors);
+    let (mut first, mut descriptors) = first;
     loop {
-        let (ToWorker::Scan(first), descriptors) = next else { return Ok(Some(next)) };
         if descriptors.is_empty() {
             return Err(invalid("a file came without its file"));
         }
@@ -91,17 +132,16 @@ fn judge_all(
         // The descriptors are closed: whoever waits for the answer may want to write the file.
         send(channel, &FromWorker::Judged { first, all })?;
         // Memory of a large file is kept as long as files come one after the other, since taking it anew costs time.
-        let waited = match channel.recv_timeout(SETTLED)? {
-            Waited::TimedOut => {
+        let came = match receive(channel, SETTLED.min(quiet))? {
+            Came::Nothing => {
                 space.shrink(KEPT);
-                channel.recv()?
+                receive(channel, quiet)?
             }
-            Waited::Frame(frame) => Some(frame),
-            Waited::Closed => None,
+            came => came,
         };
-        match waited.map(understood).transpose()? {
-            Some(message) => next = message,
-            None => return Ok(None),
+        match came {
+            Came::Message((ToWorker::Scan(number), files)) => (first, descriptors) = (number, files),
+            other => return Ok(other),
         }
     }
 }
@@ -132,22 +172,28 @@ fn compile(descriptors: Vec<OwnedFd>) -> io::Result<FromWorker> {
     Ok(FromWorker::Compiled { rules: count(set.rules()), sums: count(set.sums()), errors })
 }
 
-fn load(descriptors: Vec<OwnedFd>) -> io::Result<RuleSet> {
+fn take(descriptors: Vec<OwnedFd>, limits: Limits) -> io::Result<(Rules, FromWorker)> {
     let Some(file) = descriptors.into_iter().next() else { return Err(invalid("rules came without their memory")) };
-    let bytes = memory::read_sealed(&File::from(file), MAX_RULES)?;
-    RuleSet::from_compiled(&bytes).map_err(io::Error::other)
+    let memory = File::from(file);
+    let set = load(&memory)?;
+    let answer = FromWorker::Loaded { rules: count(set.rules()), sums: count(set.sums()) };
+    Ok((Rules { memory, limits, set: Some(set) }, answer))
 }
 
-fn loaded(set: &RuleSet) -> FromWorker {
-    FromWorker::Loaded { rules: count(set.rules()), sums: count(set.sums()) }
+fn load(memory: &File) -> io::Result<RuleSet> {
+    RuleSet::from_compiled(&memory::read_sealed(memory, MAX_RULES)?).map_err(io::Error::other)
 }
 
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-fn receive(channel: &Channel) -> io::Result<Option<Message>> {
-    channel.recv()?.map(understood).transpose()
+fn receive(channel: &Channel, within: Duration) -> io::Result<Came> {
+    Ok(match channel.recv_timeout(within)? {
+        Waited::Frame(frame) => Came::Message(understood(frame)?),
+        Waited::TimedOut => Came::Nothing,
+        Waited::Closed => Came::Closed,
+    })
 }
 
 fn understood((body, descriptors): Frame) -> io::Result<Message> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use sakimori_malware::{Limits, Skip, Verdict};
 use sakimori_scan::message::{FromWorker, Judgement, ToWorker};
-use sakimori_scan::{Compiled, Control, Exclusions, Judge, Options, Outcome, Totals, compile, judge, scan};
+use sakimori_scan::{Compiled, Control, Exclusions, Judge, Options, Outcome, Totals, compile, judge, scan, worker};
 use sakimori_sys::harness;
 use sakimori_sys::worker::WorkerSpec;
 
@@ -18,7 +18,8 @@ const RULE: &str = "rule needle { meta: severity = \"critical\" strings: $a = \"
 fn main() {
     let role = std::env::args().nth(1).unwrap_or_default();
     match role.as_str() {
-        "role-worker" => sakimori_scan::worker::run().unwrap(),
+        "role-worker" => sakimori_scan::worker::run(worker::QUIET).unwrap(),
+        "role-restless" => sakimori_scan::worker::run(Duration::from_millis(20)).unwrap(),
         "role-fragile" => fragile(),
         _ => tests(&role),
     }
@@ -31,6 +32,7 @@ fn tests(filter: &str) {
         ("rules_with_errors_are_named_and_the_rest_load", rule_errors),
         ("what_is_left_out_and_what_is_no_file_is_passed_over", passed_over),
         ("a_worker_that_dies_costs_one_file", worker_dies),
+        ("a_worker_without_files_gives_its_rules_back_and_judges_the_next", restless),
         ("a_file_that_shrinks_or_grows_while_it_is_read_is_no_failure", moving_file),
         ("a_paused_scan_waits_and_a_stopped_one_ends", paused),
         ("a_share_of_the_processor_is_kept", share),
@@ -204,6 +206,44 @@ fn worker_dies() {
     // One that never starts is an error, not a hang.
     let options = Options { spec: judge::spec(&["role-nothing"]), ..options };
     assert!(scan(&[folder.path().into()], &compiled, &options, &Control::default(), |_, _| {}).is_err());
+}
+
+fn restless() {
+    // Each rule has a text of its own, so that the rules take megabytes.
+    let mut text = RULE.to_owned();
+    for n in 0..2_000 {
+        text += &format!(
+            "rule other_{n} {{ strings: $a = \"{:x}\" xor condition: $a }}",
+            n * 0x1234_5678_9abc_u64 + 0x1000_0000_0000
+        );
+    }
+    let (compiled, errors) = compile(&spec(), &vec![("many.yar".to_owned(), text.into_bytes())]).unwrap();
+    assert!(errors.is_empty(), "{errors:?}");
+    let mut judge = Judge::start(judge::spec(&["role-restless"]), &compiled, Limits::default()).unwrap();
+    let path = PathBuf::from(format!("/proc/{}/statm", judge.pid()));
+    let resident = || -> u64 { std::fs::read_to_string(&path).unwrap().split(' ').nth(1).unwrap().parse().unwrap() };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "needle-in-hay").unwrap();
+    let mut finds = |times| {
+        (0..times)
+            .map(|_| {
+                let verdict = judge.judge(File::open(&file).unwrap()).unwrap().verdict;
+                assert_eq!(verdict.detection().map(|found| found.rule.as_str()), Some("needle"));
+                resident()
+            })
+            .max()
+    };
+    let most = finds(100).unwrap();
+    for _ in 0..2 {
+        let began = Instant::now();
+        while resident() + 512 >= most {
+            assert!(began.elapsed() < Duration::from_secs(60), "the rules are not given back");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        finds(1);
+    }
+    assert_eq!(judge.restarts(), 0);
 }
 
 fn moving_file() {

@@ -97,7 +97,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Triage(command) => triage::run(&command, shared.json),
         Command::Scan(args) => Ok(scan::run(&args, shared.json)),
         Command::Worker { name: scan::WorkerName::Malware } => {
-            sakimori_scan::worker::run()?;
+            sakimori_scan::worker::run(sakimori_scan::worker::QUIET)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Worker { name: scan::WorkerName::Ingest } => {
