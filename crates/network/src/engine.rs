@@ -83,10 +83,16 @@ impl Prepared {
 
 impl Engine {
     pub fn new(settings: Settings, rules: Arc<RuleSet>) -> Self {
+        let prepared = Prepared::new(rules, &settings);
+        Self::prepared(settings, prepared)
+    }
+
+    /// With rules that were made ready for these settings.
+    pub fn prepared(settings: Settings, prepared: Prepared) -> Self {
         let decoder = Decoder::new(settings.decode.clone(), settings.defrag.clone());
         let core = Core {
             flows: FlowTable::new(settings.flow.clone()),
-            detector: Detector::new(rules, settings.outcome.clone()),
+            detector: prepared.0,
             settings,
             counters: Counters::default(),
             out: Vec::new(),

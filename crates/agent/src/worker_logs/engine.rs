@@ -2,7 +2,8 @@
 //! it, and the playbooks of this host say what an alert leads to. All of it comes from one bundle.
 //!
 //! What does not load is said and left out; the rest works. A log input whose source the bundle does not have is
-//! still read: its lines become plain events.
+//! still read: its lines become plain events. A program is kept compiled from its source's first line on; a host has
+//! logs of a few of the sources that there are.
 //!
 //! An alert that was spooled already is not said again: the ids of alerts in replayed batches are remembered.
 
@@ -55,10 +56,16 @@ struct Who {
     bundle: u64,
 }
 
+/// A log source, and its program once a line of it came.
+struct Source {
+    written: LogSource,
+    program: Option<Normaliser>,
+}
+
 /// Rules and their state.
 pub struct Engine {
     who: Who,
-    sources: BTreeMap<String, Normaliser>,
+    sources: BTreeMap<String, Source>,
     detector: Detector,
     rules: u32,
     playbooks: Vec<Playbook>,
@@ -84,24 +91,34 @@ fn is_alert(event: &Event) -> bool {
     event.get(field::SAKIMORI_ALERT_ID).is_some()
 }
 
+impl Source {
+    /// None only where it did not compile when it was loaded either.
+    fn program(&mut self) -> Option<&mut Normaliser> {
+        if self.program.is_none() {
+            self.program = Normaliser::new(&self.written).ok();
+        }
+        self.program.as_mut()
+    }
+}
+
 impl Engine {
     /// Loads a bundle; the second value is what of it did not load.
     pub fn load(start: &LogsStart, bundle: u64, files: &[(String, Vec<u8>)]) -> (Self, Vec<String>) {
         let files: BTreeMap<String, Vec<u8>> = files.iter().cloned().collect();
         // What is wrong with a source is told by the detector's loading too.
-        let (sources, _) = LogSource::load_all(&files);
-        let options = Options { place: Place::Agent, bundle: Some(bundle), ..Options::default() };
-        let (detector, wrong) = Detector::from_files(&files, options);
-        let mut errors: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-        let mut normalisers = BTreeMap::new();
-        for source in &sources {
-            match Normaliser::new(source) {
-                Ok(normaliser) => {
-                    normalisers.insert(source.id.clone(), normaliser);
-                }
-                Err(error) => errors.push(error.to_string()),
+        let (written, _) = LogSource::load_all(&files);
+        let mut sources = BTreeMap::new();
+        let mut unusable = Vec::new();
+        // First: what lasts takes the room that these programs leave.
+        for written in written {
+            match Normaliser::new(&written) {
+                Ok(_) => drop(sources.insert(written.id.clone(), Source { written, program: None })),
+                Err(error) => unusable.push(error.to_string()),
             }
         }
+        let options = Options { place: Place::Agent, bundle: Some(bundle), ..Options::default() };
+        let (detector, wrong) = Detector::from_files(&files, options);
+        let mut errors: Vec<String> = wrong.iter().map(ToString::to_string).chain(unusable).collect();
         let contents = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
         let (playbooks, wrong) = playbook::load(contents, Scope::Host);
         errors.extend(wrong);
@@ -116,7 +133,7 @@ impl Engine {
                 history_seconds: start.history_seconds,
                 bundle,
             },
-            sources: normalisers,
+            sources,
             rules: u32::try_from(detector.rules().count()).unwrap_or(u32::MAX),
             detector,
             playbooks,
@@ -293,8 +310,8 @@ impl Maker<'_> {
             dropped,
             trusted_proxies: &who.proxies,
         };
-        let mut event = match engine.sources.get_mut(&self.input.source) {
-            Some(source) => source.parse(line, &context),
+        let mut event = match engine.sources.get_mut(&self.input.source).and_then(Source::program) {
+            Some(program) => program.parse(line, &context),
             None => who.plain(line, &context, &self.input.source),
         };
         who.mark(&mut event);

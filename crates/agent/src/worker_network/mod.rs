@@ -114,8 +114,8 @@ impl Worker {
         bell: OwnedFd,
     ) -> Result<Self> {
         let taker = Taker::new(&packets, &verdicts, bell).context("cannot share memory with the pump")?;
-        let Loaded { rules, playbooks, bundle, trial, keep, .. } = loaded;
-        let engine = Engine::new(Settings::inline(), rules);
+        let Loaded { prepared, playbooks, bundle, trial, keep, .. } = loaded;
+        let engine = Engine::prepared(Settings::inline(), prepared);
         let keeping = Keeping::new(&start.stream, keep);
         Ok(Self {
             channel,
