@@ -184,7 +184,16 @@ fn send(options: &Options, platform: &mut Platform, path: &Path, disks: Option<&
             kills.push(kill(options, platform, &mut log, victim, &kills)?);
         }
     }
+    if let Some((.., name)) = full.iter().flatten().next() {
+        bail!("the log ended before the disk of the {name} was filled: send more lines");
+    }
     Ok(kills)
+}
+
+/// Lines right before a kill: fewer than lie between two of them, or the log would be written before the last.
+fn burst(options: &Options) -> u64 {
+    let kills = options.kills.saturating_mul(VICTIMS.len() as u64);
+    BURST.min(options.lines / (2 * kills.max(20)))
 }
 
 fn kill(options: &Options, platform: &mut Platform, log: &mut Log, victim: Victim, former: &[Kill]) -> Result<Kill> {
@@ -200,7 +209,7 @@ fn kill(options: &Options, platform: &mut Platform, log: &mut Log, victim: Victi
     let stored = platform.api.count(EVENTS);
     let flushing = flushing(&lake);
     // Written at the last moment: these cannot have been read, spooled, sent and synced before the signal.
-    log.write(BURST.min(options.lines / 40))?;
+    log.write(burst(options))?;
     victim.kill(platform)?;
     let line = log.written;
     let in_flight = stored.map_or(0, |stored| line.saturating_sub(stored));
