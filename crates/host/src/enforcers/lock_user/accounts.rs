@@ -34,8 +34,11 @@ pub struct User {
     pub gid: u32,
 }
 
-/// The one line of a name, with its place.
+/// The one line of a name, with its place. Nobody has a name with what ends a field or a line, or none at all.
 fn line_of<'a>(table: &'a [u8], name: &str) -> Result<Option<(usize, &'a [u8])>, String> {
+    if name.is_empty() || name.contains([':', '\n']) {
+        return Ok(None);
+    }
     let (mut at, mut found) = (0, None);
     for line in table.split(|byte| *byte == b'\n') {
         if line.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b':')) {
@@ -262,6 +265,10 @@ mod tests {
                 && unlocked(SHADOW, "bob", &Former { marked: true, expire: String::new() }).is_err()
         );
         assert_eq!(former(SHADOW, "an"), Ok(None));
+        for nobody in ["", ":", "ann:", "x\nann"] {
+            let table = format!("{nobody}:x:1:::::1:\n{nobody}x:1:::::1:\n::1:::::1:\n");
+            assert_eq!(former(table.as_bytes(), nobody), Ok(None), "{nobody:?} is no name");
+        }
         assert_eq!(user(PASSWD, "ann"), Ok(Some(User { uid: 1000, gid: 1000 })));
         assert!(user(b"ann:x:many:1\n", "ann").is_err());
     }
