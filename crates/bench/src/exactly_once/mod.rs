@@ -54,6 +54,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const SPOOL_DISK: u64 = 64;
 const LAKE_DISK: u64 = 512;
 const GUARDED_DISK: u64 = 8;
+/// How long a kill waits for a flush that it shall hit: a manager that just began, and its agent, need seconds for one.
+const FLUSH: Duration = Duration::from_secs(30);
 /// Lines that are appended at a time.
 const CHUNK: u64 = 250;
 /// Kills that are shown one by one.
@@ -198,21 +200,31 @@ fn burst(options: &Options) -> u64 {
 
 fn kill(options: &Options, platform: &mut Platform, log: &mut Log, victim: Victim, former: &[Kill]) -> Result<Kill> {
     let lake = platform.dir.join("manager/lake");
-    // A few kills must hit a flush: they wait for one, with more lines written meanwhile.
-    if former.iter().filter(|kill| kill.flushing).count() < 4 && victim == Victim::Manager {
+    let stored = platform.api.count(EVENTS);
+    // A few kills must hit a flush: they wait for one, with more lines written meanwhile. Nothing is asked between the
+    // flush and the signal, or it would be over.
+    let waits = victim == Victim::Manager && former.iter().filter(|kill| kill.flushing).count() < 4;
+    let flushing = if waits {
         let end = (log.written + options.lines / 20).min(options.lines);
         let patience = Instant::now();
-        while patience.elapsed() < Duration::from_secs(5) && !flushing(&lake) {
+        loop {
+            let found = flushing(&lake);
+            if found || patience.elapsed() > FLUSH {
+                break found;
+            }
             log.write(end.saturating_sub(log.written).min(20))?;
         }
-    }
-    let stored = platform.api.count(EVENTS);
-    let flushing = flushing(&lake);
+    } else {
+        flushing(&lake)
+    };
     // Written at the last moment: these cannot have been read, spooled, sent and synced before the signal.
+    let before = log.written;
     log.write(burst(options))?;
     victim.kill(platform)?;
     let line = log.written;
-    let in_flight = stored.map_or(0, |stored| line.saturating_sub(stored));
+    // What was stored during a wait is not known: then only the last lines count.
+    let durable = if waits { before } else { stored.unwrap_or(line) };
+    let in_flight = line.saturating_sub(durable);
     victim.start_again(platform)?;
     Ok(Kill { victim, line, in_flight, flushing })
 }
