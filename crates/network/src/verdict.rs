@@ -12,6 +12,8 @@ pub enum Verdict {
     AcceptFlow,
     /// What the server sends needs none until further notice.
     AcceptReplies,
+    /// The same, and much is still to come: a share of the client's acknowledgements is enough until further notice.
+    AcceptFarReplies,
     /// It needs inspection again.
     InspectReplies,
     Drop,
@@ -26,7 +28,7 @@ impl Verdict {
     pub(crate) fn with(self, other: Self) -> Self {
         let weight = |verdict: Self| match verdict {
             Self::Accept => 0,
-            Self::AcceptFlow | Self::AcceptReplies | Self::InspectReplies => 1,
+            Self::AcceptFlow | Self::AcceptReplies | Self::AcceptFarReplies | Self::InspectReplies => 1,
             Self::Drop => 2,
             Self::DropFlow => 3,
             Self::Reject => 4,
@@ -37,7 +39,7 @@ impl Verdict {
     /// Without what it says of a flow.
     pub(crate) fn of_packet(self) -> Self {
         match self {
-            Self::AcceptFlow | Self::AcceptReplies | Self::InspectReplies => Self::Accept,
+            other if other.accepts() => Self::Accept,
             Self::DropFlow => Self::Drop,
             other => other,
         }
@@ -45,7 +47,7 @@ impl Verdict {
 
     /// Whether the packet goes on.
     pub fn accepts(self) -> bool {
-        matches!(self, Self::Accept | Self::AcceptFlow | Self::AcceptReplies | Self::InspectReplies)
+        !matches!(self, Self::Drop | Self::DropFlow | Self::Reject)
     }
 }
 

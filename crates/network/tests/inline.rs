@@ -148,20 +148,22 @@ fn answer(talk: &mut Talk, seq: u32, ack: u32, length: u32, bytes: u32) -> Optio
 fn the_rest_of_a_long_answer_is_passed_over_until_the_client_speaks_and_its_next_request_is_judged() {
     let mut talk = Talk::open(URI);
     assert_eq!(talk.up(1, 1, 24, b"GET /big HTTP/1.1\r\nHost: a.example\r\n\r\n"), Verdict::Accept);
-    let length = 50 << 20;
-    assert_eq!(answer(&mut talk, 1, 39, length, 8 << 20), Some(Verdict::AcceptReplies));
-    // Only acknowledgements come from now on, and one by one they say how far the answer is.
+    let length = 200 << 20;
+    assert_eq!(answer(&mut talk, 1, 39, length, 8 << 20), Some(Verdict::AcceptFarReplies));
+    // Only acknowledgements come from now on, at first some and then one by one, and say how far the answer is.
     let whole =
         1 + u32::try_from(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").len()).unwrap() + length;
-    let mut ack = 2 << 20;
-    while ack < whole - (1 << 20) {
-        assert_eq!(talk.up(39, ack, 16, b""), Verdict::Accept);
-        ack += 500_000;
+    for ahead in [180 << 20, 120 << 20, (64 << 20) + 1] {
+        assert_eq!(talk.up(39, whole - ahead, 16, b""), Verdict::Accept);
+    }
+    assert_eq!(talk.up(39, whole - (64 << 20), 16, b""), Verdict::AcceptReplies);
+    for ahead in (1 << 20..64 << 20).rev().step_by(500_000) {
+        assert_eq!(talk.up(39, whole - ahead, 16, b""), Verdict::Accept);
     }
     // Near the end it is looked at again.
     assert_eq!(talk.up(39, whole - 100_000, 16, b""), Verdict::InspectReplies);
     assert_eq!(talk.up(39, whole, 16, b""), Verdict::Accept);
-    assert!(talk.engine.counters().bulk == 1 && talk.engine.counters().bulk_bytes > 40 << 20);
+    assert!(talk.engine.counters().bulk == 1 && talk.engine.counters().bulk_bytes > 190 << 20);
     assert_eq!(talk.up(39, whole, 24, b"GET /evil HTTP/1.1\r\n\r\n"), Verdict::DropFlow);
     assert_eq!(talk.sids(), [1]);
 }
@@ -170,9 +172,16 @@ fn the_rest_of_a_long_answer_is_passed_over_until_the_client_speaks_and_its_next
 fn a_client_that_speaks_during_a_long_answer_is_judged_at_once() {
     let mut talk = Talk::open(URI);
     assert_eq!(talk.up(1, 1, 24, b"GET /big HTTP/1.1\r\nHost: a.example\r\n\r\n"), Verdict::Accept);
-    assert_eq!(answer(&mut talk, 1, 39, 1 << 30, 8 << 20), Some(Verdict::AcceptReplies));
+    assert_eq!(answer(&mut talk, 1, 39, 1 << 30, 8 << 20), Some(Verdict::AcceptFarReplies));
     assert_eq!(talk.up(39, 2 << 20, 24, b"GET /good HTTP/1.1\r\n\r\n"), Verdict::InspectReplies);
     assert_eq!(talk.up(61, 2 << 20, 24, b"GET /evil HTTP/1.1\r\n\r\n"), Verdict::DropFlow);
+}
+
+#[test]
+fn an_answer_that_is_not_much_longer_than_what_is_judged_of_it_is_followed_by_every_acknowledgement() {
+    let mut talk = Talk::open(URI);
+    assert_eq!(talk.up(1, 1, 24, b"GET /big HTTP/1.1\r\nHost: a.example\r\n\r\n"), Verdict::Accept);
+    assert_eq!(answer(&mut talk, 1, 39, 80 << 20, 8 << 20), Some(Verdict::AcceptReplies));
 }
 
 #[test]
@@ -188,7 +197,8 @@ fn rules_change_between_two_packets_of_a_connection() {
 #[test]
 fn a_connection_that_is_older_than_the_engine_is_judged_from_its_middle() {
     let mut talk = Talk::new(URI);
-    assert_eq!(talk.up(500, 900, 16, b""), Verdict::Accept);
+    // The engine before it may have passed over the answers.
+    assert_eq!(talk.up(500, 900, 16, b""), Verdict::InspectReplies);
     assert_eq!(talk.down(900, 500, 24, b"HTTP/1.1 304 Not Modified\r\n\r\n"), Verdict::Accept);
     assert_eq!(talk.up(500, 929, 24, b"GET /evil HTTP/1.1\r\n\r\n"), Verdict::DropFlow);
 }

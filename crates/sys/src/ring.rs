@@ -13,7 +13,7 @@
 //! others (`F_SEAL_FUTURE_WRITE`, Linux 5.1), so that what a taker left behind can be handed to the next as it was.
 //!
 //! A byte on a socket pair (by read and write, which a worker's sandbox lets through) wakes a side that said that it sleeps; the other end's closing says that it is gone.
-//! While packets follow each other within [`LINGER`], neither side sleeps in between.
+//! While packets follow each other within [`LINGER`] on the mean, neither side sleeps in between.
 //! Bounds: [`SLOTS`] packets and [`BYTES`] bytes; what does not fit waits in the kernel.
 
 use std::collections::VecDeque;
@@ -35,9 +35,37 @@ pub const BYTES: usize = 16 << 20;
 /// Longest packet.
 pub const LONGEST: usize = 65_535;
 
-/// How long a side looks again and again before it sleeps, while packets come that close together: being woken takes
-/// longer than judging a packet, most of all on a virtual machine. It gives way to whoever else wants the processor.
+/// How long a side looks again and again before it sleeps, while packets come that close together ([`Pace`]): being
+/// woken takes longer than judging a packet, most of all on a virtual machine. It gives way to whoever else wants the
+/// processor.
 pub const LINGER: Duration = Duration::from_micros(150);
+
+/// How close together packets come: the mean of the last few waits for one. Where they come now and then, such as the
+/// acknowledgements of a long answer, looking again and again would take the processor from those who send it.
+#[derive(Debug)]
+pub struct Pace(Duration);
+
+impl Pace {
+    /// A longer wait counts as one of this.
+    const LONG: Duration = LINGER.saturating_mul(4);
+
+    /// A packet came after so long a wait.
+    pub fn waited(&mut self, so_long: Duration) {
+        self.0 = (self.0 * 3 + so_long.min(Self::LONG)) / 4;
+    }
+
+    /// The next one is worth looking for without sleep.
+    pub fn is_close(&self) -> bool {
+        self.0 < LINGER
+    }
+}
+
+impl Default for Pace {
+    /// None came for long.
+    fn default() -> Self {
+        Self(Self::LONG)
+    }
+}
 
 /// The numbers at the front, each alone in its line of the cache.
 const HEAD: usize = 256;
@@ -62,11 +90,21 @@ pub enum Word {
     RepliesDone = 6,
     /// Let it go on, and inspect replies again.
     Inspect = 7,
+    /// As [`Word::RepliesDone`], and of bare acknowledgements a share is enough.
+    RepliesFar = 8,
 }
 
 impl Word {
-    const ALL: [Self; 7] =
-        [Self::Accept, Self::Drop, Self::DropFlow, Self::Reject, Self::Done, Self::RepliesDone, Self::Inspect];
+    const ALL: [Self; 8] = [
+        Self::Accept,
+        Self::Drop,
+        Self::DropFlow,
+        Self::Reject,
+        Self::Done,
+        Self::RepliesDone,
+        Self::Inspect,
+        Self::RepliesFar,
+    ];
 
     fn read(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|word| *word as u32 == number)
@@ -390,8 +428,7 @@ pub struct Taker {
     verdicts: Map,
     bell: OwnedFd,
     next: u64,
-    /// The last packet came soon after the one before it.
-    close: bool,
+    pace: Pace,
 }
 
 /// What a wait brought.
@@ -414,7 +451,7 @@ impl Taker {
         let packets = Map::new(packets, PACKETS, false)?;
         let verdicts = Map::new(verdicts, VERDICTS, true)?;
         let next = verdicts.word::<AtomicU64>(COUNT).load(Ordering::Acquire);
-        Ok(Self { packets, verdicts, bell, next, close: false })
+        Ok(Self { packets, verdicts, bell, next, pace: Pace::default() })
     }
 
     /// The next packet. [`Taker::say`] moves on.
@@ -460,14 +497,16 @@ impl Taker {
     /// The descriptors cannot be waited for.
     pub fn wait(&mut self, other: BorrowedFd<'_>, limit: Duration) -> io::Result<Woken> {
         let began = Instant::now();
-        while self.close && began.elapsed() < LINGER {
+        let close = self.pace.is_close();
+        while close && began.elapsed() < LINGER {
             if self.has_packet() {
+                self.pace.waited(began.elapsed());
                 return Ok(Woken::Packets);
             }
             thread::yield_now();
         }
         let woken = self.sleep(other, limit)?;
-        self.close = woken == Woken::Packets && began.elapsed() < LINGER;
+        self.pace.waited(began.elapsed());
         Ok(woken)
     }
 

@@ -11,7 +11,7 @@ use sakimori_sys::harness;
 use sakimori_sys::lab::{End, Lab};
 use sakimori_sys::nfqueue::{Options, Queue, Verdict};
 use sakimori_sys::nft::Nft;
-use sakimori_sys::nft::queue::{FAMILIES, Form, Mark, Marks, Plan, install, remove};
+use sakimori_sys::nft::queue::{FAMILIES, Mark, Marks, Plan, install, remove};
 
 const TABLE: &str = "skm_queue_test";
 
@@ -139,10 +139,9 @@ fn said(stream: &mut TcpStream, text: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 #[test]
-fn this_kernel_has_one_of_the_two_forms_and_trying_leaves_nothing_behind() {
+fn this_kernel_takes_one_of_the_forms_and_trying_leaves_nothing_behind() {
     let Some(lab) = lab(true) else { return };
-    let form = lab.inside("server", || Nft::open().unwrap().queue_form().unwrap()).unwrap();
-    assert!(matches!(form, Form::Native | Form::Compat));
+    lab.inside("server", || Nft::open().unwrap().queue_form().unwrap()).unwrap();
     let out = lab.command("server", "nft").unwrap().args(["list", "tables"]).output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
     let mut tables: Vec<&str> = text.lines().collect();
@@ -228,6 +227,66 @@ fn a_connection_that_is_done_leaves_the_queue_and_replies_can_leave_it_alone() {
     });
     let accepted = lab.inside("server", || Nft::open().unwrap().bypassed(TABLE).unwrap().accepted).unwrap();
     assert!(accepted.packets > 0 && accepted.bytes > 0);
+}
+
+#[test]
+fn while_the_end_of_replies_is_far_a_share_of_the_acknowledgements_is_queued_and_all_that_brings_something() {
+    let Some(lab) = lab(false) else { return };
+    if !lab.inside("server", || Nft::open().unwrap().queue_form().unwrap().share).unwrap() {
+        eprintln!("skipped: this kernel has no numgen");
+        return;
+    }
+    let small = std::sync::atomic::AtomicUsize::new(0);
+    let judge = |packet: &[u8], hook| match hook {
+        1 if has(packet, b"DONE") => (true, Some(Mark::RepliesDone)),
+        1 if has(packet, b"FAR!") => (true, Some(Mark::RepliesFar)),
+        1 if has(packet, b"SEEN") => (false, None),
+        1 => {
+            small.fetch_add(1, Ordering::SeqCst);
+            (true, None)
+        }
+        _ => (true, None),
+    };
+    while_answering(&lab, judge, || {
+        for address in ["10.9.0.1:80", "[fd09::1]:80"] {
+            let listener = lab.inside("server", || TcpListener::bind(address).unwrap()).unwrap();
+            // Much, and then an echo if there is something.
+            let serve = |mut stream: TcpStream| {
+                let mut word = [0; 4];
+                stream.read_exact(&mut word).unwrap();
+                stream.write_all(&vec![5; 64 << 20]).unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+                let _ = stream.read_exact(&mut word).and_then(|()| stream.write_all(&word));
+            };
+            let server = std::thread::spawn(move || {
+                let streams = listener.incoming().take(2).map(Result::unwrap);
+                let serving: Vec<_> = streams.map(|stream| std::thread::spawn(move || serve(stream))).collect();
+                serving.into_iter().for_each(|one| one.join().unwrap());
+            });
+            let counts = [b"DONE", b"FAR!"].map(|word| {
+                let mut stream = connect(&lab, address).unwrap();
+                small.store(0, Ordering::SeqCst);
+                stream.write_all(word).unwrap();
+                let mut piece = vec![0; 64 << 20];
+                stream.read_exact(&mut piece).unwrap();
+                let count = small.load(Ordering::SeqCst);
+                // Four bytes are no bare acknowledgement.
+                assert!(said(&mut stream, b"SEEN").is_err());
+                count
+            });
+            assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+            server.join().unwrap();
+        }
+    });
+    // How many a receiver sends depends on how busy it is.
+    for family in ["ip", "ip6"] {
+        let mut nft = lab.command("server", "nft").unwrap();
+        let out = nft.args(["list", "chain", family, TABLE, "input"]).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        let counted = |line: &str| line.split("packets ").nth(1)?.split(' ').next()?.parse::<u64>().ok();
+        let passed: u64 = text.lines().filter(|line| line.contains("numgen")).filter_map(counted).sum();
+        assert!(passed > 10, "{text}");
+    }
 }
 
 #[test]

@@ -5,7 +5,6 @@
 use sakimori_host::queue_packets;
 use sakimori_model::policy::{self, Switch};
 use sakimori_runtime::doctor::{Finding, Health};
-use sakimori_sys::nft::queue::Form;
 
 use super::Descriptor;
 use crate::config::Config;
@@ -22,8 +21,8 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
 
 fn check(_: &Config) -> Vec<Finding> {
     vec![match queue_packets::form() {
-        Ok(Form::Native) => Finding::ok("agent/queue", "the kernel queues packets by nft_queue"),
-        Ok(Form::Compat) => Finding::ok("agent/queue", "the kernel queues packets by xt_NFQUEUE (it has no nft_queue)"),
+        Ok(form) if form.native => Finding::ok("agent/queue", "the kernel queues packets by nft_queue"),
+        Ok(_) => Finding::ok("agent/queue", "the kernel queues packets by xt_NFQUEUE (it has no nft_queue)"),
         Err(error) => Finding::problem(
             "agent/queue",
             Health::Limited,

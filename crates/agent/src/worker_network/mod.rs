@@ -327,6 +327,7 @@ fn word(verdict: Verdict) -> Word {
         Verdict::Accept => Word::Accept,
         Verdict::AcceptFlow => Word::Done,
         Verdict::AcceptReplies => Word::RepliesDone,
+        Verdict::AcceptFarReplies => Word::RepliesFar,
         Verdict::InspectReplies => Word::Inspect,
         Verdict::Drop => Word::Drop,
         Verdict::DropFlow => Word::DropFlow,

@@ -24,7 +24,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sakimori_sys::channel::{Channel, Waited};
 use sakimori_sys::nfqueue::{Checksum, Options, Queue, Verdict, join};
 use sakimori_sys::nft::queue::{Mark, Marks};
-use sakimori_sys::ring::{BYTES, Giver, LINGER, Label, Word};
+use sakimori_sys::ring::{BYTES, Giver, LINGER, Label, Pace, Word};
 
 use super::admit;
 use super::message::Silence;
@@ -75,8 +75,9 @@ struct Pump {
     out: Vec<Verdict>,
     counts: BTreeMap<Count, u64>,
     turns: u64,
-    /// The last thing to do came soon after the one before it.
-    close: bool,
+    /// When packets were read last, and how soon after each other they come.
+    read_at: Instant,
+    pace: Pace,
     ended: bool,
 }
 
@@ -101,7 +102,8 @@ pub fn run(listener: &UnixListener, settings: Settings) -> io::Result<()> {
         out: Vec::new(),
         counts: BTreeMap::new(),
         turns: 0,
-        close: false,
+        read_at: now,
+        pace: Pace::default(),
         ended: false,
     };
     while !pump.ended {
@@ -118,12 +120,10 @@ impl Pump {
         let [someone, packets, told, rung] = match self.linger() {
             Some(packets) => [false, packets, false, false],
             None => {
-                let began = Instant::now();
                 let idle = self.ring.sleep();
                 let patience = if idle { self.patience() } else { Duration::ZERO };
                 let woken = self.wait(listener, patience)?;
                 self.ring.awake();
-                self.close = began.elapsed() < LINGER;
                 woken
             }
         };
@@ -134,7 +134,9 @@ impl Pump {
         // What is due goes before what comes, so that verdicts are in the order of their packets.
         self.due();
         if packets {
+            self.pace.waited(self.read_at.elapsed());
             self.packets()?;
+            self.read_at = Instant::now();
         }
         self.due();
         self.send()?;
@@ -148,11 +150,12 @@ impl Pump {
         Ok(())
     }
 
-    /// Looks for packets and words without going to sleep, while they come close together. Gives whether there are
-    /// packets, or nothing where there is neither.
+    /// Looks for packets and words without going to sleep, while packets come close together or one is being judged.
+    /// Gives whether there are packets, or nothing where there is neither.
     fn linger(&self) -> Option<bool> {
         let began = Instant::now();
-        while self.close && !self.turns.is_multiple_of(GLANCE) && began.elapsed() < LINGER {
+        let soon = self.pace.is_close() || !self.pending.is_empty();
+        while soon && !self.turns.is_multiple_of(GLANCE) && began.elapsed() < LINGER {
             let mut queue = [PollFd::new(&self.queue, PollFlags::IN)];
             let packets = self.has_room() && poll(&mut queue, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
             if packets || self.ring.has_verdict() {
@@ -418,6 +421,7 @@ fn verdict(word: Word, packet: &Pending, marks: Marks) -> Verdict {
         Word::Done => (true, marked(Mark::Done)),
         Word::RepliesDone => (true, marked(Mark::RepliesDone)),
         Word::Inspect => (true, marked(Mark::Inspect)),
+        Word::RepliesFar => (true, marked(Mark::RepliesFar)),
     };
     Verdict { up_to: packet.id, accept, mark }
 }

@@ -27,6 +27,17 @@ pub(crate) enum FlowVerdict {
     Pass,
 }
 
+/// What is passed over of what the server sends, until the client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Bulk {
+    #[default]
+    None,
+    /// All; each acknowledgement says how far it has come.
+    Near,
+    /// All; its end is so far that some acknowledgements say it well enough.
+    Far,
+}
+
 /// What a flow and its places in the table take.
 const OWN: usize = size_of::<Flow>() + 384;
 
@@ -64,8 +75,8 @@ pub(crate) struct Flow {
     pub refused: [bool; 2],
     /// Bytes of the server since the client spoke.
     pub replied: u64,
-    /// The server's bytes are passed over until the client speaks.
-    pub bulk: bool,
+    /// Whether the server's bytes are passed over until the client speaks.
+    pub bulk: Bulk,
     /// They were, at some time.
     pub had_bulk: bool,
     /// It was said that it needs no inspection.
@@ -106,7 +117,7 @@ impl Flow {
             turned: false,
             refused: [false; 2],
             replied: 0,
-            bulk: false,
+            bulk: Bulk::None,
             had_bulk: false,
             released: false,
             not_kept: false,

@@ -5,10 +5,12 @@
 //! ```text
 //! <hook> (priority 10)                          <hook>-marks (priority 11)
 //!   connection marked drop → drop                 no mark on the packet → accept
-//!   connection marked done → accept               done, replies done, dropped, inspect → onto the connection
+//!   connection marked done → accept               what is for the connection → onto the connection
 //!   replies done, and a reply → accept            drop → drop
-//!   ports that are left out, loopback → accept    reject → RST, or ICMP where it is no TCP
-//!   queue                                         the mark leaves the packet
+//!   far from their end, and an                    reject → RST, or ICMP where it is no TCP
+//!     acknowledgement, most times → accept        the mark leaves the packet
+//!   ports that are left out, loopback → accept
+//!   queue
 //! ```
 //!
 //! The reader of the queue answers "accept" and says by three bits of the packet's mark what else is to happen. So the
@@ -17,11 +19,12 @@
 //! marks are ever read or written.
 //!
 //! Where the kernel has no `queue` expression, the xtables target `NFQUEUE` stands in for it (`linux/netfilter/
-//! nf_tables_compat.h`, `xt_NFQUEUE.h`, revision 3).
+//! nf_tables_compat.h`, `xt_NFQUEUE.h`, revision 3). Where it has no `numgen`, every acknowledgement is queued.
 
 use super::encode::{CREATE, Verdict, conclude, expression, kind, message_in, value};
 use super::rule::{
-    base_chain, connection_mark, equals, interface_is, masked, packet_mark, port_is, protocol_is, replaced, rule,
+    bare_acknowledgement, base_chain, connection_mark, equals, interface_is, masked, most_times, packet_mark, port_is,
+    protocol_is, replaced, rule,
 };
 use super::{Nft, found, text};
 use crate::netlink::{Message, NetlinkError, attribute, attributes};
@@ -41,12 +44,23 @@ const UDP: u8 = 17;
 
 /// How packets reach the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// The `queue` expression of nf_tables.
-    Native,
-    /// The xtables target `NFQUEUE`.
-    Compat,
+pub struct Form {
+    /// By the `queue` expression of nf_tables; else by the xtables target `NFQUEUE`.
+    pub native: bool,
+    /// Only a share of the acknowledgements of replies that are far from their end, drawn by `numgen`.
+    pub share: bool,
 }
+
+/// From the best to the least.
+const FORMS: [Form; 4] = [
+    Form { native: true, share: true },
+    Form { native: true, share: false },
+    Form { native: false, share: true },
+    Form { native: false, share: false },
+];
+
+/// Of so many acknowledgements one is queued while the end of the replies is far.
+const SHARE: u32 = 8;
 
 /// Three bits of packet and connection marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +81,12 @@ pub enum Mark {
     Reject = 4,
     /// Replies need inspection again.
     Inspect = 5,
+    /// As [`Mark::RepliesDone`], and their end is far: of acknowledgements that bring nothing else a share is enough.
+    RepliesFar = 6,
 }
+
+/// The bits that both marks of replies that need no inspection have in common, and what stands in them.
+const REPLIES: [u32; 2] = [3, 2];
 
 impl Marks {
     /// Bits `shift` to `shift + 2`; at most 29.
@@ -184,7 +203,10 @@ fn queue_rules(family: u8, table: &str, hook: u32, chain: &str, plan: &Plan, for
             settled(list, Verdict::Accept);
         }),
         rule(&|list| {
-            connection(list, Mark::RepliesDone);
+            connection_mark(list);
+            let [both, replies] = REPLIES.map(|bits| bits << marks.shift);
+            masked(list, both);
+            equals(list, &replies.to_ne_bytes());
             // `ct direction`: 1 is the direction of replies.
             expression(list, "ct", |data| {
                 data.number(1, 1).number(2, 1);
@@ -193,6 +215,15 @@ fn queue_rules(family: u8, table: &str, hook: u32, chain: &str, plan: &Plan, for
             settled(list, Verdict::Accept);
         }),
     ];
+    // With the time stamps that nearly every TCP sends, and without.
+    for header in [32, 20].into_iter().filter(|_| form.share) {
+        rules.push(rule(&|list| {
+            connection(list, Mark::RepliesFar);
+            bare_acknowledgement(list, family, header);
+            most_times(list, SHARE);
+            settled(list, Verdict::Accept);
+        }));
+    }
     for (port, offset) in plan.probe.iter().flat_map(|port| [(*port, 0), (*port, 2)]) {
         // What goes out of the loopback device comes in by it: one look is enough.
         for key in devices(hook).iter().filter(|_| hook != 2) {
@@ -268,7 +299,7 @@ fn mark_rules(family: u8, table: &str, hook: &str, marks: Marks) -> Vec<Message>
         packet(list, 0);
         conclude(list, Verdict::Accept);
     })];
-    for mark in [Mark::Done, Mark::RepliesDone, Mark::DropFlow, Mark::Inspect] {
+    for mark in [Mark::Done, Mark::RepliesDone, Mark::RepliesFar, Mark::DropFlow, Mark::Inspect] {
         rules.push(rule(&|list| {
             packet(list, marks.value(mark));
             let bits = if mark == Mark::Inspect { 0 } else { marks.value(mark) };
@@ -358,32 +389,37 @@ fn devices(hook: u32) -> &'static [u32] {
 fn to_queue(list: &mut Message, plan: &Plan, form: Form) {
     let queues = plan.queues.clamp(1, MAX_QUEUES);
     let bypass = u16::from(plan.open);
-    match form {
-        Form::Native => expression(list, "queue", |data| {
+    if form.native {
+        expression(list, "queue", |data| {
             data.attribute(1, &plan.first.to_be_bytes());
             data.attribute(2, &queues.to_be_bytes());
             data.attribute(3, &bypass.to_be_bytes());
-        }),
-        Form::Compat => expression(list, "target", |data| {
+        });
+    } else {
+        expression(list, "target", |data| {
             // struct xt_NFQ_info_v3: queue, number of queues, flags; padded to eight bytes.
             let info = [plan.first, queues, bypass, 0].map(u16::to_ne_bytes).concat();
             data.text(1, "NFQUEUE").number(2, 3).attribute(3, &info);
-        }),
+        });
     }
 }
 
 impl Nft {
-    /// The form that this kernel takes; tried in a table that never comes to be.
+    /// The best form that this kernel takes; tried in a table that never comes to be.
     ///
     /// # Errors
-    /// It takes neither, or this process may not ask.
+    /// It takes none, or this process may not ask.
     pub fn queue_form(&mut self) -> Result<Form, NetlinkError> {
-        match self.takes_form(Form::Native) {
-            Ok(()) => return Ok(Form::Native),
-            Err(error) if error.errno() != Some(libc::ENOENT) => return Err(error),
-            Err(_) => {}
+        let [best, others @ ..] = FORMS;
+        let (mut form, mut taken) = (best, self.takes_form(best));
+        for other in others {
+            // Only an expression or target that it does not know is a reason to try another.
+            if !matches!(&taken, Err(error) if error.errno() == Some(libc::ENOENT)) {
+                break;
+            }
+            (form, taken) = (other, self.takes_form(other));
         }
-        self.takes_form(Form::Compat).map(|()| Form::Compat)
+        taken.map(|()| form)
     }
 
     fn takes_form(&mut self, form: Form) -> Result<(), NetlinkError> {
@@ -405,7 +441,12 @@ impl Nft {
             let mut chain = message_in(family, "try the queue", kind::NEW_CHAIN, CREATE);
             chain.text(1, &table).text(3, "probe");
             batch.extend([made, chain]);
-            batch.push(rule(family, &table, "probe", |list| to_queue(list, &plan, form)));
+            batch.push(rule(family, &table, "probe", |list| {
+                if form.share {
+                    most_times(list, SHARE);
+                }
+                to_queue(list, &plan, form);
+            }));
         }
         batch.extend(FAMILIES.map(|family| remove(&table, family)));
         self.apply(&batch)
@@ -490,6 +531,9 @@ mod tests {
         assert_eq!(marks.put(0x8000_0001, Mark::Inspect), 0xd000_0001);
         assert_eq!(marks.put(0x7000_0000, Mark::Done), 0x1000_0000);
         assert!(Marks::at(30).is_none());
+        let replies = |mark: Mark| mark as u32 & REPLIES[0] == REPLIES[1];
+        let all = [Mark::Done, Mark::RepliesDone, Mark::DropFlow, Mark::Reject, Mark::Inspect, Mark::RepliesFar];
+        assert_eq!(all.map(replies), [false, true, false, false, false, true]);
     }
 
     #[test]
@@ -504,8 +548,8 @@ mod tests {
             except_ports: Vec::new(),
             probe: None,
         };
-        let most = queue_rules(2, "t", 1, "input", &plan((0..64).collect(), vec!["a".into()]), Form::Native).len();
-        let more = queue_rules(2, "t", 1, "input", &plan((0..9_000).collect(), vec!["a".into()]), Form::Native).len();
+        let most = queue_rules(2, "t", 1, "input", &plan((0..64).collect(), vec!["a".into()]), FORMS[0]).len();
+        let more = queue_rules(2, "t", 1, "input", &plan((0..9_000).collect(), vec!["a".into()]), FORMS[0]).len();
         assert_eq!(most, more);
     }
 }

@@ -49,6 +49,51 @@ pub fn masked(list: &mut Message, mask: u32) {
     bitwise(list, mask, 0);
 }
 
+/// A TCP segment that is an acknowledgement and nothing else: no other flag, no payload, a header of so many bytes (20,
+/// or 32 with time stamps), no options of IP.
+pub fn bare_acknowledgement(list: &mut Message, family: u8, header: u8) {
+    protocol_is(list, 6);
+    if family == 2 {
+        // Version and length of the header, and the packet's length; the type of service between them is anything.
+        loaded(list, Base::Network, 0, 4);
+        masked(list, u32::from_ne_bytes([0xff, 0, 0xff, 0xff]));
+        equals(list, &[0x45, 0, 0, 20 + header]);
+    } else {
+        // The length behind the header, and that TCP comes next.
+        loaded(list, Base::Network, 4, 3);
+        equals(list, &[0, header, 6]);
+    }
+    // The header's length in words, then the flags.
+    loaded(list, Base::Transport, 12, 2);
+    equals(list, &[header << 2, 0x10]);
+}
+
+/// All but one of so many packets, drawn at random (`NFT_NG_RANDOM`).
+pub fn most_times(list: &mut Message, of: u32) {
+    expression(list, "numgen", |data| {
+        data.number(1, 1).number(2, of).number(3, 1);
+    });
+    // `NFT_CMP_NEQ`.
+    expression(list, "cmp", |data| {
+        data.number(1, 1).number(2, 1);
+        value(data, 3, &[0; 4]);
+    });
+}
+
+/// Where an offset begins (`NFT_PAYLOAD_*_HEADER`).
+#[derive(Clone, Copy)]
+enum Base {
+    Network = 1,
+    Transport = 2,
+}
+
+/// So many bytes of a header, into register 1.
+fn loaded(list: &mut Message, base: Base, offset: u32, length: u32) {
+    expression(list, "payload", |data| {
+        data.number(1, 1).number(2, base as u32).number(3, offset).number(4, length);
+    });
+}
+
 /// These bits of register 1 become others.
 pub fn replaced(list: &mut Message, mask: u32, bits: u32) {
     bitwise(list, !mask, bits);
@@ -73,10 +118,7 @@ pub fn protocol_is(list: &mut Message, protocol: u8) {
 /// The protocol, and a port at this offset of its header.
 pub fn port_is(list: &mut Message, protocol: u8, offset: u32, port: u16) {
     protocol_is(list, protocol);
-    // Two bytes of the transport header.
-    expression(list, "payload", |data| {
-        data.number(1, 1).number(2, 2).number(3, offset).number(4, 2);
-    });
+    loaded(list, Base::Transport, offset, 2);
     equals(list, &port.to_be_bytes());
 }
 
