@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::http1::{Headers, HttpTx};
+use super::http1::{FRAME, Headers, HttpTx};
 use super::tx::{Kind, Tx};
 use super::{Dir, File};
 use crate::rules::buffers::Buffer;
@@ -152,7 +152,14 @@ impl HttpTx {
             }
             Buffer::HttpResponseBody => return tx.file_values(Buffer::FileData, Dir::ToClient, look),
             Buffer::FrameHttpRequest => filled(&self.request_frame),
-            Buffer::FrameHttpResponse => filled(&self.response_frame),
+            Buffer::FrameHttpResponse => {
+                let file = tx.files(Dir::ToClient).first().filter(|_| matches!(tx.kind, Kind::Http(_)));
+                let body = file.map_or(&[][..], |file| &file.data);
+                let room = FRAME.saturating_sub(self.response_frame.len()).min(body.len());
+                Some([&self.response_frame, body.get(..room).unwrap_or_default()].concat())
+                    .filter(|frame| !frame.is_empty())
+                    .map(Cow::Owned)
+            }
             _ => None,
         };
         let Some(data) = data else { return false };

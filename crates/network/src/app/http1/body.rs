@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::coding::Decoder;
 use super::headers::has_word;
-use super::{Http1, State, Step, http};
+use super::{FRAME, Http1, State, Step, http};
 use crate::app::parameter::parameter;
 use crate::app::{Dir, File, Transactions, Tx};
 
@@ -45,29 +45,15 @@ impl Http1 {
             return Step::Wait;
         }
         match side.state {
-            State::Counted(left) => {
-                let count = side.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                let left = left - count as u64;
-                side.state = State::Counted(left);
-                self.front(dir, txs, count);
-                if left == 0 {
-                    self.after_body(dir, txs);
-                }
-                Step::Again
-            }
-            State::UntilClose => {
-                let count = side.buffer.len();
-                self.front(dir, txs, count);
-                Step::Wait
+            State::Counted(_) | State::Chunk(_) | State::UntilClose => {
+                // The buffer keeps its memory.
+                let mut buffer = std::mem::take(&mut side.buffer);
+                let left = self.body_bytes(dir, &buffer, txs).len();
+                buffer.drain(..buffer.len() - left);
+                self.side(dir).buffer = buffer;
+                if matches!(self.side(dir).state, State::UntilClose) { Step::Wait } else { Step::Again }
             }
             State::ChunkLength => self.chunk_length(dir, txs),
-            State::Chunk(left) => {
-                let count = side.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                let left = left - count as u64;
-                side.state = if left == 0 { State::ChunkEnd } else { State::Chunk(left) };
-                self.front(dir, txs, count);
-                Step::Again
-            }
             State::ChunkEnd => {
                 let Some(at) = memchr::memchr(b'\n', &side.buffer) else {
                     side.buffer.clear();
@@ -144,12 +130,26 @@ impl Http1 {
         }
     }
 
-    /// So many bytes of the buffer's front are of the body. The buffer keeps its memory.
-    fn front(&mut self, dir: Dir, txs: &mut Transactions, count: usize) {
-        let mut buffer = std::mem::take(&mut self.side(dir).buffer);
-        self.content(dir, txs, buffer.get(..count).unwrap_or_default());
-        buffer.drain(..count.min(buffer.len()));
-        self.side(dir).buffer = buffer;
+    /// Takes what is of the body at the front of some bytes, and gives the rest.
+    pub(super) fn body_bytes<'d>(&mut self, dir: Dir, bytes: &'d [u8], txs: &mut Transactions) -> &'d [u8] {
+        let left = match self.side(dir).state {
+            State::Counted(left) | State::Chunk(left) => left,
+            State::UntilClose => u64::MAX,
+            _ => return bytes,
+        };
+        let (body, rest) = bytes.split_at(bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+        let left = left - body.len() as u64;
+        let side = self.side(dir);
+        match &mut side.state {
+            State::Chunk(_) if left == 0 => side.state = State::ChunkEnd,
+            State::Counted(was) | State::Chunk(was) => *was = left,
+            _ => {}
+        }
+        self.content(dir, txs, body);
+        if left == 0 && matches!(self.side(dir).state, State::Counted(_)) {
+            self.after_body(dir, txs);
+        }
+        rest
     }
 
     /// Body bytes as they came: through the decoders to the transaction.
@@ -211,16 +211,13 @@ fn probe_length(line: &[u8]) -> bool {
 fn answer_content(tx: &mut Tx, data: &[u8]) {
     let Some(message) = http(tx) else { return };
     message.response_body_seen += data.len() as u64;
-    let frame_room = (64usize << 10).saturating_sub(message.response_frame.len());
-    message.response_frame.extend_from_slice(data.get(..frame_room.min(data.len())).unwrap_or_default());
     if tx.files(Dir::ToClient).is_empty() {
         let name = http(tx).map(|message| {
             disposition(message.response.get(b"content-disposition")).unwrap_or_else(|| name_of(&message.uri))
         });
-        let file = File::new(&name.unwrap_or_default());
-        tx.files_mut(Dir::ToClient)
-            .into_iter()
-            .for_each(|files| files.push(File { name: file.name.clone(), ..File::default() }));
+        if let Some(files) = tx.files_mut(Dir::ToClient) {
+            files.push(File { name: name.unwrap_or_default(), ..File::default() });
+        }
     }
     if let Some(file) = tx.files_mut(Dir::ToClient).and_then(|files| files.last_mut()) {
         file.append(data);
@@ -233,7 +230,7 @@ fn request_content(tx: &mut Tx, data: &[u8], multipart: Option<&mut Multipart>) 
     let limit = if message.limits.0 == 0 { crate::app::files_most() } else { message.limits.0 };
     let room = limit.saturating_sub(message.request_body.len());
     message.request_body.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
-    let frame_room = (64usize << 10).saturating_sub(message.request_frame.len());
+    let frame_room = FRAME.saturating_sub(message.request_frame.len());
     message.request_frame.extend_from_slice(data.get(..frame_room.min(data.len())).unwrap_or_default());
     if let Some(multipart) = multipart {
         let Some(files) = tx.files_mut(Dir::ToServer) else { return };

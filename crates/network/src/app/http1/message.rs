@@ -58,7 +58,7 @@ pub(crate) struct HttpTx {
     pub response_body_seen: u64,
     /// The request ended early: the direction of the answer too.
     pub no_request: bool,
-    /// Bytes of the request and of the answer as they came, as far as frames show them.
+    /// Bytes of the request as they came, as far as frames show them, and of the answer those before its body.
     pub request_frame: Vec<u8>,
     pub response_frame: Vec<u8>,
     pub limits: (usize, usize, usize, usize),

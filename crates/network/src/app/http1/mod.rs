@@ -24,6 +24,8 @@ use section::{chomp, is_empty};
 use super::tx::{Kind, Transactions};
 use super::{AppProto, Dir, Parser, Status};
 
+/// Most bytes of a message that frames show.
+pub(crate) const FRAME: usize = 64 << 10;
 /// Bytes that are taken at once.
 const PIECE: usize = 4096;
 
@@ -53,6 +55,8 @@ struct Side {
     state: State,
     /// The header line that may still be continued.
     open_header: Option<Vec<u8>>,
+    /// Room for the next one.
+    spare_line: Vec<u8>,
     /// A line ended by LF CR: what follows may be a mix of line ends.
     lf_cr: bool,
     decoders: Vec<coding::Decoder>,
@@ -71,6 +75,7 @@ impl Side {
             buffer: Vec::new(),
             state: State::Line,
             open_header: None,
+            spare_line: Vec::new(),
             lf_cr: false,
             decoders: Vec::new(),
             tx: None,
@@ -165,6 +170,8 @@ impl Parser for Http1 {
     fn data(&mut self, dir: Dir, data: &[u8], txs: &mut Transactions) -> Status {
         // In pieces, so that taking many short lines off the front stays cheap.
         for (number, piece) in data.chunks(PIECE).enumerate() {
+            // Of a body they need no stop on the way.
+            let piece = if self.side(dir).buffer.is_empty() { self.body_bytes(dir, piece, txs) } else { piece };
             self.side(dir).buffer.extend_from_slice(piece);
             let status = self.run(dir, txs);
             if let Status::Upgrade(_) = status {

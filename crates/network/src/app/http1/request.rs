@@ -2,7 +2,7 @@
 
 use super::headers::{content_length, has_word, is_space, trim};
 use super::uri::{host_of, normalise, split_authority, without_port};
-use super::{Http1, State, Step, chomp, http, is_empty};
+use super::{FRAME, Http1, State, Step, chomp, http, is_empty};
 use crate::app::{AppProto, Dir, Transactions};
 
 impl Http1 {
@@ -93,9 +93,8 @@ impl Http1 {
     fn request_headers_done(&mut self, txs: &mut Transactions) -> Step {
         let Some(tx) = self.request.tx.and_then(|id| txs.get(id)) else { return Step::Fail };
         let Some(message) = http(tx) else { return Step::Fail };
-        let raw = message.request.raw.clone();
-        if message.request_frame.len() < 64 << 10 {
-            message.request_frame.extend_from_slice(&raw);
+        if message.request_frame.len() < FRAME {
+            message.request_frame.extend_from_slice(&message.request.raw);
         }
         let headers = &message.request;
         let chunked = headers.get(b"transfer-encoding").is_some_and(|value| has_word(value, b"chunked"));

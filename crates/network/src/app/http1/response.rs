@@ -1,7 +1,7 @@
 //! The direction to the client: status lines, headers, and how the body's end is told.
 
 use super::headers::{content_length, has_word, is_space};
-use super::{Http1, State, Step, chomp, http, is_empty};
+use super::{FRAME, Http1, State, Step, chomp, http, is_empty};
 use crate::app::{AppProto, Dir, Transactions};
 
 impl Http1 {
@@ -108,9 +108,8 @@ impl Http1 {
         let Some(id) = self.response.tx else { return Step::Fail };
         let Some(tx) = txs.get(id) else { return Step::Fail };
         let Some(message) = http(tx) else { return Step::Fail };
-        let raw = message.response.raw.clone();
-        if message.response_frame.len() < 64 << 10 {
-            message.response_frame.extend_from_slice(&raw);
+        if message.response_frame.len() < FRAME {
+            message.response_frame.extend_from_slice(&message.response.raw);
         }
         let headers = &message.response;
         let status: u16 = std::str::from_utf8(&message.status).ok().and_then(|text| text.parse().ok()).unwrap_or(0);

@@ -77,36 +77,50 @@ impl Http1 {
             }
             return Some(true);
         };
+        // The buffer keeps its memory, and so do lines.
+        let mut buffer = std::mem::take(&mut side.buffer);
+        let over = self.header_taken(dir, &line, &buffer, http11, txs);
+        buffer.drain(..line.length);
+        self.side(dir).buffer = buffer;
+        Some(over)
+    }
+
+    /// Takes a line from the front of some bytes. Gives whether the section is over.
+    fn header_taken(&mut self, dir: Dir, line: &Line, buffer: &[u8], http11: bool, txs: &mut Transactions) -> bool {
+        let (bytes, rest) = buffer.split_at(line.length.min(buffer.len()));
+        let side = self.side(dir);
         side.lf_cr = line.lf_cr;
-        let bytes: Vec<u8> = side.buffer.drain(..line.length).collect();
         side.header_bytes += bytes.len();
-        let followed = side.buffer.first().is_some_and(|next| *next != b'\n');
-        let blank = matches!(bytes.as_slice(), [b' ' | b'\t', b'\n']) && followed;
+        let followed = rest.first().is_some_and(|next| *next != b'\n');
+        let blank = matches!(bytes, [b' ' | b'\t', b'\n']) && followed;
         // A lone CR ends no section, a blank alone on its line does.
-        if line.lone_cr && is_empty(&bytes) {
-            return Some(false);
+        if line.lone_cr && is_empty(bytes) {
+            return false;
         }
-        if blank || is_empty(&bytes) {
+        if blank || is_empty(bytes) {
             let open = side.open_header.take();
-            self.add_header(dir, txs, open, &bytes);
-            return Some(true);
+            self.add_header(dir, txs, open, bytes);
+            return true;
         }
-        let text = chomp(&bytes);
+        let text = chomp(bytes);
         let folded = matches!(text.first(), Some(b' ' | b'\t'));
-        let before = match (folded, side.open_header.as_mut()) {
-            (true, Some(open)) => {
-                let fresh = text.contains(&b':') && open.contains(&b':') && http11 && dir == Dir::ToClient;
-                if fresh {
-                    side.open_header.replace(text.get(1..).unwrap_or_default().to_vec())
-                } else {
-                    if open.len() + text.len() < 64 << 10 {
-                        open.extend_from_slice(text);
-                    }
-                    None
-                }
+        let fresh = match side.open_header.as_mut().filter(|_| folded) {
+            Some(open) if text.contains(&b':') && open.contains(&b':') && http11 && dir == Dir::ToClient => {
+                text.get(1..)
             }
-            _ => side.open_header.replace(text.to_vec()),
+            Some(open) => {
+                if open.len() + text.len() < 64 << 10 {
+                    open.extend_from_slice(text);
+                }
+                None
+            }
+            None => Some(text),
         };
+        let before = fresh.and_then(|text| {
+            let mut line = std::mem::take(&mut side.spare_line);
+            line.extend_from_slice(text);
+            side.open_header.replace(line)
+        });
         if folded && let Some(tx) = side.tx.and_then(|id| txs.get(id)) {
             tx.event(if dir == Dir::ToServer {
                 "http.invalid_request_field_folding"
@@ -114,8 +128,8 @@ impl Http1 {
                 "http.invalid_response_field_folding"
             });
         }
-        self.add_header(dir, txs, before, &bytes);
-        Some(false)
+        self.add_header(dir, txs, before, bytes);
+        false
     }
 
     fn add_header(&mut self, dir: Dir, txs: &mut Transactions, line: Option<Vec<u8>>, raw: &[u8]) {
@@ -125,8 +139,10 @@ impl Http1 {
         if headers.raw.len() < 64 << 10 {
             headers.raw.extend_from_slice(raw);
         }
-        if let Some(line) = line {
+        if let Some(mut line) = line {
             headers.add(&line);
+            line.clear();
+            self.side(dir).spare_line = line;
         }
     }
 }

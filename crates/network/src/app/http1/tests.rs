@@ -1,5 +1,6 @@
 use super::*;
 use crate::app::play::play;
+use crate::rules::buffers::Buffer;
 
 const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -89,4 +90,38 @@ fn an_endless_line_is_given_up() {
     let mut txs = Transactions::default();
     let line = vec![b'a'; 20_000];
     assert_eq!(parser.data(Dir::ToServer, &line, &mut txs), Status::Failed);
+}
+
+#[test]
+fn what_comes_in_any_pieces_is_the_same_and_a_frame_shows_head_and_body() {
+    let answers: [&[u8]; 4] = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nA: 1\r\n\r\n0123456789",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: 1\r\n\r\n4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: 1\r\n  2\r\n\r\n0123456789",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nA: 1\r\n\r\n0123HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n456789",
+    ];
+    for bytes in answers {
+        for length in 1..bytes.len() {
+            let pieces = bytes.chunks(length).map(|piece| (Dir::ToClient, piece));
+            let talk: Vec<_> = [(Dir::ToServer, REQUEST), (Dir::ToServer, REQUEST)].into_iter().chain(pieces).collect();
+            let txs = play(AppProto::Http1, &talk);
+            let mut body = Vec::new();
+            let mut frames = Vec::new();
+            for tx in &txs.list {
+                body.extend(tx.files(Dir::ToClient).iter().flat_map(|file| file.data.iter().copied()));
+                tx.values(Buffer::FrameHttpResponse, Dir::ToClient, &mut |value| {
+                    frames.extend_from_slice(&value.data);
+                    false
+                });
+            }
+            assert_eq!(body, b"0123456789", "{length}");
+            let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+            let whole = if bytes.windows(7).any(|part| part == b"chunked") {
+                [&bytes[..head], b"0123456789"].concat()
+            } else {
+                bytes.to_vec()
+            };
+            assert_eq!(String::from_utf8_lossy(&frames), String::from_utf8_lossy(&whole), "{length}");
+        }
+    }
 }
