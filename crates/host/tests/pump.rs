@@ -59,6 +59,7 @@ impl Setting {
             marks,
             interfaces: vec!["s0".into()],
             ports: vec![80],
+            acknowledgements: 1,
             except_ports: Vec::new(),
             probe: None,
         };

@@ -2,8 +2,9 @@
 //!
 //! An answer is passed over while it is content and nothing else, by the length that it stated or since it has no
 //! parser, and only until the client speaks again: a connection is never let out of sight for good because much was
-//! sent on it, and what a client sends is always judged. How far the answer has come is told by the client's
-//! acknowledgements, of which a share is enough while the end is far: judging each would cost more than the answer.
+//! sent on it, and what a client sends is always judged. Behind an answer that is passed over no other one is due: of
+//! requests in a row each answer is judged but the last. How far it has come is told by the client's
+//! acknowledgements, of which some are enough while the end is far: judging each would cost more than the answer.
 
 use crate::app::Dir;
 use crate::decode::{Packet, TCP, tcp_flag};
@@ -13,9 +14,7 @@ use crate::verdict::Verdict;
 
 /// So much before the end of an answer it is looked at again.
 const MARGIN: u64 = 256 << 10;
-/// So much before it every acknowledgement is looked at. A busy receiver has been seen to tell of 750 KiB by one: of the
-/// 85 on this way none at all is seen, where one in eight is drawn, once in eighty thousand times; where one tells of
-/// 64 KiB, never.
+/// So much before it every acknowledgement is looked at.
 const FAR: u64 = 64 << 20;
 
 impl Core {
@@ -72,8 +71,15 @@ impl Core {
 
 /// How much of the answer that is being sent can be passed over.
 fn content_ahead(flow: &Flow) -> u64 {
+    let due = flow.txs.list.iter().filter(|tx| !tx.is_complete(Dir::ToClient)).count();
     match &flow.parser {
-        Some(parser) if !flow.failed => parser.content_ahead(Dir::ToClient),
+        Some(parser) if !flow.failed => {
+            if due > 1 {
+                0
+            } else {
+                parser.content_ahead(Dir::ToClient)
+            }
+        }
         Some(_) => u64::MAX,
         None if flow.app_settled == [true; 2] => u64::MAX,
         None => 0,

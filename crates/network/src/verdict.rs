@@ -12,7 +12,7 @@ pub enum Verdict {
     AcceptFlow,
     /// What the server sends needs none until further notice.
     AcceptReplies,
-    /// The same, and much is still to come: a share of the client's acknowledgements is enough until further notice.
+    /// The same, and much is still to come: some of the client's acknowledgements are enough until further notice.
     AcceptFarReplies,
     /// It needs inspection again.
     InspectReplies,

@@ -178,6 +178,20 @@ fn a_client_that_speaks_during_a_long_answer_is_judged_at_once() {
 }
 
 #[test]
+fn of_requests_in_a_row_each_answer_is_judged_but_the_last() {
+    let mut talk = Talk::open(URI);
+    let get = b"GET /big HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    assert_eq!(talk.up(1, 1, 24, &get.repeat(2)), Verdict::Accept);
+    let length = 8 << 20;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    let ack = 1 + 2 * u32::try_from(get.len()).unwrap();
+    assert_eq!(answer(&mut talk, 1, ack, length, length), None);
+    let next = 1 + u32::try_from(head.len()).unwrap() + length;
+    assert_eq!(talk.down(next, ack, 24, head.as_bytes()), Verdict::AcceptReplies);
+    assert_eq!(talk.engine.counters().bulk, 1);
+}
+
+#[test]
 fn an_answer_that_is_not_much_longer_than_what_is_judged_of_it_is_followed_by_every_acknowledgement() {
     let mut talk = Talk::open(URI);
     assert_eq!(talk.up(1, 1, 24, b"GET /big HTTP/1.1\r\nHost: a.example\r\n\r\n"), Verdict::Accept);

@@ -90,7 +90,7 @@ pub enum Word {
     RepliesDone = 6,
     /// Let it go on, and inspect replies again.
     Inspect = 7,
-    /// As [`Word::RepliesDone`], and of bare acknowledgements a share is enough.
+    /// As [`Word::RepliesDone`], and of bare acknowledgements some are enough.
     RepliesFar = 8,
 }
 

@@ -7,8 +7,8 @@
 //!   connection marked drop → drop                 no mark on the packet → accept
 //!   connection marked done → accept               what is for the connection → onto the connection
 //!   replies done, and a reply → accept            drop → drop
-//!   far from their end, and an                    reject → RST, or ICMP where it is no TCP
-//!     acknowledgement, most times → accept        the mark leaves the packet
+//!   far from their end, and one acknowledgement   reject → RST, or ICMP where it is no TCP
+//!     of too many in a second → accept            the mark leaves the packet
 //!   ports that are left out, loopback → accept
 //!   queue
 //! ```
@@ -19,11 +19,11 @@
 //! marks are ever read or written.
 //!
 //! Where the kernel has no `queue` expression, the xtables target `NFQUEUE` stands in for it (`linux/netfilter/
-//! nf_tables_compat.h`, `xt_NFQUEUE.h`, revision 3). Where it has no `numgen`, every acknowledgement is queued.
+//! nf_tables_compat.h`, `xt_NFQUEUE.h`, revision 3). Where it has no `limit`, every acknowledgement is queued.
 
 use super::encode::{CREATE, Verdict, conclude, expression, kind, message_in, value};
 use super::rule::{
-    bare_acknowledgement, base_chain, connection_mark, equals, interface_is, masked, most_times, packet_mark, port_is,
+    bare_acknowledgement, base_chain, beyond, connection_mark, equals, interface_is, masked, packet_mark, port_is,
     protocol_is, replaced, rule,
 };
 use super::{Nft, found, text};
@@ -47,20 +47,17 @@ const UDP: u8 = 17;
 pub struct Form {
     /// By the `queue` expression of nf_tables; else by the xtables target `NFQUEUE`.
     pub native: bool,
-    /// Only a share of the acknowledgements of replies that are far from their end, drawn by `numgen`.
-    pub share: bool,
+    /// Of the acknowledgements of replies that are far from their end only some, by `limit`.
+    pub some: bool,
 }
 
 /// From the best to the least.
 const FORMS: [Form; 4] = [
-    Form { native: true, share: true },
-    Form { native: true, share: false },
-    Form { native: false, share: true },
-    Form { native: false, share: false },
+    Form { native: true, some: true },
+    Form { native: true, some: false },
+    Form { native: false, some: true },
+    Form { native: false, some: false },
 ];
-
-/// Of so many acknowledgements one is queued while the end of the replies is far.
-const SHARE: u32 = 8;
 
 /// Three bits of packet and connection marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +78,7 @@ pub enum Mark {
     Reject = 4,
     /// Replies need inspection again.
     Inspect = 5,
-    /// As [`Mark::RepliesDone`], and their end is far: of acknowledgements that bring nothing else a share is enough.
+    /// As [`Mark::RepliesDone`], and their end is far: of acknowledgements that bring nothing else some are enough.
     RepliesFar = 6,
 }
 
@@ -124,6 +121,8 @@ pub struct Plan {
     pub interfaces: Vec<String>,
     /// Ports of TCP and UDP that are inspected, at either end; empty: all, and other protocols.
     pub ports: Vec<u16>,
+    /// Acknowledgements a second that are queued of all connections whose replies are far from their end.
+    pub acknowledgements: u32,
     /// Own ports of this host that are never inspected, so that they stay reachable whatever happens.
     pub except_ports: Vec<u16>,
     /// A TCP port of the loopback device that is inspected as it comes in, for a probe of the whole way.
@@ -216,11 +215,11 @@ fn queue_rules(family: u8, table: &str, hook: u32, chain: &str, plan: &Plan, for
         }),
     ];
     // With the time stamps that nearly every TCP sends, and without.
-    for header in [32, 20].into_iter().filter(|_| form.share) {
+    for header in [32, 20].into_iter().filter(|_| form.some) {
         rules.push(rule(&|list| {
             connection(list, Mark::RepliesFar);
             bare_acknowledgement(list, family, header);
-            most_times(list, SHARE);
+            beyond(list, plan.acknowledgements);
             settled(list, Verdict::Accept);
         }));
     }
@@ -431,6 +430,7 @@ impl Nft {
             marks: Marks { shift: 28 },
             interfaces: Vec::new(),
             ports: Vec::new(),
+            acknowledgements: 1,
             except_ports: Vec::new(),
             probe: None,
         };
@@ -442,8 +442,8 @@ impl Nft {
             chain.text(1, &table).text(3, "probe");
             batch.extend([made, chain]);
             batch.push(rule(family, &table, "probe", |list| {
-                if form.share {
-                    most_times(list, SHARE);
+                if form.some {
+                    beyond(list, plan.acknowledgements);
                 }
                 to_queue(list, &plan, form);
             }));
@@ -545,6 +545,7 @@ mod tests {
             marks: Marks::at(0).unwrap(),
             interfaces,
             ports,
+            acknowledgements: 1,
             except_ports: Vec::new(),
             probe: None,
         };

@@ -68,15 +68,12 @@ pub fn bare_acknowledgement(list: &mut Message, family: u8, header: u8) {
     equals(list, &[header << 2, 0x10]);
 }
 
-/// All but one of so many packets, drawn at random (`NFT_NG_RANDOM`).
-pub fn most_times(list: &mut Message, of: u32) {
-    expression(list, "numgen", |data| {
-        data.number(1, 1).number(2, of).number(3, 1);
-    });
-    // `NFT_CMP_NEQ`.
-    expression(list, "cmp", |data| {
-        data.number(1, 1).number(2, 1);
-        value(data, 3, &[0; 4]);
+/// Packets beyond so many a second.
+pub fn beyond(list: &mut Message, a_second: u32) {
+    expression(list, "limit", |data| {
+        data.attribute(1, &u64::from(a_second).to_be_bytes()).attribute(2, &1_u64.to_be_bytes());
+        // A burst of a few; of packets (`NFT_LIMIT_PKTS`); those beyond it (`NFT_LIMIT_F_INV`).
+        data.number(3, 5).number(4, 0).number(5, 1);
     });
 }
 

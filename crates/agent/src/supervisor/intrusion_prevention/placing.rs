@@ -20,6 +20,9 @@ use crate::config::Config;
 /// How long the trial of rules may take.
 const TRIAL: Duration = Duration::from_secs(300);
 
+/// Acknowledgements a second of answers that are far from their end: at 10 Gbit/s one for 5 MB, and next to no work.
+const ACKNOWLEDGEMENTS: u32 = 250;
+
 /// What a policy asks of the kernel.
 fn plan(settings: &Settings, probe: Option<u16>) -> Result<Plan> {
     let marks = Marks::at(settings.mark_bit).context("intrusion_prevention.mark_bit is above 29")?;
@@ -36,6 +39,7 @@ fn plan(settings: &Settings, probe: Option<u16>) -> Result<Plan> {
         marks,
         interfaces: settings.interfaces.clone(),
         ports: settings.ports.clone(),
+        acknowledgements: ACKNOWLEDGEMENTS,
         except_ports: settings.except_ports.clone(),
         probe,
     })
