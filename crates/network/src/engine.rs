@@ -169,7 +169,7 @@ impl Engine {
 }
 
 impl Core {
-    fn packet(&mut self, packet: Packet<'_>) -> Verdict {
+    fn packet(&mut self, packet: &Packet<'_>) -> Verdict {
         self.counters.packets += 1;
         while let Some(flow) = self.flows.expired(packet.time) {
             self.let_go(flow);
@@ -179,14 +179,14 @@ impl Core {
             && matches!(packet.proto, TCP | UDP | ICMP | ICMP6 | SCTP)
             && !packet.transport_header.is_empty();
         if !with_flow {
-            let subject = self.bare(&packet);
+            let subject = self.bare(packet);
             let judgement = self.detector.inspect(&subject, None);
             return self.conclude(&judgement, &subject, None);
         }
-        let (place, mut flow) = self.flow_of(&packet);
+        let (place, mut flow) = self.flow_of(packet);
         self.last_flow = Some(flow.id);
-        let verdict = self.in_flow(&packet, &mut flow);
-        let verdict = self.relieved(&packet, &mut flow, verdict);
+        let verdict = self.in_flow(packet, &mut flow);
+        let verdict = self.relieved(packet, &mut flow, verdict);
         let kept = flow.kept();
         self.held = self.held.saturating_sub(flow.counted) + kept;
         flow.counted = kept;

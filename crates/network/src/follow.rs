@@ -298,18 +298,18 @@ impl Core {
         true
     }
 
-    /// The raw bytes of a stream that are looked at with this packet, put into the buffer; gives up to where.
+    /// The raw bytes of a stream that are due with this packet, put into a buffer where they are looked at; gives up to
+    /// where.
     pub(crate) fn due(
         &mut self,
         packet: &Packet<'_>,
         flow: &mut Flow,
         dir: Dir,
         in_stream: bool,
-        out: &mut Vec<u8>,
+        out: Option<&mut Vec<u8>>,
     ) -> Option<u64> {
         let settings = &self.settings.stream;
         let chunk = if dir == Dir::ToServer { settings.to_server_chunk } else { settings.to_client_chunk };
-        let known = flow.app.is_some();
         let session = flow.tcp.as_mut()?;
         let stream = session.stream(dir);
         if settings.inline && !packet.made_up {
@@ -326,8 +326,10 @@ impl Core {
             let back = chunk.saturating_sub(length).max(chunk / 2);
             let from = stream.run_start(left).max(left.saturating_sub(back));
             let end = stream.run_end(left).min(from + chunk.max(right - from));
-            stream.copy(from, end, out);
-            return (!out.is_empty()).then_some(end);
+            if let Some(out) = out {
+                stream.copy(from, end, out);
+            }
+            return (end > from).then_some(end);
         }
         let to = if packet.made_up { stream.right } else { stream.acked() };
         let mut from = stream.raw_progress;
@@ -335,14 +337,16 @@ impl Core {
             return None;
         }
         let ready = packet.made_up || stream.trigger || stream.depth_reached || to - from >= chunk;
-        let _ = known;
         if !ready {
             return None;
         }
         // Missing bytes are passed over.
         from = stream.first_from(from).filter(|start| *start < to)?;
-        stream.copy(from, to, out);
-        (!out.is_empty()).then_some(from + out.len() as u64)
+        let end = stream.run_end(from).min(to);
+        if let Some(out) = out {
+            stream.copy(from, end, out);
+        }
+        (end > from).then_some(end)
     }
 
     /// A flow is over: what was not looked at yet is looked at now.

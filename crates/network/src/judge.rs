@@ -25,12 +25,14 @@ impl Core {
     ) -> Verdict {
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
-        let due = self.due(packet, flow, dir, in_stream, &mut bytes);
+        // Encrypted bytes, and those for which there is no rule, are passed over as they are.
+        let look = self.detector.looks_at_payloads && !flow.no_payload;
+        let due = self.due(packet, flow, dir, in_stream, look.then_some(&mut bytes));
         let subject = Subject {
             packet,
             dir,
             established,
-            stream: due.map(|_| bytes.as_slice()),
+            stream: due.filter(|_| look).map(|_| bytes.as_slice()),
             // Inline, the bytes that are due end with the packet's own, as its receiver gets them.
             stream_has_packet: due.is_some() && self.settings.stream.inline && !packet.made_up,
             in_stream,

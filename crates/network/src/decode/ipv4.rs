@@ -23,7 +23,7 @@ pub(crate) const OPTIONS: &[(&str, u8)] = &[
 ];
 
 impl Decoder {
-    pub(super) fn ipv4<'p>(&mut self, data: &'p [u8], mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    pub(super) fn ipv4<'p>(&mut self, data: &'p [u8], packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         if depth > super::DEEPEST {
             packet.event("too_many_layers");
             return sink(packet);
@@ -62,7 +62,7 @@ impl Decoder {
             _ => Checksum::Wrong,
         };
         if header > 20 {
-            options(head.get(20..).unwrap_or_default(), &mut packet);
+            options(head.get(20..).unwrap_or_default(), packet);
         }
         if packet.fragment & 0x3fff == 0 {
             return self.ip_body(packet, depth, sink);
@@ -71,7 +71,7 @@ impl Decoder {
         self.ipv4_fragment(packet, depth, sink);
     }
 
-    fn ipv4_fragment<'p>(&mut self, mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    fn ipv4_fragment<'p>(&mut self, packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         let more = packet.fragment & 0x2000 != 0;
         let offset = u32::from(packet.fragment & 0x1fff) * 8;
         if offset as usize + packet.ip_payload.len() > 65535 {
@@ -88,7 +88,7 @@ impl Decoder {
             packet.event("ipv4.frag_ignored");
         }
         if let Outcome::Whole(whole) = outcome {
-            let inner = packet.assembled();
+            let mut inner = packet.assembled();
             let length = whole.header.len();
             let mut bytes = whole.header;
             bytes.extend(&whole.data);
@@ -105,7 +105,7 @@ impl Decoder {
             {
                 renew_checksum(header);
             }
-            self.ipv4(&bytes, inner, depth + 1, sink);
+            self.ipv4(&bytes, &mut inner, depth + 1, sink);
         }
         sink(packet);
     }

@@ -10,7 +10,7 @@ use crate::reader::{Reader, u16_at};
 const MOST_EXTENSIONS: usize = 32;
 
 impl Decoder {
-    pub(super) fn ipv6<'p>(&mut self, data: &'p [u8], mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    pub(super) fn ipv6<'p>(&mut self, data: &'p [u8], packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         if depth > super::DEEPEST {
             packet.event("too_many_layers");
             return sink(packet);
@@ -41,7 +41,7 @@ impl Decoder {
     }
 
     /// Walks the extension headers.
-    fn ipv6_body<'p>(&mut self, whole: &'p [u8], first: u8, mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    fn ipv6_body<'p>(&mut self, whole: &'p [u8], first: u8, packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         let mut next = first;
         let mut rest = packet.ip_payload;
         let mut seen: [u8; 256] = [0; 256];
@@ -83,7 +83,7 @@ impl Decoder {
                 return sink(packet);
             };
             match next {
-                0 | 60 => options(next, header, &mut packet),
+                0 | 60 => options(next, header, packet),
                 43 if header.get(2) == Some(&0) => packet.event("ipv6.rh_type_0"),
                 44 => {
                     let field = u16_at(header, 2).unwrap_or(0);
@@ -113,7 +113,7 @@ impl Decoder {
         self.ip_body(packet, depth, sink);
     }
 
-    fn ipv6_fragment<'p>(&mut self, mut packet: Packet<'p>, field: u16, depth: u8, sink: Sink<'_>) {
+    fn ipv6_fragment<'p>(&mut self, packet: &mut Packet<'p>, field: u16, depth: u8, sink: Sink<'_>) {
         let offset = u32::from(field & 0xfff8);
         let more = field & 1 != 0;
         if offset as usize + packet.ip_payload.len() > 65535 {
@@ -139,14 +139,14 @@ impl Decoder {
             packet.event("ipv6.frag_ignored");
         }
         if let Outcome::Whole(whole) = outcome {
-            let inner = packet.assembled();
+            let mut inner = packet.assembled();
             let mut bytes = whole.header;
             bytes.extend(&whole.data);
             let length = whole.data.len().min(65535) as u16;
             if let Some(target) = bytes.get_mut(4..6) {
                 target.copy_from_slice(&length.to_be_bytes());
             }
-            self.ipv6(&bytes, inner, depth + 1, sink);
+            self.ipv6(&bytes, &mut inner, depth + 1, sink);
         }
         sink(packet);
     }

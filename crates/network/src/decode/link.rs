@@ -5,7 +5,7 @@ use crate::reader::Reader;
 
 impl Decoder {
     /// A frame of a link type.
-    pub(super) fn link<'p>(&mut self, link: u32, data: &'p [u8], mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    pub(super) fn link<'p>(&mut self, link: u32, data: &'p [u8], packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         match link {
             1 => self.ethernet(data, packet, depth, sink),
             0 | 108 => {
@@ -59,7 +59,7 @@ impl Decoder {
     }
 
     /// IP without a link layer.
-    pub(super) fn raw_ip<'p>(&mut self, data: &'p [u8], mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    pub(super) fn raw_ip<'p>(&mut self, data: &'p [u8], packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         match data.first().map(|byte| byte >> 4) {
             Some(4) => self.ipv4(data, packet, depth, sink),
             Some(6) => self.ipv6(data, packet, depth, sink),
@@ -70,7 +70,7 @@ impl Decoder {
         }
     }
 
-    pub(super) fn ethernet<'p>(&mut self, data: &'p [u8], mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    pub(super) fn ethernet<'p>(&mut self, data: &'p [u8], packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         match (data.get(12..14), data.get(14..)) {
             (Some([high, low]), Some(rest)) => {
                 self.ether_type(u16::from_be_bytes([*high, *low]), rest, packet, depth, sink);
@@ -87,7 +87,7 @@ impl Decoder {
         &mut self,
         kind: u16,
         data: &'p [u8],
-        mut packet: Packet<'p>,
+        packet: &mut Packet<'p>,
         depth: u8,
         sink: Sink<'_>,
     ) {
@@ -123,7 +123,7 @@ impl Decoder {
         }
     }
 
-    fn vlan<'p>(&mut self, data: &'p [u8], mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    fn vlan<'p>(&mut self, data: &'p [u8], packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         let mut reader = Reader::new(data);
         let (Some(tag), Some(kind)) = (reader.u16(), reader.u16()) else {
             packet.event("vlan.header_too_small");
@@ -138,7 +138,7 @@ impl Decoder {
         self.ether_type(kind, reader.rest(), packet, depth, sink);
     }
 
-    fn pppoe<'p>(&mut self, kind: u16, data: &'p [u8], mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    fn pppoe<'p>(&mut self, kind: u16, data: &'p [u8], packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         let mut reader = Reader::new(data);
         let (Some(_), Some(_), Some(_)) = (reader.u16(), reader.u16(), reader.u16()) else {
             packet.event("pppoe.pkt_too_small");
@@ -150,13 +150,13 @@ impl Decoder {
         self.ppp_protocol(reader.rest(), packet, depth, sink);
     }
 
-    pub(super) fn ppp<'p>(&mut self, data: &'p [u8], packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    pub(super) fn ppp<'p>(&mut self, data: &'p [u8], packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         // Address and control fields may be there or not.
         let data = data.strip_prefix(&[0xff, 0x03]).unwrap_or(data);
         self.ppp_protocol(data, packet, depth, sink);
     }
 
-    fn ppp_protocol<'p>(&mut self, data: &'p [u8], mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    fn ppp_protocol<'p>(&mut self, data: &'p [u8], packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         if depth >= DEEPEST {
             packet.event("too_many_layers");
             return sink(packet);
@@ -189,7 +189,7 @@ impl Decoder {
         }
     }
 
-    fn mpls<'p>(&mut self, data: &'p [u8], mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    fn mpls<'p>(&mut self, data: &'p [u8], packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         let mut reader = Reader::new(data);
         let mut labels = 0;
         loop {
@@ -216,7 +216,7 @@ impl Decoder {
     }
 
     /// Network service header (RFC 8300).
-    fn nsh<'p>(&mut self, data: &'p [u8], mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    fn nsh<'p>(&mut self, data: &'p [u8], packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         let mut reader = Reader::new(data);
         let (Some(first), Some(kind), Some(protocol)) = (reader.u16(), reader.u8(), reader.u8()) else {
             packet.event("nsh.header_too_small");

@@ -220,7 +220,7 @@ pub(crate) struct Decoder {
 }
 
 /// Who takes the packets of a frame.
-pub(crate) type Sink<'s> = &'s mut dyn FnMut(Packet<'_>);
+pub(crate) type Sink<'s> = &'s mut dyn FnMut(&Packet<'_>);
 
 impl Decoder {
     pub(crate) fn new(settings: DecodeSettings, defrag: DefragSettings) -> Self {
@@ -230,7 +230,7 @@ impl Decoder {
     /// Hands every packet of a frame to the sink, inner ones first.
     pub(crate) fn frame(&mut self, frame: &Frame<'_>, number: u64, sink: Sink<'_>) {
         self.vouched = frame.vouched;
-        let packet = Packet::new(frame.time, number, frame.data);
-        self.link(frame.link, frame.data, packet, 0, sink);
+        let mut packet = Packet::new(frame.time, number, frame.data);
+        self.link(frame.link, frame.data, &mut packet, 0, sink);
     }
 }

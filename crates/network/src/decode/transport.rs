@@ -7,27 +7,27 @@ use crate::reader::{Reader, u16_at, u32_at};
 
 impl Decoder {
     /// Goes by the IP protocol number.
-    pub(super) fn ip_body<'p>(&mut self, mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    pub(super) fn ip_body<'p>(&mut self, packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         match packet.proto {
             TCP => {
-                self.tcp(&mut packet);
+                self.tcp(packet);
                 sink(packet);
             }
             UDP => {
-                self.udp(&mut packet);
-                self.udp_tunnel(&packet, depth, sink);
+                self.udp(packet);
+                self.udp_tunnel(packet, depth, sink);
                 sink(packet);
             }
             ICMP if packet.version == 4 => {
-                self.icmp4(&mut packet);
+                self.icmp4(packet);
                 sink(packet);
             }
             ICMP6 if packet.version == 6 => {
-                self.icmp6(&mut packet);
+                self.icmp6(packet);
                 sink(packet);
             }
             SCTP => {
-                sctp(&mut packet);
+                sctp(packet);
                 sink(packet);
             }
             4 | 41 | 47 => self.ip_tunnel(packet, depth, sink),

@@ -5,17 +5,17 @@ use crate::reader::{Reader, u16_at};
 
 impl Decoder {
     /// IP protocols 4, 41 and 47: the inner packet first, then the outer one.
-    pub(super) fn ip_tunnel<'p>(&mut self, mut packet: Packet<'p>, depth: u8, sink: Sink<'_>) {
+    pub(super) fn ip_tunnel<'p>(&mut self, packet: &mut Packet<'p>, depth: u8, sink: Sink<'_>) {
         packet.payload = packet.ip_payload;
         if depth >= DEEPEST {
             packet.event("too_many_layers");
             return sink(packet);
         }
         match packet.proto {
-            4 => self.ipv4(packet.ip_payload, packet.inner(), depth + 1, sink),
-            41 => self.ipv6(packet.ip_payload, packet.inner(), depth + 1, sink),
+            4 => self.ipv4(packet.ip_payload, &mut packet.inner(), depth + 1, sink),
+            41 => self.ipv6(packet.ip_payload, &mut packet.inner(), depth + 1, sink),
             _ => {
-                if let Err(event) = self.gre(&packet, depth, sink) {
+                if let Err(event) = self.gre(packet, depth, sink) {
                     packet.event(event);
                 }
             }
@@ -74,18 +74,18 @@ impl Decoder {
             }
             _ => return Err("gre.wrong_version"),
         }
-        let inner = packet.inner();
+        let mut inner = packet.inner();
         match protocol {
             // ERSPAN type I has no header, type II eight bytes.
-            0x88be if flags & 0x1000 == 0 => self.ethernet(reader.rest(), inner, depth + 1, sink),
+            0x88be if flags & 0x1000 == 0 => self.ethernet(reader.rest(), &mut inner, depth + 1, sink),
             0x88be => {
                 let first = reader.u64().ok_or("erspan.header_too_small")?;
                 if first >> 60 != 1 {
                     return Err("erspan.unsupported_version");
                 }
-                self.ethernet(reader.rest(), inner, depth + 1, sink);
+                self.ethernet(reader.rest(), &mut inner, depth + 1, sink);
             }
-            _ => self.ether_type(protocol, reader.rest(), inner, depth, sink),
+            _ => self.ether_type(protocol, reader.rest(), &mut inner, depth, sink),
         }
         Ok(())
     }
@@ -100,19 +100,19 @@ impl Decoder {
             if let (Some(flags), Some(_)) = (reader.u32(), reader.u32())
                 && flags >> 24 == 8
             {
-                self.ethernet(reader.rest(), packet.inner(), depth + 1, sink);
+                self.ethernet(reader.rest(), &mut packet.inner(), depth + 1, sink);
             }
         } else if self.settings.geneve_ports.contains(&packet.dport) {
             if let (Some(first), Some(protocol), Some(_)) = (reader.u16(), reader.u16(), reader.u32())
                 && first >> 14 == 0
                 && reader.skip(usize::from((first >> 8) & 0x3f) * 4).is_some()
             {
-                self.ether_type(protocol, reader.rest(), packet.inner(), depth, sink);
+                self.ether_type(protocol, reader.rest(), &mut packet.inner(), depth, sink);
             }
         } else if self.settings.teredo
             && let Some(inner) = teredo(packet.payload)
         {
-            self.ipv6(inner, packet.inner(), depth + 1, sink);
+            self.ipv6(inner, &mut packet.inner(), depth + 1, sink);
         }
     }
 }

@@ -63,6 +63,8 @@ pub(crate) struct Subject<'a> {
 /// The rules, prepared, and what they remember.
 pub(crate) struct Detector {
     pub(crate) rules: Arc<RuleSet>,
+    /// There is a rule on bytes of packets and streams as they are.
+    pub(crate) looks_at_payloads: bool,
     prefilter: Prefilter,
     pub(crate) hosts: HostMemory,
     pub(crate) sets: DataSets,
@@ -78,6 +80,7 @@ impl Detector {
     pub(crate) fn new(rules: Arc<RuleSet>, settings: OutcomeSettings) -> Self {
         Self {
             prefilter: Prefilter::new(&rules),
+            looks_at_payloads: rules.rules.iter().any(|rule| !rule.payload.is_empty()),
             sets: rules.sets.clone(),
             outcome: outcome::Outcome::new(&rules, settings),
             rules,
