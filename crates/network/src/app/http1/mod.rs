@@ -26,6 +26,8 @@ use super::{AppProto, Dir, Parser, Status};
 
 /// Most bytes of a message that frames show.
 pub(crate) const FRAME: usize = 64 << 10;
+/// Longest header line whose memory is kept for the next one.
+const LARGEST_SPARE: usize = 1024;
 /// Bytes that are taken at once.
 const PIECE: usize = 4096;
 
@@ -236,7 +238,8 @@ impl Parser for Http1 {
     fn kept(&self) -> usize {
         let side = |side: &Side| {
             let part = side.multipart.as_ref().map_or(0, body::Multipart::kept);
-            side.buffer.capacity() + part + side.decoders.iter().map(Decoder::kept).sum::<usize>()
+            let lines = side.spare_line.capacity() + side.open_header.as_ref().map_or(0, Vec::capacity);
+            side.buffer.capacity() + lines + part + side.decoders.iter().map(Decoder::kept).sum::<usize>()
         };
         size_of::<Self>() + side(&self.request) + side(&self.response)
     }

@@ -1,6 +1,6 @@
 //! Header sections and trailers: lines with any of the ends that clients and servers take for one.
 
-use super::{Http1, http};
+use super::{Http1, LARGEST_SPARE, http};
 use crate::app::{Dir, Transactions};
 
 /// A line with its end, by the rules of the header section: LF, CR LF, LF CR, and in answers a CR alone.
@@ -141,8 +141,10 @@ impl Http1 {
         }
         if let Some(mut line) = line {
             headers.add(&line);
-            line.clear();
-            self.side(dir).spare_line = line;
+            if line.capacity() <= LARGEST_SPARE {
+                line.clear();
+                self.side(dir).spare_line = line;
+            }
         }
     }
 }

@@ -85,6 +85,20 @@ fn multipart_files() {
 }
 
 #[test]
+fn what_a_long_header_line_takes_is_counted_and_given_back() {
+    let mut parser = Http1::new(HttpSettings::default());
+    let mut txs = Transactions::default();
+    let line = format!("GET / HTTP/1.1\r\nA: {}\r\n", "a".repeat(10_000));
+    assert_eq!(parser.data(Dir::ToServer, line.as_bytes(), &mut txs), Status::Going);
+    assert_eq!(parser.data(Dir::ToServer, b"B", &mut txs), Status::Going);
+    // It is known now that the line is over, but not that it is whole.
+    assert!(parser.kept() >= parser.request.buffer.capacity() + 10_000);
+    assert_eq!(parser.data(Dir::ToServer, b": b\r\nC: c\r\n\r\n", &mut txs), Status::Going);
+    let side = &parser.request;
+    assert!(side.spare_line.capacity() <= LARGEST_SPARE && side.open_header.is_none());
+}
+
+#[test]
 fn an_endless_line_is_given_up() {
     let mut parser = Http1::new(HttpSettings::default());
     let mut txs = Transactions::default();
