@@ -97,6 +97,9 @@ impl Detector {
     }
 
     fn open_rules(&mut self, subject: &Subject<'_>, flow: &mut Flow, at: usize, id: u64, state: &mut TxState) {
+        if state.open.is_empty() {
+            return;
+        }
         let rules = self.rules.clone();
         let mut open = std::mem::take(&mut state.open);
         let before = state.done.len();
