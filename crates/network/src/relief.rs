@@ -50,6 +50,7 @@ impl Core {
             (Bulk::None, Dir::ToClient) if flow.replied > most && ahead > 2 * MARGIN => {
                 flow.had_bulk = true;
                 self.counters.bulk += 1;
+                // For less than a quarter more the change would not be worth it.
                 flow.bulk = if ahead > FAR + FAR / 4 { Bulk::Far } else { Bulk::Near };
             }
             (Bulk::Near | Bulk::Far, Dir::ToServer) => {

@@ -12,6 +12,7 @@
 //! - [`mounts`]: what is mounted, and when that changes
 //! - [`netlink`], [`nft`]: our own encoder of netfilter's messages
 //! - [`nfqueue`]: packets that wait for a verdict
+//! - [`pace`]: whether to look for the next packet without sleep
 //! - [`ring`]: packets to a worker that is trusted with nothing
 //! - [`net`]: own addresses, gateways, name servers, ssh sessions
 //! - [`rights`]: which of root's rights this process has
@@ -34,6 +35,7 @@ pub mod net;
 pub mod netlink;
 pub mod nfqueue;
 pub mod nft;
+pub mod pace;
 pub mod rights;
 pub mod ring;
 pub mod sandbox;

@@ -3,7 +3,7 @@
 //! The [`Giver`] (the pump, root) writes packets into slots, the [`Taker`] (the worker) judges them in order:
 //!
 //! ```text
-//! packets  (the taker may only read)   head: handed, the giver sleeps │ slots: place, length, … │ bytes
+//! packets  (the taker may only read)   head: handed, sleeps, words    │ slots: place, length, … │ bytes
 //! verdicts (both write)                head: done, the taker sleeps   │ one number a slot
 //! ```
 //!
@@ -13,7 +13,7 @@
 //! others (`F_SEAL_FUTURE_WRITE`, Linux 5.1), so that what a taker left behind can be handed to the next as it was.
 //!
 //! A byte on a socket pair (by read and write, which a worker's sandbox lets through) wakes a side that said that it sleeps; the other end's closing says that it is gone.
-//! While packets follow each other within [`LINGER`] on the mean, neither side sleeps in between.
+//! While packets follow each other closely ([`Pace`]), neither side sleeps in between.
 //! Bounds: [`SLOTS`] packets and [`BYTES`] bytes; what does not fit waits in the kernel.
 
 use std::collections::VecDeque;
@@ -28,44 +28,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use crate::pace::{LINGER, Pace};
+
 /// Most packets in the ring.
 pub const SLOTS: usize = 2_048;
 /// Most bytes of packets in it.
 pub const BYTES: usize = 16 << 20;
 /// Longest packet.
 pub const LONGEST: usize = 65_535;
-
-/// How long a side looks again and again before it sleeps, while packets come that close together ([`Pace`]): being
-/// woken takes longer than judging a packet, most of all on a virtual machine. It gives way to whoever else wants the
-/// processor.
-pub const LINGER: Duration = Duration::from_micros(150);
-
-/// How close together packets come: the mean of the last few waits for one. Where they come now and then, such as the
-/// acknowledgements of a long answer, looking again and again would take the processor from those who send it.
-#[derive(Debug)]
-pub struct Pace(Duration);
-
-impl Pace {
-    /// A longer wait counts as one of this.
-    const LONG: Duration = LINGER.saturating_mul(4);
-
-    /// A packet came after so long a wait.
-    pub fn waited(&mut self, so_long: Duration) {
-        self.0 = (self.0 * 3 + so_long.min(Self::LONG)) / 4;
-    }
-
-    /// The next one is worth looking for without sleep.
-    pub fn is_close(&self) -> bool {
-        self.0 < LINGER
-    }
-}
-
-impl Default for Pace {
-    /// None came for long.
-    fn default() -> Self {
-        Self(Self::LONG)
-    }
-}
 
 /// The numbers at the front, each alone in its line of the cache.
 const HEAD: usize = 256;
@@ -90,7 +60,8 @@ pub enum Word {
     RepliesDone = 6,
     /// Let it go on, and inspect replies again.
     Inspect = 7,
-    /// As [`Word::RepliesDone`], and of bare acknowledgements some are enough.
+    /// As [`Word::RepliesDone`], and of bare acknowledgements some are enough. A giver of an earlier release, which outlives
+    /// its agent, does not know it.
     RepliesFar = 8,
 }
 
@@ -105,6 +76,11 @@ impl Word {
         Self::Inspect,
         Self::RepliesFar,
     ];
+
+    /// The word in its place that a giver with so many words understands.
+    fn among(self, words: u32) -> Self {
+        if self == Self::RepliesFar && words < self as u32 { Self::RepliesDone } else { self }
+    }
 
     fn read(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|word| *word as u32 == number)
@@ -188,6 +164,8 @@ impl Drop for Map {
 /// Places of the numbers at the front of either memory.
 const COUNT: usize = 0;
 const SLEEPS: usize = 64;
+/// How many words the giver knows; nothing where it is of a release that did not say it.
+const WORDS: usize = 128;
 
 fn memory(name: &str, length: usize) -> io::Result<OwnedFd> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -236,6 +214,7 @@ impl Giver {
     pub fn new() -> io::Result<Self> {
         let file = memory("packets", PACKETS)?;
         let packets = Map::new(&file, PACKETS, true)?;
+        packets.word::<AtomicU32>(WORDS).store(Word::RepliesFar as u32, Ordering::Release);
         let seals = SealFlags::FUTURE_WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
         fcntl_add_seals(&file, seals)?;
         Ok(Self { packets, file, desk: None, held: VecDeque::new(), oldest: 0, front: 0, back: 0 })
@@ -428,6 +407,8 @@ pub struct Taker {
     verdicts: Map,
     bell: OwnedFd,
     next: u64,
+    /// How many words the giver knows.
+    words: u32,
     pace: Pace,
 }
 
@@ -451,7 +432,8 @@ impl Taker {
         let packets = Map::new(packets, PACKETS, false)?;
         let verdicts = Map::new(verdicts, VERDICTS, true)?;
         let next = verdicts.word::<AtomicU64>(COUNT).load(Ordering::Acquire);
-        Ok(Self { packets, verdicts, bell, next, pace: Pace::default() })
+        let words = packets.word::<AtomicU32>(WORDS).load(Ordering::Acquire);
+        Ok(Self { packets, verdicts, bell, next, words, pace: Pace::default() })
     }
 
     /// The next packet. [`Taker::say`] moves on.
@@ -477,7 +459,7 @@ impl Taker {
     /// The verdict on the packet that [`Taker::packet`] gave.
     pub fn say(&mut self, word: Word) {
         let at = HEAD + slot_of(self.next) * size_of::<AtomicU32>();
-        self.verdicts.word::<AtomicU32>(at).store(word as u32, Ordering::Relaxed);
+        self.verdicts.word::<AtomicU32>(at).store(word.among(self.words) as u32, Ordering::Relaxed);
         self.next += 1;
         self.verdicts.word::<AtomicU64>(COUNT).store(self.next, Ordering::Release);
     }
@@ -506,7 +488,9 @@ impl Taker {
             thread::yield_now();
         }
         let woken = self.sleep(other, limit)?;
-        self.pace.waited(began.elapsed());
+        if woken == Woken::Packets {
+            self.pace.waited(began.elapsed());
+        }
         Ok(woken)
     }
 

@@ -60,6 +60,21 @@ fn slots_and_bytes_are_bounded_and_free_again_after_their_verdicts() {
 }
 
 #[test]
+fn a_giver_of_an_earlier_release_is_not_told_words_that_it_does_not_know() {
+    let (mut giver, mut new) = pair();
+    giver.push(label(0), b"a");
+    new.say(Word::RepliesFar);
+    assert_eq!(giver.verdict(), Ok(Some(Word::RepliesFar)));
+    giver.packets.word::<AtomicU32>(WORDS).store(0, Ordering::SeqCst);
+    let mut taker = taker(&mut giver);
+    for (said, understood) in [(Word::RepliesFar, Word::RepliesDone), (Word::Inspect, Word::Inspect)] {
+        giver.push(label(0), b"a");
+        taker.say(said);
+        assert_eq!(giver.verdict(), Ok(Some(understood)));
+    }
+}
+
+#[test]
 fn a_new_taker_gets_what_the_former_left_as_it_was() {
     let (mut giver, mut former) = pair();
     for number in 0..5_u8 {

@@ -7,7 +7,8 @@
 
 use sakimori_respond::ports::PortError;
 use sakimori_sys::nft::Nft;
-use sakimori_sys::nft::queue::{self, Bypassed, FAMILIES, Form, Plan};
+use sakimori_sys::nft::queue::{self, Bypassed, FAMILIES, Plan};
+use sakimori_sys::nft::queue_form::Form;
 
 use super::block_address::port_error;
 

@@ -24,7 +24,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sakimori_sys::channel::{Channel, Waited};
 use sakimori_sys::nfqueue::{Checksum, Options, Queue, Verdict, join};
 use sakimori_sys::nft::queue::{Mark, Marks};
-use sakimori_sys::ring::{BYTES, Giver, LINGER, Label, Pace, Word};
+use sakimori_sys::pace::{LINGER, Pace};
+use sakimori_sys::ring::{BYTES, Giver, Label, Word};
 
 use super::admit;
 use super::message::Silence;

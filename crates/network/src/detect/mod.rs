@@ -161,10 +161,13 @@ impl Detector {
         }
         candidates.sort_unstable();
         candidates.dedup();
-        // For most packets there is none, and counting who holds the rules takes longer than finding that out.
-        let rules = (!candidates.is_empty()).then(|| self.rules.clone());
+        if candidates.is_empty() {
+            self.candidates = candidates;
+            return;
+        }
+        let rules = self.rules.clone();
         for at in &candidates {
-            let Some(rule) = rules.as_ref().and_then(|rules| rules.rules.get(*at as usize)) else { continue };
+            let Some(rule) = rules.rules.get(*at as usize) else { continue };
             if let Some(in_stream) = self.packet_rule(rule, subject, flow.as_deref()) {
                 self.matched(*at, rule, None, in_stream, subject, flow);
             }

@@ -8,6 +8,7 @@
 pub mod encode;
 pub mod isolate;
 pub mod queue;
+pub mod queue_form;
 mod rule;
 
 use std::collections::{HashMap, HashSet};

@@ -22,6 +22,7 @@
 //! nf_tables_compat.h`, `xt_NFQUEUE.h`, revision 3). Where it has no `limit`, every acknowledgement is queued.
 
 use super::encode::{CREATE, Verdict, conclude, expression, kind, message_in, value};
+use super::queue_form::{Form, to_queue};
 use super::rule::{
     bare_acknowledgement, base_chain, beyond, connection_mark, equals, interface_is, masked, packet_mark, port_is,
     protocol_is, replaced, rule,
@@ -41,23 +42,6 @@ pub const MAX_NAMED: usize = 64;
 pub const MAX_QUEUES: u16 = 64;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-
-/// How packets reach the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Form {
-    /// By the `queue` expression of nf_tables; else by the xtables target `NFQUEUE`.
-    pub native: bool,
-    /// Of the acknowledgements of replies that are far from their end only some, by `limit`.
-    pub some: bool,
-}
-
-/// From the best to the least.
-const FORMS: [Form; 4] = [
-    Form { native: true, some: true },
-    Form { native: true, some: false },
-    Form { native: false, some: true },
-    Form { native: false, some: false },
-];
 
 /// Three bits of packet and connection marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,7 +214,7 @@ fn queue_rules(family: u8, table: &str, hook: u32, chain: &str, plan: &Plan, for
                 interface_is(list, *key, "lo");
                 port_is(list, TCP, offset, port);
                 match hook {
-                    1 => to_queue(list, plan, form),
+                    1 => to_queue(list, form, plan.first, plan.queues.clamp(1, MAX_QUEUES), plan.open),
                     _ => conclude(list, Verdict::Accept),
                 }
             }));
@@ -272,7 +256,7 @@ fn queue_rules(family: u8, table: &str, hook: u32, chain: &str, plan: &Plan, for
             if let Some((protocol, offset, port)) = port {
                 port_is(list, protocol, offset, port);
             }
-            to_queue(list, plan, form);
+            to_queue(list, form, plan.first, plan.queues.clamp(1, MAX_QUEUES), plan.open);
         };
         if plan.ports.is_empty() {
             rules.push(rule(&|list| queue(list, None)));
@@ -385,73 +369,7 @@ fn devices(hook: u32) -> &'static [u32] {
     }
 }
 
-fn to_queue(list: &mut Message, plan: &Plan, form: Form) {
-    let queues = plan.queues.clamp(1, MAX_QUEUES);
-    let bypass = u16::from(plan.open);
-    if form.native {
-        expression(list, "queue", |data| {
-            data.attribute(1, &plan.first.to_be_bytes());
-            data.attribute(2, &queues.to_be_bytes());
-            data.attribute(3, &bypass.to_be_bytes());
-        });
-    } else {
-        expression(list, "target", |data| {
-            // struct xt_NFQ_info_v3: queue, number of queues, flags; padded to eight bytes.
-            let info = [plan.first, queues, bypass, 0].map(u16::to_ne_bytes).concat();
-            data.text(1, "NFQUEUE").number(2, 3).attribute(3, &info);
-        });
-    }
-}
-
 impl Nft {
-    /// The best form that this kernel takes; tried in a table that never comes to be.
-    ///
-    /// # Errors
-    /// It takes none, or this process may not ask.
-    pub fn queue_form(&mut self) -> Result<Form, NetlinkError> {
-        let [best, others @ ..] = FORMS;
-        let (mut form, mut taken) = (best, self.takes_form(best));
-        for other in others {
-            // Only an expression or target that it does not know is a reason to try another.
-            if !matches!(&taken, Err(error) if error.errno() == Some(libc::ENOENT)) {
-                break;
-            }
-            (form, taken) = (other, self.takes_form(other));
-        }
-        taken.map(|()| form)
-    }
-
-    fn takes_form(&mut self, form: Form) -> Result<(), NetlinkError> {
-        let table = format!("skm_probe_{}", std::process::id());
-        let plan = Plan {
-            first: 0,
-            queues: 1,
-            open: true,
-            marks: Marks { shift: 28 },
-            interfaces: Vec::new(),
-            ports: Vec::new(),
-            acknowledgements: 1,
-            except_ports: Vec::new(),
-            probe: None,
-        };
-        let mut batch = Vec::new();
-        for family in FAMILIES {
-            let mut made = message_in(family, "try the queue", kind::NEW_TABLE, CREATE);
-            made.text(1, &table).number(2, 0);
-            let mut chain = message_in(family, "try the queue", kind::NEW_CHAIN, CREATE);
-            chain.text(1, &table).text(3, "probe");
-            batch.extend([made, chain]);
-            batch.push(rule(family, &table, "probe", |list| {
-                if form.some {
-                    beyond(list, plan.acknowledgements);
-                }
-                to_queue(list, &plan, form);
-            }));
-        }
-        batch.extend(FAMILIES.map(|family| remove(&table, family)));
-        self.apply(&batch)
-    }
-
     /// Is there a table of this name in this family?
     ///
     /// # Errors
@@ -549,8 +467,24 @@ mod tests {
             except_ports: Vec::new(),
             probe: None,
         };
-        let most = queue_rules(2, "t", 1, "input", &plan((0..64).collect(), vec!["a".into()]), FORMS[0]).len();
-        let more = queue_rules(2, "t", 1, "input", &plan((0..9_000).collect(), vec!["a".into()]), FORMS[0]).len();
+        let most = queue_rules(
+            2,
+            "t",
+            1,
+            "input",
+            &plan((0..64).collect(), vec!["a".into()]),
+            Form { native: true, some: true },
+        )
+        .len();
+        let more = queue_rules(
+            2,
+            "t",
+            1,
+            "input",
+            &plan((0..9_000).collect(), vec!["a".into()]),
+            Form { native: true, some: true },
+        )
+        .len();
         assert_eq!(most, more);
     }
 }
